@@ -1,0 +1,2 @@
+//! The exec tracepoint.
+fn main() {}

@@ -1,0 +1,104 @@
+//! What the operator wrote, checked. `raw` is what serde reads; only `Config` leaves this room.
+
+pub mod jq;
+pub mod parse;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{ProbeName, TriggerName};
+
+/// The whole configuration, every pattern compiled, every path resolved, every duration typed.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub runtimes: Runtimes,
+    pub limits: Limits,
+    pub probes: BTreeMap<ProbeName, Arc<Probe>>,
+    pub triggers: BTreeMap<TriggerName, Arc<Trigger>>,
+    /// SHA-256 of the file's bytes: agent and launcher compare it before both swap to a new configuration.
+    pub digest: [u8; 32],
+}
+
+/// Where container metadata comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Runtimes {
+    /// The usual sockets, those that exist.
+    Auto,
+    Listed(Vec<RuntimeEndpoint>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuntimeEndpoint {
+    /// Path of a CRI socket.
+    Cri(PathBuf),
+}
+
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub concurrent_runs: usize,
+    pub queued_runs: usize,
+    /// How long results of a container that has gone stay on /metrics, so that a last scrape sees them.
+    pub results_grace: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    Joined,
+}
+
+#[derive(Clone, Debug)]
+pub struct Probe {
+    pub name: ProbeName,
+    /// argv; `program` is `command[0]` found on the host.
+    pub command: Vec<String>,
+    pub program: PathBuf,
+    pub timeout: Duration,
+    /// Cap in bytes on stdout and on stderr, each.
+    pub max_output: u64,
+    /// Cap on the series that one run may publish.
+    pub max_series: usize,
+    pub isolation: Isolation,
+    pub parse: parse::Parse,
+}
+
+#[derive(Clone, Debug)]
+pub struct Trigger {
+    pub name: TriggerName,
+    pub when: When,
+    pub probes: Vec<ProbeName>,
+    pub matches: Match,
+    /// Joined runs in containers that can take over a process beside them (SYS_PTRACE, SYS_ADMIN, PERFMON).
+    pub allow_unsafe_joined: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum When {
+    ContainerStart { delay: Duration },
+    Every(Duration),
+    Cron(cronexpr::Crontab),
+    Http,
+}
+
+/// Globs on a container's labels, each optionally negated with a leading `!`; an absent one matches everything.
+#[derive(Clone, Debug, Default)]
+pub struct Match {
+    pub namespace: Option<Glob>,
+    pub pod: Option<Glob>,
+    pub container: Option<Glob>,
+    /// Pause containers are left out unless this says otherwise.
+    pub sandboxes: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Glob {
+    pub negated: bool,
+    pub matcher: globset::GlobMatcher,
+}
+
+impl Glob {
+    pub fn matches(&self, text: &str) -> bool {
+        self.matcher.is_match(text) != self.negated
+    }
+}

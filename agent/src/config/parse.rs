@@ -1,0 +1,116 @@
+//! The checked form of a probe's `parse:` section: compiled patterns, typed scales. What reads output with it is
+//! the room `parse`; what makes it from YAML is `check`.
+
+use std::sync::Arc;
+
+use regex::bytes::Regex;
+
+use crate::model::MetricKind;
+
+/// Exactly one of the six; the variant's name is the YAML key and the parser's file.
+#[derive(Clone, Debug)]
+pub enum Parse {
+    None,
+    Regex(Vec<RegexMetric>),
+    Json(Vec<JsonMetric>),
+    Keyvalue(Vec<KeyvalueMetric>),
+    Table(Table),
+    Prometheus(Passthrough),
+}
+
+/// What every declared metric has.
+#[derive(Clone, Debug)]
+pub struct MetricDef {
+    pub name: Arc<str>,
+    /// Gauge or Counter.
+    pub kind: MetricKind,
+    pub help: Arc<str>,
+    /// The parsed number is multiplied by this: 0.001 turns milliseconds into seconds.
+    pub scale: f64,
+    /// Labels with a fixed value, from `labels:` with plain strings.
+    pub const_labels: Vec<(Arc<str>, String)>,
+}
+
+/// `scope: line` (default) applies the pattern to each line; `whole` to the whole output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Line,
+    Whole,
+}
+
+#[derive(Clone, Debug)]
+pub struct RegexMetric {
+    pub def: MetricDef,
+    pub pattern: Regex,
+    pub scope: Scope,
+    pub take: RegexTake,
+}
+
+#[derive(Clone, Debug)]
+pub enum RegexTake {
+    /// `group_label: state`: each named group is a series with `state="<group name>"`.
+    GroupLabel(Arc<str>),
+    /// `value: GROUP`: that named group is the value, the other named groups are labels.
+    Value(String),
+    /// Neither: the number of matches; named groups are labels.
+    Count,
+}
+
+/// One metric from JSON: `select` yields the rows, `value` and `labels` are evaluated on each.
+#[derive(Clone, Debug)]
+pub struct JsonMetric {
+    pub def: MetricDef,
+    /// Default `.`.
+    pub select: super::jq::Filter,
+    pub value: super::jq::Filter,
+    pub labels: Vec<(Arc<str>, super::jq::Filter)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct KeyvalueMetric {
+    pub def: MetricDef,
+    pub keys: KeyMatch,
+}
+
+#[derive(Clone, Debug)]
+pub enum KeyMatch {
+    /// `key: TcpRetransSegs`.
+    One(String),
+    /// `keys: "Tcp*"` with `key_label: name`: each matching key is a series.
+    Glob { pattern: globset::GlobMatcher, label: Arc<str> },
+}
+
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Lines to pass over before the header (or before the first row when `columns` is given).
+    pub skip: usize,
+    /// Names of the columns; `None` reads them from the header line.
+    pub columns: Option<Vec<String>>,
+    /// `None` splits at runs of white space, the last column taking the rest of the line.
+    pub separator: Option<char>,
+    pub metrics: Vec<TableMetric>,
+}
+
+#[derive(Clone, Debug)]
+pub struct TableMetric {
+    pub def: MetricDef,
+    /// label name → column name.
+    pub labels: Vec<(Arc<str>, String)>,
+    pub take: TableTake,
+}
+
+#[derive(Clone, Debug)]
+pub enum TableTake {
+    /// `value: COLUMN`: one series per row.
+    Value(String),
+    /// `aggregate: count`: rows per set of labels.
+    Count,
+    /// `aggregate: sum` with `value: COLUMN`: its sum per set of labels.
+    Sum(String),
+}
+
+/// `prometheus: { prefix: app_ }`: only names that start with `prefix` (default all) are passed through.
+#[derive(Clone, Debug)]
+pub struct Passthrough {
+    pub prefix: String,
+}

@@ -1,0 +1,1 @@
+//! A private containerd with real pods, for the demo and the whole-agent tests.
