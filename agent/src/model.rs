@@ -171,16 +171,29 @@ pub struct RunRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
-    Exited { code: i32 },
-    Signaled { signal: i32 },
+    Exited {
+        code: i32,
+    },
+    Signaled {
+        signal: i32,
+    },
     /// The deadline passed and the tree was killed; `stuck` if something of it has still not gone (D state).
-    TimedOut { stuck: bool },
+    TimedOut {
+        stuck: bool,
+    },
     /// The agent asked for the end: its output cap was reached, or nobody waits any more.
-    Cancelled { stuck: bool },
+    Cancelled {
+        stuck: bool,
+    },
     TargetGone,
     /// A step of entering failed; `step` is one of `enter::Step`'s names.
-    EnterFailed { step: String, errno: i32 },
-    Refused { reason: String },
+    EnterFailed {
+        step: String,
+        errno: i32,
+    },
+    Refused {
+        reason: String,
+    },
 }
 
 /// Everything a command left behind.
@@ -200,13 +213,23 @@ pub struct Output {
 pub enum Outcome {
     Ok,
     /// Exit status of the command; 128 + signal when one killed it.
-    Nonzero { status: i32 },
+    Nonzero {
+        status: i32,
+    },
     Timeout,
     Truncated,
     TargetGone,
-    EnterFailed { step: String, errno: i32, message: String },
-    ParseFailed { message: String },
-    Refused { reason: String },
+    EnterFailed {
+        step: String,
+        errno: i32,
+        message: String,
+    },
+    ParseFailed {
+        message: String,
+    },
+    Refused {
+        reason: String,
+    },
 }
 
 impl Outcome {
@@ -229,6 +252,20 @@ impl Outcome {
 
     pub fn is_ok(&self) -> bool {
         matches!(self, Self::Ok)
+    }
+}
+
+/// For people: the word, and what is known besides.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = self.as_str();
+        match self {
+            Self::Ok | Self::Timeout | Self::Truncated | Self::TargetGone => f.write_str(word),
+            Self::Nonzero { status } => write!(f, "{word}: exit status {status}"),
+            Self::EnterFailed { step, message, .. } => write!(f, "{word}: {step}: {message}"),
+            Self::ParseFailed { message } => write!(f, "{word}: {message}"),
+            Self::Refused { reason } => write!(f, "{word}: {reason}"),
+        }
     }
 }
 

@@ -218,7 +218,8 @@ impl Launcher {
                 self.say(&answer)?;
             }
             if over {
-                self.slots.give_back(run.into_slot());
+                let (slot, clean) = run.into_slot();
+                self.slots.give_back(slot, clean);
             } else {
                 self.runs.push(run);
             }

@@ -11,7 +11,7 @@ use super::super::protocol::Answer;
 use super::inspect::{is_exiting, is_readable, signal};
 use super::plan::{Frame, Image};
 use super::slots::{Slot, Slots};
-use super::stub::{self, ENDED, RECORD, STEPS, Step};
+use super::stub::{self, ENDED, ENDED_BY_KILL, RECORD, STEPS, Step};
 use crate::config::Probe;
 use crate::model::End;
 
@@ -112,7 +112,7 @@ pub(super) fn start(
             phase: Phase::Running { deadline: Instant::now() + probe.timeout },
         }),
         Err(end) => {
-            context.slots.give_back(slot);
+            context.slots.give_back(slot, true);
             Err(end)
         }
     }
@@ -151,8 +151,10 @@ impl Run {
         std::iter::once(self.status.as_fd()).chain(target)
     }
 
-    pub(super) fn into_slot(self) -> Slot {
-        self.slot
+    /// The slot, and whether another run can use it.
+    pub(super) fn into_slot(self) -> (Slot, bool) {
+        let ended_by_itself = matches!((&self.phase, self.record), (Phase::Running { .. }, Some([first, _])) if first != ENDED_BY_KILL);
+        (self.slot, ended_by_itself)
     }
 
     /// When this run wants to be looked at although nothing has happened.
@@ -179,8 +181,10 @@ impl Run {
     /// Takes note of what has happened; gives an answer for the agent, and whether the stub has gone.
     pub(super) fn advance(&mut self, now: Instant) -> (Option<Answer>, bool) {
         if self.stub_has_gone() {
-            // A stub that the container killed leaves its tree behind.
-            self.slot.kill_all();
+            if !self.slot.is_empty() {
+                // A stub that the container killed leaves its tree behind.
+                self.slot.kill_all();
+            }
             let answer = match self.phase {
                 Phase::Stuck { .. } => Answer::Unstuck { id: self.id },
                 _ => Answer::Done { id: self.id, end: self.how_it_ended() },
@@ -248,10 +252,12 @@ impl Run {
             (Phase::Ending { why: Why::TargetGone, .. }, _) => End::TargetGone,
             (Phase::Ending { why: Why::Deadline, .. }, _) => End::TimedOut { stuck: false },
             (Phase::Ending { why: Why::Cancelled, .. }, _) => End::Cancelled { stuck: false },
-            (_, Some([ENDED, status])) if libc::WIFEXITED(status) => {
+            (_, Some([ENDED | ENDED_BY_KILL, status])) if libc::WIFEXITED(status) => {
                 End::Exited { code: libc::WEXITSTATUS(status) }
             }
-            (_, Some([ENDED, status])) if !target_gone => End::Signaled { signal: libc::WTERMSIG(status) },
+            (_, Some([ENDED | ENDED_BY_KILL, status])) if !target_gone => {
+                End::Signaled { signal: libc::WTERMSIG(status) }
+            }
             (_, Some([step, errno])) if !target_gone => End::EnterFailed { step: step_name(step), errno },
             // The container's end kills whatever is in its pid namespace, mid-step or later.
             _ if target_gone => End::TargetGone,

@@ -30,6 +30,8 @@ pub(super) struct Slots {
     /// cgroup2, so that `clone3(CLONE_INTO_CGROUP)` works (Linux 5.7).
     unified: bool,
     made: usize,
+    /// Folders that could not be removed yet, because something in them had not gone.
+    given_up: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -53,7 +55,7 @@ impl Slots {
         // Pid and start time: a later launcher can tell whether this one still lives.
         let folder = ours.join(format!("{}-{}", std::process::id(), start_ticks("self").unwrap_or(0)));
         fs::create_dir_all(&folder).map_err(|source| SlotError::Cgroup { path: folder.clone(), source })?;
-        let mut slots = Self { folder, free: Vec::new(), unified, made: 0 };
+        let mut slots = Self { folder, free: Vec::new(), unified, made: 0, given_up: Vec::new() };
         for _ in 0..count {
             let slot = slots.make()?;
             slots.free.push(slot);
@@ -73,13 +75,20 @@ impl Slots {
         }
     }
 
-    /// Takes a slot back. One that is not empty is killed and given up rather than shared with the next run.
-    pub(super) fn give_back(&mut self, slot: Slot) {
-        if slot.is_empty() {
+    /// Takes a slot back, to be used again if nothing in it was killed. A cgroup that was killed once is given up: from
+    /// Linux 6.14 on its kill sequence differs from that of the stub's own cgroup, and clone3(CLONE_INTO_CGROUP)
+    /// takes that for a kill in flight and kills the new process at once (seen on 6.18).
+    pub(super) fn give_back(&mut self, slot: Slot, clean: bool) {
+        if clean && slot.is_empty() {
             self.free.push(slot);
-        } else {
-            slot.kill_all();
+            return;
         }
+        slot.kill_all();
+        // One that is not empty yet is tried again with the next.
+        if fs::remove_dir(&slot.path).is_err() {
+            self.given_up.push(slot.path);
+        }
+        self.given_up.retain(|path| fs::remove_dir(path).is_err());
     }
 
     fn make(&mut self) -> Result<Slot, SlotError> {

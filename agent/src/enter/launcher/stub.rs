@@ -10,7 +10,7 @@ use libc::{c_int, c_long, c_ulong, pid_t};
 use super::plan::Frame;
 
 /// Names of the steps, as they stand in metrics and messages; a step's number is its place here.
-pub const STEPS: [&str; 14] = [
+pub const STEPS: [&str; 15] = [
     "prepare",
     "join_pid_ns",
     "clone_stub",
@@ -20,6 +20,7 @@ pub const STEPS: [&str; 14] = [
     "join_net_ns",
     "mount_proc",
     "mount_sys",
+    "hide_stub",
     "clone_command",
     "join_cgroup",
     "stdio",
@@ -39,6 +40,7 @@ pub(super) enum Step {
     JoinNetNs,
     MountProc,
     MountSys,
+    HideStub,
     CloneCommand,
     JoinCgroup,
     Stdio,
@@ -48,6 +50,8 @@ pub(super) enum Step {
 
 /// First half of the stub's record when the command has ended; the second half is its wait(2) status.
 pub(super) const ENDED: i32 = -1;
+/// The same, when something of the run had to be killed through its cgroup.
+pub(super) const ENDED_BY_KILL: i32 = -2;
 /// Size in bytes of the stub's record: two native-endian `i32`.
 pub(super) const RECORD: usize = 8;
 
@@ -102,6 +106,7 @@ fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
     template.unwrap_or_else(|e| fail(status, Step::Template, e));
     own.unwrap_or_else(|e| fail(status, Step::MountNs, e));
     net.unwrap_or_else(|e| fail(status, Step::JoinNetNs, e));
+    let empty = open_empty().unwrap_or_else(|e| fail(status, Step::HideStub, e));
     let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     mount(c"proc", c"/proc", flags).unwrap_or_else(|e| fail(status, Step::MountProc, e));
     mount(c"sysfs", c"/sys", flags | libc::MS_RDONLY).unwrap_or_else(|e| fail(status, Step::MountSys, e));
@@ -114,6 +119,7 @@ fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
         (libc::getpid(), libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))
     };
     check(signals).unwrap_or_else(|e| fail(status, Step::Prepare, e));
+    hide(own_pid, empty).unwrap_or_else(|e| fail(status, Step::HideStub, e));
 
     let mut args = CloneArgs { exit_signal: libc::SIGCHLD as u64, ..CloneArgs::ZERO };
     if frame.unified {
@@ -139,6 +145,7 @@ fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
 fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd) -> ! {
     let mut ended: Option<c_int> = None;
     let mut killing = false;
+    let mut killed = false;
     loop {
         // Reap first: a signal may have come before the signalfd existed.
         loop {
@@ -155,7 +162,8 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd) -> ! {
                 _ if errno() == libc::EINTR => {}
                 // ECHILD: nothing is left, and as a subreaper this process would have got every orphan.
                 _ => {
-                    record(frame.status.as_raw_fd(), ENDED, ended.unwrap_or(libc::SIGKILL));
+                    let how = ended.unwrap_or(libc::SIGKILL);
+                    record(frame.status.as_raw_fd(), if killed { ENDED_BY_KILL } else { ENDED }, how);
                     // SAFETY: ends this process without running anything of the launcher's.
                     unsafe { libc::_exit(0) }
                 }
@@ -163,6 +171,7 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd) -> ! {
         }
         if killing {
             kill_tree(frame);
+            killed = true;
         }
         let mut fds = [
             libc::pollfd { fd: signals, events: libc::POLLIN, revents: 0 },
@@ -280,6 +289,38 @@ fn record(status: RawFd, first: i32, second: i32) {
 fn mount(kind: &std::ffi::CStr, on: &std::ffi::CStr, flags: c_ulong) -> Result<c_int, i32> {
     // SAFETY: three NUL-terminated strings with static life, and no data.
     check(unsafe { libc::mount(kind.as_ptr(), on.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) })
+}
+
+/// A detached mount of an empty folder: the mount point of /proc in the template, before anything is mounted there.
+fn open_empty() -> Result<c_int, i32> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    // SAFETY: a static path and numbers (open_tree(2), Linux 5.2).
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, c"/proc".as_ptr(), flags) };
+    check(c_int::try_from(tree).unwrap_or(-1))
+}
+
+/// Covers this process's folder in the run's own /proc, so that the command counts the container's processes and its
+/// own, as if the stub were not there. Others see it as they see any process.
+fn hide(pid: pid_t, empty: RawFd) -> Result<c_int, i32> {
+    let mut path = *b"/proc/\0\0\0\0\0\0\0\0\0\0\0";
+    let mut digits = pid;
+    let mut length = 0;
+    while digits > 0 {
+        digits /= 10;
+        length += 1;
+    }
+    digits = pid;
+    for place in path.iter_mut().skip(6).take(length).rev() {
+        *place = b'0' + u8::try_from(digits % 10).unwrap_or(0);
+        digits /= 10;
+    }
+    let from = c"".as_ptr();
+    // SAFETY: the path is a local that ends in NUL: a pid has at most ten digits. move_mount(2), Linux 5.2.
+    let moved = unsafe {
+        let flags = libc::MOVE_MOUNT_F_EMPTY_PATH;
+        libc::syscall(libc::SYS_move_mount, empty, from, libc::AT_FDCWD, path.as_ptr(), flags)
+    };
+    check(c_int::try_from(moved).unwrap_or(-1))
 }
 
 /// A signal to the whole of the pid namespace (`kill -TERM -1` by the container's init) must not end the stub.

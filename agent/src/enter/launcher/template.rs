@@ -49,7 +49,8 @@ impl Template {
     pub(super) fn build(programs: &[PathBuf]) -> Result<Self, TemplateError> {
         let home = open_namespace()?;
         unshare(CloneFlags::CLONE_NEWNS).map_err(at("unshare"))?;
-        let built = populate(programs).and_then(|()| open_namespace());
+        // Opened before it is filled: afterwards there is no /proc in it.
+        let built = open_namespace().and_then(|namespace| populate(programs).map(|()| namespace));
         setns(home, CloneFlags::CLONE_NEWNS).map_err(at("setns back to the host"))?;
         Ok(Self { namespace: built? })
     }
