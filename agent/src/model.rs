@@ -53,6 +53,11 @@ name_type! {
     ContainerId
 }
 
+impl TriggerName {
+    /// The trigger of `parachute run`, which no configuration may name.
+    pub const CLI: &'static str = "cli";
+}
+
 /// Which runtime started a container, as far as its cgroup path or its runtime's answer tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,1 +1,2 @@
 //! skeleton.
+pub const CLI: &str = "cli";

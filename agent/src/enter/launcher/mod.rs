@@ -186,7 +186,7 @@ impl Launcher {
         let inspection = inspect::inspect(target.as_fd()).ok_or(End::TargetGone)?;
         let allowed = match config.triggers.get(trigger) {
             Some(rule) => rule.allow_unsafe_joined && rule.probes.contains(&probe.name),
-            None => trigger.as_str() == crate::triggers::CLI && self.options.allow_unsafe_joined,
+            None => trigger.as_str() == TriggerName::CLI && self.options.allow_unsafe_joined,
         };
         let taker = TAKEOVER.iter().find(|(bit, _)| inspection.cap_bounding & (1 << bit) != 0);
         if let (Some((_, name)), true, false) = (taker, inspection.in_host_user_ns, allowed) {
