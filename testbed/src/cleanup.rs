@@ -39,7 +39,7 @@ pub(crate) fn all(dir: &Path, bridge: &str, pod_uids: &[String], lock: &File) ->
     };
     // Containers before shims: a living shim reaps its container's init, nobody else might.
     attempt("containers", kill_all(|pid| in_pod(pid, pod_uids)));
-    attempt("shims", kill_all(|pid| belongs_to(pid, dir)));
+    attempt("shims", kill_all(|pid| belongs_to(pid, dir) || in_pod(pid, pod_uids)));
     attempt("mounts", unmount_all(dir));
     attempt("the network", remove_network(bridge));
     attempt("CNI results", remove_cni_results(dir));
@@ -101,14 +101,19 @@ fn in_pod(pid: i32, pod_uids: &[String]) -> bool {
     pod_uids.iter().any(|uid| cgroups.contains(&format!("/{POD_PARENT}/pod{uid}")))
 }
 
-/// Shims carry containerd's address as an argument of its own, a running runc its root below the folder.
+/// What containerd starts beside the containers, or we: all of them name a path in the folder, in an argument or (the CNI
+/// plugins) in the environment. One that is still setting something up must not finish after the clean-up.
 fn belongs_to(pid: i32, dir: &Path) -> bool {
+    const HELPERS: [&str; 6] = ["containerd-shim-runc-v2", "runc", "ctr", "bridge", "host-local", "loopback"];
     let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let (address, runc_root) = (dir.join("c.sock"), dir.join("runc"));
-    let mut words = arguments.split(|&byte| byte == 0).map(String::from_utf8_lossy);
-    let program = words.next().unwrap_or_default().into_owned();
-    (program.contains("containerd-shim") || program.contains("runc"))
-        && words.any(|word| Path::new(&*word) == address || Path::new(&*word).starts_with(&runc_root))
+    let arguments = String::from_utf8_lossy(&arguments);
+    let program = Path::new(arguments.split('\0').next().unwrap_or_default()).file_name();
+    if !HELPERS.iter().any(|&helper| program == Some(helper.as_ref())) {
+        return false;
+    }
+    let inside = format!("{}/", dir.display());
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    arguments.contains(&inside) || String::from_utf8_lossy(&environment).contains(&inside)
 }
 
 fn unmount_all(dir: &Path) -> anyhow::Result<()> {

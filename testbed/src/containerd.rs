@@ -145,6 +145,7 @@ impl Containerd {
             .arg(self.socket())
             .args(["--namespace", "k8s.io", "images", "import", "--snapshotter", snapshotter(&self.dir)?])
             .arg(&archive)
+            .kill_on_drop(true)
             .output()
             .await
             .context("starting ctr, which comes with containerd")?;

@@ -7,12 +7,14 @@ pub use containerd::Containerd;
 pub use image::WORKLOAD_IMAGE;
 pub use leftovers::Snapshot;
 pub use pod::{Pod, PodBuilder, PodContainer};
+pub use scrape::{Answer, Sample, request, samples};
 
 mod cleanup;
 mod containerd;
 mod image;
 mod leftovers;
 mod pod;
+mod scrape;
 mod settings;
 
 /// The CRI client, made by `cargo xtask codegen`.

@@ -1,5 +1,7 @@
 //! The bed on the real thing: pods run, two beds do not meet, a restart keeps the pods, and nothing is left over.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails by panicking, as the test does")]
+
 use std::fs;
 
 use testbed::{Containerd, Snapshot, WORKLOAD_IMAGE};
