@@ -32,18 +32,21 @@ pub(crate) fn run(once: bool) -> anyhow::Result<()> {
         progress::cargo().args(build),
     )?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let shown = runtime.block_on(async {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            shown = show(once) => shown,
-            _ = tokio::signal::ctrl_c() => Ok(()),
-            _ = terminate.recv() => Ok(()),
-            _ = hangup.recv() => Ok(()),
-        }
-    })?;
+        let interrupted = tokio::select! {
+            shown = show(once) => return shown,
+            _ = tokio::signal::ctrl_c() => "Ctrl-C",
+            _ = terminate.recv() => "SIGTERM",
+            _ = hangup.recv() => "SIGHUP",
+        };
+        // Without --once that is the way to end; a script that waits for the round must not take it for one.
+        ensure!(!once, "{interrupted} before the first complete round");
+        Ok(())
+    });
     eprintln!("\nthe agent, the pods and containerd are gone, and so are their files, mounts and network");
-    Ok(())
+    shown
 }
 
 /// Dropping this future at any point removes everything: the agent first, then the pods, then the folder.
