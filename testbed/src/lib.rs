@@ -3,12 +3,14 @@
 //! Everything of a [`Containerd`] carries a name of its own (folder, socket, bridge, pod uids), so that several run at
 //! once beside whatever containers the machine already has, and so that dropping it can find and remove all of it.
 
+pub use agent::Agent;
 pub use containerd::Containerd;
 pub use image::WORKLOAD_IMAGE;
 pub use leftovers::Snapshot;
 pub use pod::{Pod, PodBuilder, PodContainer};
 pub use scrape::{Answer, Sample, request, samples};
 
+mod agent;
 mod cleanup;
 mod containerd;
 mod image;

@@ -1,6 +1,5 @@
 //! `cargo xtask demo`: a few real pods on a private containerd, the agent beside them, and what it makes of them.
 
-mod agent;
 mod table;
 
 use std::fs;
@@ -8,11 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use testbed::{Containerd, Pod, WORKLOAD_IMAGE};
+use testbed::{Agent, Containerd, Pod, WORKLOAD_IMAGE};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{progress, setup};
-use agent::Agent;
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../parachute.example.yml");
 const AGENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/parachute");
@@ -63,7 +61,9 @@ async fn show(once: bool) -> anyhow::Result<()> {
     pods.iter().for_each(tell);
 
     step("starting the agent on parachute.example.yml: it finds what already runs");
-    let mut agent = Agent::start(Path::new(AGENT), &configuration(dir.path(), &bed.socket())?)?;
+    let mut agent = Agent::start(Path::new(AGENT), &configuration(dir.path(), &bed.socket())?, |line| {
+        println!("     {line}");
+    })?;
     agent.ready(READY_DEADLINE).await?;
 
     step("starting a third pod: the agent hears of it from the kernel");

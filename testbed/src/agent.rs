@@ -1,16 +1,18 @@
-//! The agent as a child process: its log is shown as it comes, and it never outlives the demo.
+//! The agent as a child process: its log is handed on line by line, and it never outlives whoever started it.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use testbed::{Sample, request, samples};
+
+use crate::{Answer, Sample, request, samples};
 
 /// The agent's own default, taken when it is free.
 const PORT: u16 = 10068;
@@ -18,14 +20,20 @@ const PORT: u16 = 10068;
 /// How long the agent may take to end its runs and itself after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// A running `parachute agent` on an address of its own. Dropping it ends it with SIGTERM, and with SIGKILL if need be.
 #[derive(Debug)]
-pub(super) struct Agent {
+pub struct Agent {
     child: Child,
     address: SocketAddr,
 }
 
 impl Agent {
-    pub(super) fn start(program: &Path, configuration: &Path) -> anyhow::Result<Self> {
+    /// Every line of its standard output and error goes to `show`.
+    pub fn start(
+        program: &Path,
+        configuration: &Path,
+        show: impl Fn(&str) + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
         let address = free_address()?;
         let mut child = Command::new(program)
             .arg("agent")
@@ -35,23 +43,29 @@ impl Agent {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A Ctrl-C in the terminal is for the demo, which ends the agent in its turn.
+            // A Ctrl-C in the terminal is for our process, which ends the agent in its turn.
             .process_group(0)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
-        show(child.stdout.take());
-        show(child.stderr.take());
+        let show = Arc::new(show);
+        relay(child.stdout.take(), Arc::clone(&show));
+        relay(child.stderr.take(), show);
         Ok(Self { child, address })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(super) async fn ready(&mut self, within: Duration) -> anyhow::Result<()> {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until the agent has attached its hook and scanned what ran before.
+    pub async fn ready(&mut self, within: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + within;
         loop {
-            if request(self.address, "GET", "/-/ready", "").await.is_ok_and(|answer| answer.status == 200) {
+            if self.get("/-/ready").await.is_ok_and(|answer| answer.status == 200) {
                 return Ok(());
             }
             self.check()?;
@@ -60,12 +74,27 @@ impl Agent {
         }
     }
 
-    pub(super) async fn scrape(&self) -> anyhow::Result<Vec<Sample>> {
-        samples(&request(self.address, "GET", "/metrics", "").await?.body)
+    pub async fn get(&self, path: &str) -> anyhow::Result<Answer> {
+        request(self.address, "GET", path, "").await
+    }
+
+    pub async fn post(&self, path: &str, body: &str) -> anyhow::Result<Answer> {
+        request(self.address, "POST", path, body).await
+    }
+
+    pub async fn scrape(&self) -> anyhow::Result<Vec<Sample>> {
+        samples(&self.get("/metrics").await?.body)
+    }
+
+    /// Ends the agent as an out-of-memory kill would: without a chance to clean up.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Fails once the agent has ended, which it should not.
-    pub(super) fn check(&mut self) -> anyhow::Result<()> {
+    pub fn check(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             Some(status) => bail!("the agent ended with {status}"),
             None => Ok(()),
@@ -73,7 +102,7 @@ impl Agent {
     }
 
     /// Returns only when the agent has ended by itself.
-    pub(super) async fn ended(&mut self) -> anyhow::Result<()> {
+    pub async fn ended(&mut self) -> anyhow::Result<()> {
         loop {
             self.check()?;
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -84,7 +113,7 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         let child = &mut self.child;
-        if let Ok(pid) = i32::try_from(child.id()) {
+        if let (Ok(None), Ok(pid)) = (child.try_wait(), i32::try_from(child.id())) {
             // Not reaped yet, so the pid is still its own.
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
@@ -109,12 +138,12 @@ fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(listener.local_addr()?)
 }
 
-/// Relays lines until the agent closes its end.
-fn show(pipe: Option<impl Read + Send + 'static>) {
+/// Hands on lines until the agent closes its end.
+fn relay(pipe: Option<impl Read + Send + 'static>, show: Arc<impl Fn(&str) + Send + Sync + 'static>) {
     let Some(pipe) = pipe else { return };
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            println!("     {line}");
+            show(&line);
         }
     });
 }
