@@ -1,1 +1,33 @@
 //! A private containerd with real pods, for the demo and the whole-agent tests.
+//!
+//! Everything of a [`Containerd`] carries a name of its own (folder, socket, bridge, pod uids), so that several run at
+//! once beside whatever containers the machine already has, and so that dropping it can find and remove all of it.
+
+pub use agent::Agent;
+pub use containerd::Containerd;
+pub use image::WORKLOAD_IMAGE;
+pub use leftovers::Snapshot;
+pub use pod::{Pod, PodBuilder, PodContainer};
+pub use scrape::{Answer, Sample, request, samples};
+
+mod agent;
+mod cleanup;
+mod containerd;
+mod image;
+mod leftovers;
+mod pod;
+mod scrape;
+mod settings;
+
+/// The CRI client, made by `cargo xtask codegen`.
+#[allow(
+    clippy::allow_attributes_without_reason,
+    clippy::pedantic,
+    missing_debug_implementations,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code"
+)]
+pub mod cri {
+    include!("generated/runtime.v1.rs");
+}

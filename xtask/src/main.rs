@@ -1,1 +1,43 @@
-fn main() {}
+//! The project's own tasks, one file per verb.
+
+mod codegen;
+mod demo;
+mod progress;
+mod setup;
+mod test;
+
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The project's own tasks")]
+enum Task {
+    /// Show the agent at work on real pods of a private containerd; needs root, sets everything up by itself
+    Demo {
+        /// End by itself after the first complete round of probes
+        #[arg(long)]
+        once: bool,
+    },
+    /// Set up and run every test; needs root
+    Test,
+    /// Install what the demo and the tests need
+    Setup {
+        /// Only tell what is missing, and fail if anything is
+        #[arg(long)]
+        check: bool,
+    },
+    /// Make the committed gRPC code from the .proto files
+    Codegen {
+        /// Only tell whether the committed code is up to date
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Task::parse() {
+        Task::Demo { once } => demo::run(once),
+        Task::Test => test::run(),
+        Task::Setup { check } => setup::run(check),
+        Task::Codegen { check } => codegen::run(check),
+    }
+}

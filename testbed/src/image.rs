@@ -1,0 +1,76 @@
+//! The pods' images, made here because no registry can be asked: docker-archive tars of one layer, which
+//! `ctr images import` reads. Format: <https://github.com/moby/docker-image-spec>, and `manifest.json` as
+//! `docker save` writes it.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
+
+/// Holds `/workload` and nothing else. The `.test` domain never exists, so no runtime can pull it by mistake.
+pub const WORKLOAD_IMAGE: &str = "parachute.test/workload:1";
+
+/// The sandbox container of every pod.
+pub(crate) const PAUSE_IMAGE: &str = "parachute.test/pause:1";
+
+/// The static build of workload/main.rs.
+const WORKLOAD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/workload"));
+
+/// Writes both images into one archive: they share their only layer.
+pub(crate) fn write_archive(path: &Path) -> anyhow::Result<()> {
+    let layer = layer()?;
+    let layer_digest = hex(&layer);
+    let mut archive =
+        tar::Builder::new(File::create(path).with_context(|| format!("creating {}", path.display()))?);
+    append(&mut archive, "layer.tar", 0o644, &layer)?;
+    let mut manifest = Vec::new();
+    for (name, verb) in [(PAUSE_IMAGE, "sleep"), (WORKLOAD_IMAGE, "true")] {
+        let config = serde_json::to_vec(&serde_json::json!({
+            "architecture": architecture(),
+            "os": "linux",
+            "config": { "Entrypoint": ["/workload"], "Cmd": [verb] },
+            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer_digest}")] },
+        }))?;
+        let config_name = format!("{}.json", hex(&config));
+        append(&mut archive, &config_name, 0o644, &config)?;
+        manifest.push(serde_json::json!({
+            "Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"],
+        }));
+    }
+    append(&mut archive, "manifest.json", 0o644, &serde_json::to_vec(&manifest)?)?;
+    archive.finish()?;
+    Ok(())
+}
+
+fn layer() -> anyhow::Result<Vec<u8>> {
+    let mut layer = tar::Builder::new(Vec::new());
+    append(&mut layer, "workload", 0o755, WORKLOAD)?;
+    Ok(layer.into_inner()?)
+}
+
+fn append<W: std::io::Write>(
+    archive: &mut tar::Builder<W>,
+    name: &str,
+    mode: u32,
+    bytes: &[u8],
+) -> anyhow::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(mode);
+    archive.append_data(&mut header, name, bytes)?;
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(bytes))
+}
+
+/// Go's word for this machine's architecture, which image configurations use.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

@@ -1,0 +1,207 @@
+//! Pods as a kubelet would ask for them: its labels, its cgroup parents, its default of a pid namespace per container.
+
+use std::collections::HashMap;
+use std::fs;
+
+use anyhow::Context as _;
+use tonic::transport::Channel;
+
+use crate::Containerd;
+use crate::containerd::random_uuid;
+use crate::cri;
+use crate::cri::runtime_service_client::RuntimeServiceClient;
+
+/// Where a kubelet with the cgroupfs driver puts pods of the burstable class.
+pub(crate) const POD_PARENT: &str = "kubepods/burstable";
+
+/// A pod about to be started.
+#[derive(Debug)]
+pub struct PodBuilder<'bed> {
+    bed: &'bed Containerd,
+    namespace: String,
+    name: String,
+    labels: HashMap<String, String>,
+    /// Name, image and command of each container.
+    containers: Vec<(String, String, Vec<String>)>,
+}
+
+/// A running pod. It lives until it is removed or its containerd is dropped.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    /// The pod's IPv4 address on the bed's bridge; the host has no route to it.
+    pub ip: String,
+    /// The pause container; its name is empty.
+    pub sandbox: PodContainer,
+    pub containers: Vec<PodContainer>,
+    runtime: RuntimeServiceClient<Channel>,
+}
+
+#[derive(Clone, Debug)]
+pub struct PodContainer {
+    pub name: String,
+    /// 64 lower-case hex digits.
+    pub id: String,
+    /// Host pid of the container's init.
+    pub pid: i32,
+}
+
+impl<'bed> PodBuilder<'bed> {
+    pub(crate) fn new(bed: &'bed Containerd, namespace: &str, name: &str) -> Self {
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        Self { bed, namespace, name, labels: HashMap::new(), containers: Vec::new() }
+    }
+
+    #[must_use]
+    pub fn label(mut self, name: &str, value: &str) -> Self {
+        self.labels.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Adds a container; they start in this order.
+    #[must_use]
+    pub fn container(mut self, name: &str, image: &str, command: &[&str]) -> Self {
+        let command = command.iter().map(|&word| word.to_owned()).collect();
+        self.containers.push((name.to_owned(), image.to_owned(), command));
+        self
+    }
+
+    pub async fn start(self) -> anyhow::Result<Pod> {
+        let mut runtime = self.bed.runtime();
+        let uid = random_uuid()?;
+        self.bed.adopt(&uid);
+        let config = self.sandbox_config(&uid);
+        let what = format!("{}/{}", self.namespace, self.name);
+        let id = runtime
+            .run_pod_sandbox(cri::RunPodSandboxRequest { config: Some(config.clone()) })
+            .await
+            .with_context(|| format!("starting the sandbox of {what}"))?
+            .into_inner()
+            .pod_sandbox_id;
+        let request = cri::PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: true };
+        let answer = runtime.pod_sandbox_status(request).await?.into_inner();
+        let sandbox = PodContainer { name: String::new(), id, pid: pid_in(&answer.info)? };
+        let ip = answer.status.and_then(|s| s.network).context("a sandbox without a network")?.ip;
+        let mut pod = Pod {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid,
+            ip,
+            sandbox,
+            containers: Vec::new(),
+            runtime,
+        };
+        for (name, image, command) in &self.containers {
+            let container = pod
+                .start_container(&config, name, image, command)
+                .await
+                .with_context(|| format!("starting {what}/{name}"))?;
+            pod.containers.push(container);
+        }
+        Ok(pod)
+    }
+
+    fn sandbox_config(&self, uid: &str) -> cri::PodSandboxConfig {
+        let mut labels = self.labels.clone();
+        labels.insert("io.kubernetes.pod.name".into(), self.name.clone());
+        labels.insert("io.kubernetes.pod.namespace".into(), self.namespace.clone());
+        labels.insert("io.kubernetes.pod.uid".into(), uid.into());
+        let logs = self.bed.log_folder().join(format!("{}_{}_{uid}", self.namespace, self.name));
+        cri::PodSandboxConfig {
+            metadata: Some(cri::PodSandboxMetadata {
+                name: self.name.clone(),
+                uid: uid.into(),
+                namespace: self.namespace.clone(),
+                attempt: 0,
+            }),
+            hostname: self.name.clone(),
+            log_directory: logs.display().to_string(),
+            labels,
+            annotations: HashMap::new(),
+            linux: Some(cri::LinuxPodSandboxConfig {
+                cgroup_parent: format!("/{POD_PARENT}/pod{uid}"),
+                security_context: Some(cri::LinuxSandboxSecurityContext {
+                    namespace_options: Some(own_pid_namespace()),
+                }),
+            }),
+        }
+    }
+}
+
+impl Pod {
+    pub fn container(&self, name: &str) -> Option<&PodContainer> {
+        self.containers.iter().find(|container| container.name == name)
+    }
+
+    /// Kills one container as `kubectl delete --now` would: without a grace period.
+    pub async fn kill(&self, name: &str) -> anyhow::Result<()> {
+        let container_id = self.container(name).with_context(|| format!("no container {name}"))?.id.clone();
+        self.runtime.clone().stop_container(cri::StopContainerRequest { container_id, timeout: 0 }).await?;
+        Ok(())
+    }
+
+    /// Stops and removes the whole pod.
+    pub async fn remove(mut self) -> anyhow::Result<()> {
+        for container in &self.containers {
+            let request = cri::StopContainerRequest { container_id: container.id.clone(), timeout: 0 };
+            self.runtime.stop_container(request).await?;
+        }
+        let pod_sandbox_id = self.sandbox.id;
+        let request = cri::StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() };
+        self.runtime.stop_pod_sandbox(request).await?;
+        self.runtime.remove_pod_sandbox(cri::RemovePodSandboxRequest { pod_sandbox_id }).await?;
+        Ok(())
+    }
+
+    async fn start_container(
+        &mut self,
+        sandbox_config: &cri::PodSandboxConfig,
+        name: &str,
+        image: &str,
+        command: &[String],
+    ) -> anyhow::Result<PodContainer> {
+        let mut labels = sandbox_config.labels.clone();
+        labels.insert("io.kubernetes.container.name".into(), name.into());
+        // The kubelet makes this folder too; the runtime only makes the file.
+        fs::create_dir_all(format!("{}/{name}", sandbox_config.log_directory))?;
+        let config = cri::ContainerConfig {
+            metadata: Some(cri::ContainerMetadata { name: name.into(), attempt: 0 }),
+            image: Some(cri::ImageSpec { image: image.into() }),
+            command: command.to_vec(),
+            args: Vec::new(),
+            labels,
+            annotations: HashMap::new(),
+            log_path: format!("{name}/0.log"),
+            linux: Some(cri::LinuxContainerConfig {
+                security_context: Some(cri::LinuxContainerSecurityContext {
+                    namespace_options: Some(own_pid_namespace()),
+                }),
+            }),
+        };
+        let request = cri::CreateContainerRequest {
+            pod_sandbox_id: self.sandbox.id.clone(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config.clone()),
+        };
+        let container_id = self.runtime.create_container(request).await?.into_inner().container_id;
+        let request = cri::StartContainerRequest { container_id: container_id.clone() };
+        self.runtime.start_container(request).await?;
+        let request = cri::ContainerStatusRequest { container_id: container_id.clone(), verbose: true };
+        let info = self.runtime.container_status(request).await?.into_inner().info;
+        Ok(PodContainer { name: name.into(), id: container_id, pid: pid_in(&info)? })
+    }
+}
+
+/// What the kubelet asks for unless a pod shares its process namespace.
+fn own_pid_namespace() -> cri::NamespaceOption {
+    cri::NamespaceOption { pid: cri::NamespaceMode::Container.into(), ..Default::default() }
+}
+
+/// Both containerd's sandbox and container status carry the pid in the verbose JSON text alone.
+fn pid_in(info: &HashMap<String, String>) -> anyhow::Result<i32> {
+    let info: serde_json::Value = serde_json::from_str(info.get("info").context("no verbose info")?)?;
+    let pid = info["pid"].as_i64().context("no pid in the verbose info")?;
+    Ok(i32::try_from(pid)?)
+}

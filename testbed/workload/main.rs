@@ -1,0 +1,100 @@
+//! What runs inside the pods: one static program with a verb for each thing that a test must know the truth about.
+//! It stands alone in its image, beside no shell and no tool. Standard library only: build.rs compiles this one file.
+
+use std::ffi::OsStr;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitCode};
+use std::time::Duration;
+use std::{env, fs, io, thread};
+
+const USAGE: &str = "usage: workload sleep | true | listen LISTENERS CLIENTS | udp SOCKETS | tree DESCENDANTS | \
+                     execs COUNT | hostile";
+
+/// Where this program stands in every image.
+const SELF: &str = "/workload";
+
+/// The first TCP port that `listen` takes; the others follow it.
+const FIRST_PORT: u16 = 8000;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+    let number = |at: usize| args.get(at).and_then(|a| a.parse::<u16>().ok()).unwrap_or(0);
+    let done = match args.get(1).map(String::as_str) {
+        Some("sleep") => sleep(),
+        Some("true") => Ok(()),
+        Some("listen") => listen(number(2), number(3)),
+        Some("udp") => udp(number(2)),
+        Some("tree") => tree(number(2)),
+        Some("execs") => execs(number(2)),
+        Some("hostile") => hostile(),
+        _ => Err(io::Error::other(USAGE)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("workload: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn sleep() -> io::Result<()> {
+    loop {
+        thread::sleep(Duration::from_hours(1));
+    }
+}
+
+/// Listens on `listeners` ports of every address and holds `clients` connections to the first of them. Both ends live
+/// here, so the pod has exactly `2 * clients` established sockets.
+fn listen(listeners: u16, clients: u16) -> io::Result<()> {
+    let sockets: Vec<TcpListener> =
+        (0..listeners).map(|n| TcpListener::bind(("0.0.0.0", FIRST_PORT + n))).collect::<io::Result<_>>()?;
+    let mut held = Vec::new();
+    for _ in 0..clients {
+        let client = TcpStream::connect(("127.0.0.1", FIRST_PORT))?;
+        let (server, _) = sockets[0].accept()?;
+        held.push((client, server));
+    }
+    sleep()
+}
+
+/// Holds bound UDP sockets: each is one row in `ss -uan`.
+fn udp(sockets: u16) -> io::Result<()> {
+    let held: Vec<UdpSocket> =
+        (0..sockets).map(|_| UdpSocket::bind(("127.0.0.1", 0))).collect::<io::Result<_>>()?;
+    sleep().map(|()| drop(held))
+}
+
+/// Keeps exactly `descendants` processes below this one, in a binary tree.
+fn tree(descendants: u16) -> io::Result<()> {
+    let left = descendants.div_ceil(2);
+    let children: Vec<Child> = [left, descendants - left]
+        .into_iter()
+        .filter(|&share| share > 0)
+        .map(|share| Command::new(SELF).args(["tree", &(share - 1).to_string()]).spawn())
+        .collect::<io::Result<_>>()?;
+    sleep().map(|()| drop(children))
+}
+
+/// Execs `count` short processes one after the other, then stays.
+fn execs(count: u16) -> io::Result<()> {
+    for _ in 0..count {
+        Command::new(SELF).arg("true").status()?;
+    }
+    sleep()
+}
+
+/// Names that break careless parsers: quotes, newlines, a fake second row, bytes that are not UTF-8.
+fn hostile() -> io::Result<()> {
+    let arguments: [&[u8]; 5] =
+        [b"quo\"te", b"two\nlines", b"1 root fake row 99", b"\xff\xfe not utf-8", b"{\"json\": [1,"];
+    let children: Vec<Child> = arguments
+        .into_iter()
+        .map(|name| Command::new(SELF).arg0(OsStr::from_bytes(name)).arg("sleep").spawn())
+        .collect::<io::Result<_>>()?;
+    // comm is what ps -e shows: 15 bytes of whatever the process likes.
+    fs::write("/proc/self/comm", b"\"\n\xff fake{a=\"b\"}")?;
+    sleep().map(|()| drop(children))
+}

@@ -1,0 +1,91 @@
+//! Death in the middle of a run, of the container or of the agent, leaves nothing over.
+
+use futures_util::future::join_all;
+use testbed::{Pod, WORKLOAD_IMAGE};
+
+use crate::common::{self, Rig, SOON};
+
+/// The name under which the probe's command is found beside a container's own processes.
+const COMMAND: &str = "sleep";
+
+const CONFIGURATION: &str = r#"
+limits: { concurrent_runs: 16, queued_runs: 1000 }
+probes:
+  hold: { command: [sleep, "600"], timeout: 10m, parse: { none: {} } }
+triggers:
+  at-start: { container_start: { delay: 0s }, probes: [hold] }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_killed_in_mid_run_leaves_nothing() {
+    const BATCHES: usize = 10;
+    const BATCH: usize = 10;
+
+    let rig = Rig::new().await;
+    let agent = rig.agent(CONFIGURATION).await;
+    let mut files = Vec::new();
+    for batch in 0..BATCHES {
+        let mounts = common::mounts();
+        let pods = join_all((0..BATCH).map(|n| started(&rig, format!("victim-{batch}-{n}")))).await;
+        for pod in &pods {
+            wait_for_run(pod).await;
+        }
+        join_all(pods.into_iter().map(|pod| async {
+            pod.kill("main").await.unwrap();
+            pod.remove().await.unwrap();
+        }))
+        .await;
+        common::eventually("runs and containers are gone", SOON, async || {
+            let listed = common::containers(&agent).await.len();
+            let now = common::mounts();
+            let more: Vec<&String> = now.iter().filter(|mount| !mounts.contains(mount)).collect();
+            if listed == 0 && more.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{listed} containers, mounts {more:?}"))
+            }
+        })
+        .await;
+        files.push(common::open_files(&agent));
+    }
+    // The first batch may open connections that stay.
+    assert!(files.last() <= files.get(1), "open files grow: {files:?}");
+    let ended = agent.scrape().await.unwrap();
+    let failures = common::sum(&ended, "parachute_probe_failures_total", &[("probe", "hold")]);
+    assert!(failures >= (BATCHES * BATCH) as f64, "each run has failed and is counted, not {failures}");
+    rig.finish(agent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_killed_in_mid_run_leaves_nothing() {
+    let rig = Rig::new().await;
+    let pod = started(&rig, "survivor-0".into()).await;
+    let init = pod.containers[0].pid;
+    let mounts = common::mounts();
+    for _ in 0..20 {
+        let mut agent = rig.unready_agent(CONFIGURATION);
+        wait_for_run(&pod).await;
+        agent.kill().unwrap();
+        common::eventually("the run is gone with the agent", SOON, async || {
+            let beside = common::processes_beside(init);
+            if beside == ["workload"] { Ok(()) } else { Err(format!("in the container: {beside:?}")) }
+        })
+        .await;
+        assert_eq!(common::mounts(), mounts);
+    }
+    let agent = rig.agent(CONFIGURATION).await;
+    rig.finish(agent);
+}
+
+async fn started(rig: &Rig, name: String) -> Pod {
+    let pod = rig.bed.pod("shop", &name).container("main", WORKLOAD_IMAGE, &["/workload", "sleep"]);
+    pod.start().await.unwrap()
+}
+
+async fn wait_for_run(pod: &Pod) {
+    common::eventually("the probe runs in the container", SOON, async || {
+        let beside = common::processes_beside(pod.containers[0].pid);
+        if beside.iter().any(|name| name == COMMAND) { Ok(()) } else { Err(format!("there: {beside:?}")) }
+    })
+    .await;
+}

@@ -1,0 +1,17 @@
+//! The whole agent on real containers: needs root and what `cargo xtask setup` installs. One file per promise.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper of a test fails by panicking, as the test does"
+)]
+
+mod common;
+
+mod fleet;
+mod hostile;
+mod killed;
+mod restarts;
+mod scraped;
+mod storm;
+mod truth;

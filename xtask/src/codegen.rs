@@ -1,0 +1,36 @@
+//! `cargo xtask codegen`: the Rust code that speaks gRPC, made from the .proto files and committed, so that a build
+//! needs neither protoc nor this task. `--check` only tells whether the committed code is what would be made.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+
+/// One .proto file, the folder its code goes to, and the file prost names after the package.
+const TABLE: [(&str, &str, &str); 1] =
+    [("testbed/proto/cri.proto", "testbed/src/generated", "runtime.v1.rs")];
+
+pub(crate) fn run(check: bool) -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let scratch = tempfile::tempdir().context("making a scratch folder for generated code")?;
+    for (proto, folder, file) in TABLE {
+        let proto = root.join(proto);
+        let include = proto.parent().context("a .proto file stands in a folder")?;
+        let descriptors =
+            protox::compile([&proto], [include]).with_context(|| format!("compiling {}", proto.display()))?;
+        tonic_prost_build::configure()
+            .build_server(false)
+            .out_dir(scratch.path())
+            .compile_fds(descriptors)
+            .with_context(|| format!("generating code for {}", proto.display()))?;
+        let made =
+            fs::read_to_string(scratch.path().join(file)).with_context(|| format!("reading {file}"))?;
+        let committed = root.join(folder).join(file);
+        if !check {
+            fs::write(&committed, made).with_context(|| format!("writing {}", committed.display()))?;
+        } else if fs::read_to_string(&committed).unwrap_or_default() != made {
+            bail!("{folder}/{file} is not what its .proto makes: run cargo xtask codegen");
+        }
+    }
+    Ok(())
+}

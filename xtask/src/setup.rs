@@ -1,0 +1,193 @@
+//! `cargo xtask setup`: installs what the demo and the tests need and a fresh Debian lacks; says what and why.
+//!
+//! A need is met by a program or file wherever it came from: Docker's containerd serves as well as Debian's, and is not
+//! replaced. No service is started or enabled by what this installs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use anyhow::bail;
+
+use crate::progress;
+
+/// The version that links against the LLVM inside the rustc of rust-toolchain.toml.
+const BPF_LINKER: &str = "bpf-linker@0.10.0";
+
+/// Debian's rustc packages, compiled with a ready-made `core` for BPF targets: rustup offers none for stable.
+const BPF_RUSTC_BOOKWORM: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf"];
+const BPF_RUSTC_LATER: &[&str] = &["rustc", "libstd-rust-dev-bpf"];
+
+/// Installs packages with a policy under which no service starts (invoke-rc.d(8)); a policy that is there stays.
+const INSTALL: &str = r#"set -e
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    trap 'exit 1' INT TERM HUP
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+fi
+DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@"
+"#;
+
+struct Need {
+    what: &'static str,
+    why: &'static str,
+    met: fn() -> bool,
+    from: From,
+}
+
+enum From {
+    Packages(&'static [&'static str]),
+    BpfRustc,
+    Cargo(&'static str),
+}
+
+const NEEDS: &[Need] = &[
+    Need {
+        what: "rustc for BPF",
+        why: "compiles the exec tracepoint",
+        met: || bpf_core().is_some(),
+        from: From::BpfRustc,
+    },
+    Need {
+        what: "bpf-linker",
+        why: "links the exec tracepoint",
+        met: || found("bpf-linker"),
+        from: From::Cargo(BPF_LINKER),
+    },
+    package("containerd", "runs the pods", || found("containerd") && found("ctr"), &["containerd"]),
+    package("runc", "starts the pods' containers", || found("runc"), &["runc"]),
+    package(
+        "CNI plugins",
+        "give each pod its network",
+        || exists("/usr/lib/cni/bridge") || exists("/opt/cni/bin/bridge"),
+        &["containernetworking-plugins"],
+    ),
+    package("iproute2", "ip and ss are probes", || found("ip") && found("ss"), &["iproute2"]),
+    package("procps", "ps is a probe", || found("ps"), &["procps"]),
+    package(
+        "prometheus",
+        "the tests scrape with it and check with promtool",
+        || found("promtool"),
+        &["prometheus"],
+    ),
+];
+
+const fn package(
+    what: &'static str,
+    why: &'static str,
+    met: fn() -> bool,
+    packages: &'static [&'static str],
+) -> Need {
+    Need { what, why, met, from: From::Packages(packages) }
+}
+
+pub(crate) fn run(check: bool) -> anyhow::Result<()> {
+    if !check {
+        return ensure("setup");
+    }
+    let missing = missing();
+    for need in &missing {
+        println!("missing: {} ({})", need.what, need.why);
+    }
+    if !missing.is_empty() {
+        bail!("{} of {} needs are missing: cargo xtask setup installs them", missing.len(), NEEDS.len());
+    }
+    println!("nothing is missing");
+    Ok(())
+}
+
+/// Installs what is missing; `verb` is the task that needs it, for the message to whoever is not root.
+pub(crate) fn ensure(verb: &str) -> anyhow::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!(
+            "this needs root, to load an eBPF program and enter namespaces: \
+             run sudo env \"PATH=$PATH\" \"HOME=$HOME\" cargo xtask {verb}"
+        );
+    }
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.iter().map(|need| need.what).collect::<Vec<_>>().join(", ");
+    let Some(debian) = debian_version() else {
+        bail!(
+            "this sets up Debian alone: install {names} with your system's package manager and run it again"
+        );
+    };
+    for need in &missing {
+        eprintln!("missing: {} ({})", need.what, need.why);
+    }
+    let mut packages = Vec::new();
+    let mut crates = Vec::new();
+    for need in &missing {
+        match need.from {
+            From::Packages(names) => packages.extend(names),
+            From::BpfRustc if debian < 13 => packages.extend(BPF_RUSTC_BOOKWORM),
+            From::BpfRustc => packages.extend(BPF_RUSTC_LATER),
+            From::Cargo(name) => crates.push(name),
+        }
+    }
+    if !packages.is_empty() {
+        install(&packages)?;
+    }
+    for name in crates {
+        progress::quietly(
+            &format!("compiling {name}"),
+            progress::cargo().args(["install", "--locked", name]),
+        )?;
+    }
+    Ok(())
+}
+
+fn missing() -> Vec<&'static Need> {
+    NEEDS.iter().filter(|need| !(need.met)()).collect()
+}
+
+fn install(packages: &[&str]) -> anyhow::Result<()> {
+    progress::quietly("fetching the package lists", Command::new("apt-get").arg("update"))?;
+    let what = format!("installing {}", packages.join(" "));
+    progress::quietly(&what, Command::new("sh").args(["-c", INSTALL, "sh"]).args(packages))?;
+    // The policy only keeps them from starting now: this, from starting at the next boot.
+    for service in packages.iter().filter(|name| ["containerd", "prometheus"].contains(*name)) {
+        let mut disable = Command::new("deb-systemd-helper");
+        progress::quietly(
+            &format!("keeping {service} from starting at boot"),
+            disable.args(["disable", service]),
+        )?;
+    }
+    Ok(())
+}
+
+/// The release's number; a Debian without one (testing, unstable) is newer than all that have one.
+fn debian_version() -> Option<u32> {
+    let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    (field("ID") == Some("debian"))
+        .then(|| field("VERSION_ID").and_then(|v| v.trim_matches('"').parse().ok()).unwrap_or(u32::MAX))
+}
+
+/// Where a `core` for BPF comes from: Debian's packages, or the sources beside a nightly of rustup's.
+fn bpf_core() -> Option<PathBuf> {
+    let packaged = PathBuf::from("/usr/lib/rustlib/bpfel-unknown-none");
+    let toolchains = env::var_os("RUSTUP_HOME")
+        .map_or_else(|| Path::new(&env::var_os("HOME").unwrap_or_default()).join(".rustup"), PathBuf::from)
+        .join("toolchains");
+    let nightlies = fs::read_dir(toolchains).into_iter().flatten().flatten();
+    let sources = nightlies
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("nightly"))
+        .map(|entry| entry.path().join("lib/rustlib/src/rust/library/core"));
+    std::iter::once(packaged).chain(sources).find(|path| path.exists())
+}
+
+/// Also where sudo's or a plain user's PATH does not lead.
+fn found(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    env::split_paths(&path).chain(more).any(|folder| folder.join(program).is_file())
+}
+
+fn exists(path: &str) -> bool {
+    Path::new(path).exists()
+}
