@@ -44,7 +44,9 @@ fn all_sources() -> Vec<PathBuf> {
     }
     assert!(found.len() > 40, "the sources were not found: {found:?}");
     // Generated from a .proto, and checked to be up to date by `cargo xtask codegen --check`.
-    found.retain(|path| !path.to_string_lossy().contains("generated") && !path.to_string_lossy().contains("/target/"));
+    found.retain(|path| {
+        !path.to_string_lossy().contains("generated") && !path.to_string_lossy().contains("/target/")
+    });
     found
 }
 
@@ -68,15 +70,20 @@ fn a_room_imports_only_what_its_place_allows() {
     let src = root().join("agent/src");
     let mut wrong = Vec::new();
     for path in all_sources().iter().filter(|path| path.starts_with(&src)) {
-        let room = path.strip_prefix(&src).unwrap().iter().next().unwrap().to_string_lossy().replace(".rs", "");
+        let room =
+            path.strip_prefix(&src).unwrap().iter().next().unwrap().to_string_lossy().replace(".rs", "");
         let Some((_, allowed)) = MAY_IMPORT.iter().find(|(name, _)| *name == room) else {
             // cli and app wire everything; main and lib hold nothing.
-            assert!(["cli", "app", "main", "lib"].contains(&room.as_str()), "{room} has no place in the house");
+            assert!(
+                ["cli", "app", "main", "lib"].contains(&room.as_str()),
+                "{room} has no place in the house"
+            );
             continue;
         };
         for (number, line) in fs::read_to_string(path).unwrap().lines().enumerate() {
             for import in imports(line) {
-                let is_room = MAY_IMPORT.iter().any(|(name, _)| *name == import) || import == "app" || import == "cli";
+                let is_room =
+                    MAY_IMPORT.iter().any(|(name, _)| *name == import) || import == "app" || import == "cli";
                 if is_room && import != room && !allowed.contains(&import.as_str()) {
                     wrong.push(format!("{}:{}: {room} imports {import}", path.display(), number + 1));
                 }
@@ -95,7 +102,9 @@ fn unsafe_stands_in_one_room() {
         .filter(|path| !path.starts_with(&allowed) && !path.ends_with("agent-ebpf/src/main.rs"))
         .filter(|path| {
             let text = fs::read_to_string(path).unwrap();
-            text.lines().any(|line| code(line).split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == "unsafe"))
+            text.lines().any(|line| {
+                code(line).split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == "unsafe")
+            })
         })
         .collect();
     assert!(wrong.is_empty(), "unsafe outside agent/src/enter: {wrong:?}");
@@ -115,6 +124,9 @@ fn files_are_short_and_say_what_they_are_for() {
 fn every_crate_takes_part_in_the_lints() {
     for member in ["agent", "agent-ebpf", "testbed", "xtask"] {
         let manifest = fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap();
-        assert!(manifest.contains("[lints]\nworkspace = true"), "{member} does not inherit the workspace's lints");
+        assert!(
+            manifest.contains("[lints]\nworkspace = true"),
+            "{member} does not inherit the workspace's lints"
+        );
     }
 }
