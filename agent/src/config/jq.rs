@@ -139,16 +139,17 @@ fn compile(text: &str) -> Result<jaq_core::Filter<Metered>, String> {
         let (expected, found) = &errors[0];
         expected_found(text, expected.as_str(), found)
     })?;
-    let term = Parser::new(&tokens).parse(|parser| parser.term()).map_err(|errors| {
+    let term = Parser::new(&tokens).parse(Parser::term).map_err(|errors| {
         let (expected, found) = &errors[0];
         expected_found(text, expected.as_str(), Token::opt_as_str(*found, text))
     })?;
     let term = guard::guard(text, term)?;
 
     // The guarded tree has no text form of its own, so it enters as a definition that the main program calls.
-    let main = Def { name: "main", args: Vec::new(), body: term };
+    let mut definitions: Vec<Def<&str>> = guard::defs();
+    definitions.push(Def { name: "main", args: Vec::new(), body: term });
     let arena = Arena::default();
-    let modules = Loader::new(guard::defs().into_iter().chain([main]))
+    let modules = Loader::new(definitions)
         .load(&arena, File { code: "main", path: () })
         .map_err(|_| "the jq library's own definitions do not load".to_owned())?;
     Compiler::default().with_funs(guard::funs()).compile(modules).map_err(|errors| {

@@ -149,7 +149,7 @@ impl<'s> Guard<'s> {
                     .collect::<Result<_, String>>()?,
                 optional(otherwise)?,
             ),
-            Term::BinOp(left, op, right) => self.operation(inner(left)?, op, inner(right)?)?,
+            Term::BinOp(left, op, right) => operation(inner(left)?, op, inner(right)?)?,
             Term::Path(base, Path(parts)) => {
                 let index = |term| self.term(term, depth + 1);
                 let part = |(part, opt)| {
@@ -181,27 +181,6 @@ impl<'s> Guard<'s> {
         Ok(pipe(call(step), guarded))
     }
 
-    fn operation(
-        &self,
-        left: Box<Term<&'s str>>,
-        op: BinaryOp<&'s str>,
-        right: Box<Term<&'s str>>,
-    ) -> Result<Term<&'s str>, String> {
-        match op {
-            BinaryOp::Assign | BinaryOp::Update | BinaryOp::UpdateMath(_) | BinaryOp::UpdateAlt => {
-                Err(refused("assignment"))
-            }
-            // `"x" * 1000000000000` is a string of that length: only numbers are multiplied.
-            BinaryOp::Math(ops::Math::Mul) => {
-                Ok(Term::BinOp(Box::new(pipe(*left, call(NUMBER))), op, Box::new(pipe(*right, call(NUMBER)))))
-            }
-            BinaryOp::Pipe(Some(Pattern::Arr(_) | Pattern::Obj(_))) => {
-                Err(refused("taking a value apart with `as`"))
-            }
-            _ => Ok(Term::BinOp(left, op, right)),
-        }
-    }
-
     fn available(&self, name: &'s str) -> Result<(), String> {
         if ALLOWED.contains(&name) {
             return Ok(());
@@ -211,6 +190,26 @@ impl<'s> Guard<'s> {
             place(self.text, name),
             ALLOWED.join(", ")
         ))
+    }
+}
+
+fn operation<'s>(
+    left: Box<Term<&'s str>>,
+    op: BinaryOp<&'s str>,
+    right: Box<Term<&'s str>>,
+) -> Result<Term<&'s str>, String> {
+    match op {
+        BinaryOp::Assign | BinaryOp::Update | BinaryOp::UpdateMath(_) | BinaryOp::UpdateAlt => {
+            Err(refused("assignment"))
+        }
+        // `"x" * 1000000000000` is a string of that length: only numbers are multiplied.
+        BinaryOp::Math(ops::Math::Mul) => {
+            Ok(Term::BinOp(Box::new(pipe(*left, call(NUMBER))), op, Box::new(pipe(*right, call(NUMBER)))))
+        }
+        BinaryOp::Pipe(Some(Pattern::Arr(_) | Pattern::Obj(_))) => {
+            Err(refused("taking a value apart with `as`"))
+        }
+        _ => Ok(Term::BinOp(left, op, right)),
     }
 }
 
@@ -227,10 +226,10 @@ fn pipe<'s>(left: Term<&'s str>, right: Term<&'s str>) -> Term<&'s str> {
 }
 
 /// Definitions that name what [`funs`] leaves out would not compile; they are left out too.
-pub(super) fn defs<'s>() -> Vec<Def<&'s str>> {
+pub(super) fn defs() -> Vec<Def<&'static str>> {
     let removed = ["debug", "stderr", "halt", "halt_error"];
     let library = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
-    library.filter(|def| !removed.contains(&def.name)).map(|def| -> Def<&'s str> { def }).collect()
+    library.filter(|def| !removed.contains(&def.name)).collect()
 }
 
 pub(super) fn funs() -> impl Iterator<Item = Fun<Metered>> {
@@ -245,9 +244,8 @@ pub(super) fn funs() -> impl Iterator<Item = Fun<Metered>> {
         })),
         // The library's own reader overflows the stack on deep nesting, and `tonumber` hands it every string.
         run(("fromjson", v(0), |cv| {
-            let text = match &cv.1 {
-                Val::TStr(text) | Val::BStr(text) => text,
-                _ => return bome(Err(Error::typ(cv.1, "string"))),
+            let (Val::TStr(text) | Val::BStr(text)) = &cv.1 else {
+                return bome(Err(Error::typ(cv.1, "string")));
             };
             bome(serde_json::from_slice(text).map_err(|error| Error::str(format!("not JSON: {error}"))))
         })),
