@@ -9,7 +9,7 @@ use crate::config::{Trigger, When};
 use crate::model::TriggerName;
 
 /// A cron expression that can never match is looked at again after this.
-const NEVER: Duration = Duration::from_secs(24 * 3600);
+const NEVER: Duration = Duration::from_hours(24);
 
 #[derive(Debug)]
 pub(super) struct Schedule {
