@@ -9,7 +9,7 @@ pub mod encode;
 pub mod samples;
 
 #[cfg(test)]
-mod promtool;
+pub(crate) mod promtool;
 
 pub use agent::AgentMetrics;
 pub use samples::Samples;
