@@ -140,13 +140,16 @@ pub(crate) fn cgroup_hierarchies() -> Vec<PathBuf> {
 
 fn remove_network(bridge: &str) -> anyhow::Result<()> {
     let sysfs = Path::new("/sys/class/net").join(bridge);
-    if sysfs.exists() {
-        // The pods' ends go with their network namespaces, but asynchronously; a deleted peer takes its other end along.
-        for port in fs::read_dir(sysfs.join("brif"))?.flatten() {
-            let _ = delete_link(&port.file_name().to_string_lossy());
-        }
-        delete_link(bridge)?;
+    if !sysfs.exists() {
+        return Ok(());
     }
+    // The pods' links go with their network namespaces, which the kernel tears down together and in its own time.
+    let deadline = Instant::now() + DEADLINE;
+    while fs::read_dir(sysfs.join("brif"))?.next().is_some() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = Command::new("ip").args(["link", "delete", bridge]).output().context("starting ip")?;
+    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
 }
 
@@ -158,12 +161,6 @@ fn remove_cni_results(dir: &Path) -> anyhow::Result<()> {
             fs::remove_file(entry.path())?;
         }
     }
-    Ok(())
-}
-
-fn delete_link(name: &str) -> anyhow::Result<()> {
-    let output = Command::new("ip").args(["link", "delete", name]).output().context("starting ip")?;
-    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
 }
 

@@ -9,23 +9,23 @@ use testbed::{Agent, Containerd, Pod, Sample, Snapshot};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// How long the agent may take to load its hook and scan what runs.
-pub const READY: Duration = Duration::from_secs(20);
+pub(crate) const READY: Duration = Duration::from_secs(20);
 
 /// How long anything that should happen soon may take on a busy machine.
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// The tests compare the state of the whole machine: two at once would see each other.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-pub struct Rig {
-    pub bed: Containerd,
+pub(crate) struct Rig {
+    pub(crate) bed: Containerd,
     before: Snapshot,
     dir: tempfile::TempDir,
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Rig {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let alone = ONE_AT_A_TIME.lock().await;
         let before = Snapshot::take();
         let dir = tempfile::Builder::new().prefix("pt-").tempdir().unwrap();
@@ -34,24 +34,24 @@ impl Rig {
     }
 
     /// Starts an agent on this configuration, to which the private containerd is added, and waits until it is ready.
-    pub async fn agent(&self, configuration: &str) -> Agent {
+    pub(crate) async fn agent(&self, configuration: &str) -> Agent {
         let mut agent = self.unready_agent(configuration);
         agent.ready(READY).await.unwrap();
         agent
     }
 
-    pub fn unready_agent(&self, configuration: &str) -> Agent {
+    pub(crate) fn unready_agent(&self, configuration: &str) -> Agent {
         let program = Path::new(env!("CARGO_BIN_EXE_parachute"));
         Agent::start(program, &self.write(configuration), |line| println!("agent: {line}")).unwrap()
     }
 
     /// A file in the test's folder, for programs that want one.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Ends the agent and all pods, and shows that nothing of them is left.
-    pub fn finish(self, agent: Agent) {
+    pub(crate) fn finish(self, agent: Agent) {
         drop(agent);
         let Self { bed, before, dir, _alone } = self;
         drop(bed);
@@ -68,7 +68,7 @@ impl Rig {
 }
 
 /// Tries until it works; what it said last is the failure.
-pub async fn eventually<T>(
+pub(crate) async fn eventually<T>(
     what: &str,
     within: Duration,
     mut attempt: impl AsyncFnMut() -> Result<T, String>,
@@ -84,7 +84,7 @@ pub async fn eventually<T>(
 }
 
 /// The samples of a metric whose labels have these values.
-pub fn select<'a>(
+pub(crate) fn select<'a>(
     samples: &'a [Sample],
     name: &'a str,
     labels: &'a [(&'a str, &'a str)],
@@ -93,12 +93,12 @@ pub fn select<'a>(
     samples.iter().filter(move |sample| sample.name == name).filter(matches)
 }
 
-pub fn sum(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> f64 {
+pub(crate) fn sum(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> f64 {
     select(samples, name, labels).map(|sample| sample.value).sum()
 }
 
 /// The containers as the agent lists them.
-pub async fn containers(agent: &Agent) -> Vec<serde_json::Value> {
+pub(crate) async fn containers(agent: &Agent) -> Vec<serde_json::Value> {
     let answer = agent.get("/api/v1/containers").await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.body);
     let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
@@ -106,7 +106,7 @@ pub async fn containers(agent: &Agent) -> Vec<serde_json::Value> {
 }
 
 /// Waits until the agent lists all containers of these pods, with their names.
-pub async fn knows(agent: &Agent, pods: &[Pod]) -> Vec<serde_json::Value> {
+pub(crate) async fn knows(agent: &Agent, pods: &[Pod]) -> Vec<serde_json::Value> {
     eventually("the agent knows all containers", SOON, async || {
         let listed = containers(agent).await;
         for pod in pods {
@@ -123,7 +123,7 @@ pub async fn knows(agent: &Agent, pods: &[Pod]) -> Vec<serde_json::Value> {
 }
 
 /// Names of the processes in the pid namespace of `pid`, zombies included.
-pub fn processes_beside(pid: i32) -> Vec<String> {
+pub(crate) fn processes_beside(pid: i32) -> Vec<String> {
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let Some(ours) = namespace(&pid.to_string()) else { return Vec::new() };
     let all = fs::read_dir("/proc")
@@ -137,19 +137,19 @@ pub fn processes_beside(pid: i32) -> Vec<String> {
 }
 
 /// Every mount of the host, one line each, ids and propagation included.
-pub fn mounts() -> Vec<String> {
+pub(crate) fn mounts() -> Vec<String> {
     fs::read_to_string("/proc/self/mountinfo").unwrap().lines().map(str::to_owned).collect()
 }
 
 /// Open file descriptors of the agent and of the processes that it has started for itself.
-pub fn open_files(agent: &Agent) -> usize {
+pub(crate) fn open_files(agent: &Agent) -> usize {
     let count = |pid: u32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
     family(agent.pid()).into_iter().map(count).sum()
 }
 
 /// Processor seconds that the agent and its children have used: `proc_pid_stat(5)`, fields 14 and 15, in ticks of 10 ms
 /// (`USER_HZ` is 100 on every architecture that the agent runs on).
-pub fn processor_seconds(agent: &Agent) -> f64 {
+pub(crate) fn processor_seconds(agent: &Agent) -> f64 {
     let ticks = |pid: u32| -> Option<u64> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();

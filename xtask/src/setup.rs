@@ -150,11 +150,13 @@ fn install(packages: &[&str]) -> anyhow::Result<()> {
     let what = format!("installing {}", packages.join(" "));
     progress::quietly(&what, Command::new("sh").args(["-c", INSTALL, "sh"]).args(packages))?;
     // The policy only keeps them from starting now: this, from starting at the next boot.
-    for service in packages.iter().filter(|name| ["containerd", "prometheus"].contains(*name)) {
-        let mut disable = Command::new("deb-systemd-helper");
+    let services: Vec<_> =
+        packages.iter().filter(|name| ["containerd", "prometheus"].contains(*name)).collect();
+    if !services.is_empty() && found("systemctl") {
+        let mut disable = Command::new("systemctl");
         progress::quietly(
-            &format!("keeping {service} from starting at boot"),
-            disable.args(["disable", service]),
+            "keeping their services from starting at boot",
+            disable.arg("disable").args(services),
         )?;
     }
     Ok(())
