@@ -171,16 +171,29 @@ pub struct RunRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
-    Exited { code: i32 },
-    Signaled { signal: i32 },
+    Exited {
+        code: i32,
+    },
+    Signaled {
+        signal: i32,
+    },
     /// The deadline passed and the tree was killed; `stuck` if something of it has still not gone (D state).
-    TimedOut { stuck: bool },
+    TimedOut {
+        stuck: bool,
+    },
     /// The agent asked for the end: its output cap was reached, or nobody waits any more.
-    Cancelled { stuck: bool },
+    Cancelled {
+        stuck: bool,
+    },
     TargetGone,
     /// A step of entering failed; `step` is one of `enter::Step`'s names.
-    EnterFailed { step: String, errno: i32 },
-    Refused { reason: String },
+    EnterFailed {
+        step: String,
+        errno: i32,
+    },
+    Refused {
+        reason: String,
+    },
 }
 
 /// Everything a command left behind.
@@ -200,13 +213,23 @@ pub struct Output {
 pub enum Outcome {
     Ok,
     /// Exit status of the command; 128 + signal when one killed it.
-    Nonzero { status: i32 },
+    Nonzero {
+        status: i32,
+    },
     Timeout,
     Truncated,
     TargetGone,
-    EnterFailed { step: String, errno: i32, message: String },
-    ParseFailed { message: String },
-    Refused { reason: String },
+    EnterFailed {
+        step: String,
+        errno: i32,
+        message: String,
+    },
+    ParseFailed {
+        message: String,
+    },
+    Refused {
+        reason: String,
+    },
 }
 
 impl Outcome {
