@@ -13,7 +13,7 @@ pub const EVENTS: &str = "EVENTS";
 /// so it holds some 8,000 new cgroups that the agent has not read yet.
 pub const EVENTS_BYTES: u32 = 256 * 1024;
 /// What one record takes in the ring: `ExecSeen` and the ring's own header of 8 bytes (`BPF_RINGBUF_HDR_SZ`).
-pub const RECORD_BYTES: u32 = size_of::<ExecSeen>() as u32 + 8;
+pub const RECORD_BYTES: usize = size_of::<ExecSeen>() + 8;
 
 /// LRU hash: cgroup id (`u64`) → 1 (`u8`). A cgroup in it costs one look-up per exec and writes no record.
 pub const SEEN: &str = "SEEN";

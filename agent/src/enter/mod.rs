@@ -1,5 +1,7 @@
 //! skeleton: see the helper prompts.
 
+pub mod handle;
+
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
