@@ -32,6 +32,7 @@
 //! A later way in (`observer`) changes steps 2 and 3 only.
 
 mod client;
+pub mod handle;
 mod launcher;
 mod pipes;
 mod protocol;
