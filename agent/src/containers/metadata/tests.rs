@@ -27,7 +27,12 @@ impl RuntimeService for Fake {
     ) -> Result<Response<api::ListContainersResponse>, Status> {
         let id = request.into_inner().filter.map(|f| f.id);
         self.calls.lock().unwrap().push(format!("containers {}", id.as_deref().unwrap_or("all")));
-        let kubelet = [("pod.name", "cart-0"), ("pod.namespace", "shop"), ("pod.uid", "u-1"), ("container.name", "cart")];
+        let kubelet = [
+            ("pod.name", "cart-0"),
+            ("pod.namespace", "shop"),
+            ("pod.uid", "u-1"),
+            ("container.name", "cart"),
+        ];
         let labels = kubelet.map(|(name, value)| (format!("io.kubernetes.{name}"), value.to_owned()));
         let container = api::Container {
             id: "c".repeat(64),
@@ -36,7 +41,8 @@ impl RuntimeService for Fake {
             image: Some(api::ImageSpec { image: "registry.k8s.io/cart:1".into(), ..Default::default() }),
             labels: labels.into(),
         };
-        let containers = [container].into_iter().filter(|c| id.as_ref().is_none_or(|id| c.id == *id)).collect();
+        let containers =
+            [container].into_iter().filter(|c| id.as_ref().is_none_or(|id| c.id == *id)).collect();
         Ok(Response::new(api::ListContainersResponse { containers }))
     }
 
@@ -48,7 +54,11 @@ impl RuntimeService for Fake {
         self.calls.lock().unwrap().push(format!("sandboxes {}", id.as_deref().unwrap_or("all")));
         let sandbox = api::PodSandbox {
             id: "5".repeat(64),
-            metadata: Some(api::PodSandboxMetadata { name: "cart-0".into(), uid: "u-1".into(), namespace: "shop".into() }),
+            metadata: Some(api::PodSandboxMetadata {
+                name: "cart-0".into(),
+                uid: "u-1".into(),
+                namespace: "shop".into(),
+            }),
             labels: [("app".to_owned(), "cart".to_owned())].into(),
         };
         let items = [sandbox].into_iter().filter(|s| id.as_ref().is_none_or(|id| s.id == *id)).collect();
@@ -61,7 +71,9 @@ impl Fake {
         let _ = std::fs::remove_file(socket);
         let listener = UnixListener::bind(socket).unwrap();
         let server = tonic::transport::Server::builder().add_service(RuntimeServiceServer::new(self.clone()));
-        tokio::spawn(async move { server.serve_with_incoming(UnixListenerStream::new(listener)).await.unwrap() })
+        tokio::spawn(
+            async move { server.serve_with_incoming(UnixListenerStream::new(listener)).await.unwrap() },
+        )
     }
 
     fn calls(&self) -> Vec<String> {
@@ -120,8 +132,15 @@ async fn one_list_at_start_and_then_one_call_per_container() {
     describer.up(&cart, None).await;
     describer.scanned().await;
     let metadata = described(&cart).await;
-    assert_eq!((metadata.namespace.as_str(), metadata.pod.as_str(), metadata.container.as_str()), ("shop", "cart-0", "cart"));
-    assert_eq!(metadata.labels, [("app".to_owned(), "cart".to_owned())].into(), "the pod's labels, not the kubelet's");
+    assert_eq!(
+        (metadata.namespace.as_str(), metadata.pod.as_str(), metadata.container.as_str()),
+        ("shop", "cart-0", "cart")
+    );
+    assert_eq!(
+        metadata.labels,
+        [("app".to_owned(), "cart".to_owned())].into(),
+        "the pod's labels, not the kubelet's"
+    );
     assert!(sandbox.is_sandbox() && !cart.is_sandbox());
     assert_eq!(fake.calls(), ["sandboxes al", "containers a"]);
 
@@ -171,7 +190,9 @@ async fn a_socket_that_never_answers_and_one_that_is_no_runtime_are_failures_and
             let mut open = Vec::new();
             while let Ok((mut stream, _)) = listener.accept().await {
                 if !silent {
-                    let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+                    let _ =
+                        tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                            .await;
                 }
                 open.push(stream);
             }
