@@ -48,19 +48,27 @@ pub(super) fn routes(
     let healthy = warp::path!("-" / "healthy").and(warp::method()).map(|method: Method| {
         get_only(&method).unwrap_or_else(|| answer(StatusCode::OK, TEXT, "parachute is healthy\n".to_owned()))
     });
-    let ready = warp::path!("-" / "ready").and(warp::method()).and(shared.clone()).map(ready);
+    let ready = warp::path!("-" / "ready")
+        .and(warp::method())
+        .and(shared.clone())
+        .map(|method: Method, backend: Shared| ready(&method, &*backend));
     let reload = warp::path!("-" / "reload")
         .and(asked)
         .and(shared.clone())
         .then(move |method, headers, backend| reload(method, headers, backend, lifecycle));
-    let containers =
-        warp::path!("api" / "v1" / "containers").and(warp::method()).and(shared.clone()).map(containers);
+    let containers = warp::path!("api" / "v1" / "containers")
+        .and(warp::method())
+        .and(shared.clone())
+        .map(|method: Method, backend: Shared| containers(&method, &*backend));
     let run = warp::path!("api" / "v1" / "run")
         .and(asked)
         .and(warp::body::stream())
         .and(shared.clone())
-        .then(|method, headers, body, backend| run_probe(method, headers, body, backend));
-    let page = warp::path::end().and(warp::method()).and(shared).map(landing);
+        .then(run_probe);
+    let page = warp::path::end()
+        .and(warp::method())
+        .and(shared)
+        .map(|method: Method, backend: Shared| landing(&method, &*backend));
     let nowhere = warp::path::full().map(|path: warp::path::FullPath| {
         let path = path.as_str();
         refuse(path.starts_with("/api/"), StatusCode::NOT_FOUND, "there is nothing at this path")
@@ -118,8 +126,8 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-fn ready(method: Method, backend: Shared) -> Response {
-    match (get_only(&method), backend.not_ready()) {
+fn ready(method: &Method, backend: &dyn Backend) -> Response {
+    match (get_only(method), backend.not_ready()) {
         (Some(refused), _) => refused,
         (None, None) => answer(StatusCode::OK, TEXT, "parachute is ready\n".to_owned()),
         (None, Some(reason)) => {
@@ -144,8 +152,8 @@ async fn reload(method: Method, headers: HeaderMap, backend: Shared, enabled: bo
     }
 }
 
-fn containers(method: Method, backend: Shared) -> Response {
-    get_only(&method).unwrap_or_else(|| {
+fn containers(method: &Method, backend: &dyn Backend) -> Response {
+    get_only(method).unwrap_or_else(|| {
         let containers = backend.containers();
         let views: Vec<ContainerView> =
             containers.iter().map(|container| ContainerView::from(&**container)).collect();
@@ -153,8 +161,8 @@ fn containers(method: Method, backend: Shared) -> Response {
     })
 }
 
-fn landing(method: Method, backend: Shared) -> Response {
-    get_only(&method).unwrap_or_else(|| {
+fn landing(method: &Method, backend: &dyn Backend) -> Response {
+    get_only(method).unwrap_or_else(|| {
         let html = page::render(
             &backend.containers(),
             &backend.last_runs(PAGE_RUNS),
