@@ -4,6 +4,7 @@
 //! One request per connection, and the whole connection under one deadline: that bounds slow readers, slow writers
 //! and idle ones alike, which warp's own server does not. A scrape every few seconds does not miss keep-alive.
 
+mod gzip;
 pub mod listen;
 mod page;
 mod routes;
