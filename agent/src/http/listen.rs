@@ -140,3 +140,23 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     rustix::net::listen(&socket, BACKLOG)?;
     UnixListener::from_std(socket.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listen_addresses_are_read_as_exporters_read_them() {
+        for (text, shown) in [
+            ("127.0.0.1:10068", "127.0.0.1:10068"),
+            ("[::1]:1", "[::1]:1"),
+            (":10068", "[::]:10068"),
+            ("unix:/run/parachute.sock", "unix:/run/parachute.sock"),
+        ] {
+            assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), shown);
+        }
+        for text in ["", "localhost:1", "127.0.0.1", ":http", ":70000", "unix:", "unix:relative"] {
+            assert!(text.parse::<ListenAddress>().is_err(), "{text}");
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! One request per connection, and the whole connection under one deadline: that bounds slow readers, slow writers
 //! and idle ones alike, which warp's own server does not. A scrape every few seconds does not miss keep-alive.
 
+mod gzip;
 pub mod listen;
 mod page;
 mod routes;
@@ -33,9 +34,9 @@ const MAX_CONNECTIONS: usize = 64;
 /// A request's head must be there by then.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for a run, its time in the queue included; a probe's own deadline is usually seconds.
-const RUN_TIMEOUT: Duration = Duration::from_secs(600);
+const RUN_TIMEOUT: Duration = Duration::from_mins(10);
 /// From accept to the last byte of the answer.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(660);
+const CONNECTION_TIMEOUT: Duration = Duration::from_mins(11);
 /// After a failed accept (no file descriptor left, mostly); trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

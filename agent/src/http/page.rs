@@ -78,9 +78,10 @@ fn write_containers(html: &mut String, containers: &[Arc<Container>]) {
     rows.sort_by(|left, right| left.labels.cmp(&right.labels));
     html.push_str("<table><tr><th>namespace<th>pod<th>container<th>image<th>runtime<th>id</tr>\n");
     for row in rows.iter().take(MAX_ROWS) {
-        let container = match row.sandbox {
-            true => "<span class=\"dim\">sandbox</span>".to_owned(),
-            false => escape(&row.labels.container),
+        let container = if row.sandbox {
+            "<span class=\"dim\">sandbox</span>".to_owned()
+        } else {
+            escape(&row.labels.container)
         };
         let _ = writeln!(
             html,

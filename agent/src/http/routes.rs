@@ -2,27 +2,28 @@
 //! because a wrong method on a known path is a 405 and not a 404.
 
 use std::convert::Infallible;
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use flate2::{Compression, write::GzEncoder};
 use futures_util::{Stream, StreamExt as _};
 use warp::Filter;
 use warp::http::header::{
-    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName,
+    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName,
     HeaderValue, ORIGIN, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use warp::http::{Method, StatusCode};
 use warp::reply::{Reply as _, Response};
 
 use super::view::{ContainerView, RunView};
-use super::{Backend, Options, RUN_TIMEOUT, page, run};
+use super::{Backend, Options, RUN_TIMEOUT, gzip, page, run};
 use crate::metrics;
 
 /// A run request is some hundred bytes.
 const MAX_BODY: usize = 64 * 1024;
+/// Of a body that is too large, so much more is read and thrown away: closing on unread bytes resets the connection,
+/// and the client would not see why. Clients announce larger ones (curl: `Expect`) and wait for the refusal.
+const MAX_DRAIN: usize = 1024 * 1024;
 /// A request's body must be there by then.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// For everything that waits for no run.
@@ -48,19 +49,27 @@ pub(super) fn routes(
     let healthy = warp::path!("-" / "healthy").and(warp::method()).map(|method: Method| {
         get_only(&method).unwrap_or_else(|| answer(StatusCode::OK, TEXT, "parachute is healthy\n".to_owned()))
     });
-    let ready = warp::path!("-" / "ready").and(warp::method()).and(shared.clone()).map(ready);
+    let ready = warp::path!("-" / "ready")
+        .and(warp::method())
+        .and(shared.clone())
+        .map(|method: Method, backend: Shared| ready(&method, &*backend));
     let reload = warp::path!("-" / "reload")
         .and(asked)
         .and(shared.clone())
         .then(move |method, headers, backend| reload(method, headers, backend, lifecycle));
-    let containers =
-        warp::path!("api" / "v1" / "containers").and(warp::method()).and(shared.clone()).map(containers);
+    let containers = warp::path!("api" / "v1" / "containers")
+        .and(warp::method())
+        .and(shared.clone())
+        .map(|method: Method, backend: Shared| containers(&method, &*backend));
     let run = warp::path!("api" / "v1" / "run")
         .and(asked)
         .and(warp::body::stream())
         .and(shared.clone())
-        .then(|method, headers, body, backend| run_probe(method, headers, body, backend));
-    let page = warp::path::end().and(warp::method()).and(shared).map(landing);
+        .then(run_probe);
+    let page = warp::path::end()
+        .and(warp::method())
+        .and(shared)
+        .map(|method: Method, backend: Shared| landing(&method, &*backend));
     let nowhere = warp::path::full().map(|path: warp::path::FullPath| {
         let path = path.as_str();
         refuse(path.starts_with("/api/"), StatusCode::NOT_FOUND, "there is nothing at this path")
@@ -78,16 +87,16 @@ async fn metrics(method: Method, headers: HeaderMap, backend: Shared) -> Respons
     if let Some(refused) = get_only(&method) {
         return refused;
     }
-    let gzip = accepts_gzip(&headers);
+    let zip = gzip::accepted(&headers);
     let rendered = tokio::task::spawn_blocking(move || {
         let text = backend.metrics();
-        if gzip { compress(&text) } else { Ok(text.into_bytes()) }
+        if zip { gzip::compress(&text) } else { Ok(text.into_bytes()) }
     });
     match tokio::time::timeout(ANSWER_TIMEOUT, rendered).await {
         Ok(Ok(Ok(body))) => {
             let mut response = answer(StatusCode::OK, metrics::CONTENT_TYPE, body);
             set(&mut response, VARY, "accept-encoding");
-            if gzip {
+            if zip {
                 set(&mut response, CONTENT_ENCODING, "gzip");
             }
             response
@@ -100,26 +109,8 @@ async fn metrics(method: Method, headers: HeaderMap, backend: Shared) -> Respons
     }
 }
 
-/// The fastest level: a scrape crosses the network once, and its text is repetitive enough for any level.
-fn compress(text: &str) -> std::io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 8), Compression::fast());
-    encoder.write_all(text.as_bytes())?;
-    encoder.finish()
-}
-
-/// True if some `Accept-Encoding` names gzip and does not weigh it with zero.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|coding| {
-        let mut parts = coding.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
-        let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Ok(1.0), str::parse::<f32>);
-        named && weight.is_ok_and(|weight| weight > 0.0)
-    })
-}
-
-fn ready(method: Method, backend: Shared) -> Response {
-    match (get_only(&method), backend.not_ready()) {
+fn ready(method: &Method, backend: &dyn Backend) -> Response {
+    match (get_only(method), backend.not_ready()) {
         (Some(refused), _) => refused,
         (None, None) => answer(StatusCode::OK, TEXT, "parachute is ready\n".to_owned()),
         (None, Some(reason)) => {
@@ -144,8 +135,8 @@ async fn reload(method: Method, headers: HeaderMap, backend: Shared, enabled: bo
     }
 }
 
-fn containers(method: Method, backend: Shared) -> Response {
-    get_only(&method).unwrap_or_else(|| {
+fn containers(method: &Method, backend: &dyn Backend) -> Response {
+    get_only(method).unwrap_or_else(|| {
         let containers = backend.containers();
         let views: Vec<ContainerView> =
             containers.iter().map(|container| ContainerView::from(&**container)).collect();
@@ -153,8 +144,8 @@ fn containers(method: Method, backend: Shared) -> Response {
     })
 }
 
-fn landing(method: Method, backend: Shared) -> Response {
-    get_only(&method).unwrap_or_else(|| {
+fn landing(method: &Method, backend: &dyn Backend) -> Response {
+    get_only(method).unwrap_or_else(|| {
         let html = page::render(
             &backend.containers(),
             &backend.last_runs(PAGE_RUNS),
@@ -177,6 +168,9 @@ async fn run_probe(
     }
     if !is_json(&headers) {
         return refuse(true, StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json");
+    }
+    if content_length(&headers).is_some_and(|length| length > MAX_DRAIN) {
+        return refuse(true, StatusCode::PAYLOAD_TOO_LARGE, &format!("body is larger than {MAX_BODY} bytes"));
     }
     let body = match tokio::time::timeout(BODY_TIMEOUT, read(body)).await {
         Ok(Ok(body)) => body,
@@ -205,13 +199,20 @@ async fn read(
 ) -> Result<Bytes, (StatusCode, String)> {
     let mut body = std::pin::pin!(body);
     let mut bytes = Vec::new();
+    let mut length = 0;
     while let Some(chunk) = body.next().await {
         let mut chunk =
             chunk.map_err(|error| (StatusCode::BAD_REQUEST, format!("body cannot be read: {error}")))?;
-        if bytes.len() + chunk.remaining() > MAX_BODY {
-            return Err((StatusCode::PAYLOAD_TOO_LARGE, format!("body is larger than {MAX_BODY} bytes")));
+        length += chunk.remaining();
+        if length > MAX_DRAIN {
+            break;
         }
-        bytes.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
+        if length <= MAX_BODY {
+            bytes.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
+        }
+    }
+    if length > MAX_BODY {
+        return Err((StatusCode::PAYLOAD_TOO_LARGE, format!("body is larger than {MAX_BODY} bytes")));
     }
     Ok(bytes.into())
 }
@@ -242,6 +243,10 @@ fn is_json(headers: &HeaderMap) -> bool {
     media_type
         .and_then(|text| text.split(';').next())
         .is_some_and(|text| text.trim().eq_ignore_ascii_case(JSON))
+}
+
+fn content_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// An error: JSON under `/api`, plain text elsewhere.

@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_target_finds_one_container_or_says_why_not() {
-        let sandbox = Metadata { sandbox: true, ..named("shop", "cart-0", "").unwrap() };
+        let sandbox = Metadata { sandbox: true, ..named("shop", "cart-0", "") };
         let all = [
             container("a", named("shop", "cart-0", "cart")),
             container("b", named("shop", "cart-0", "proxy")),

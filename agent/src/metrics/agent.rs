@@ -26,8 +26,8 @@ pub const RESYNC_REASONS: [&str; 2] = ["start", "lost_events"];
 /// Values of `reason` in `parachute_runs_refused_total`.
 pub const REFUSED_REASONS: [&str; 4] = ["queue_full", "already_queued", "unsafe_target", "shutting_down"];
 /// Values of `code` in `parachute_http_requests_total`: every status that `http` answers with.
-pub const HTTP_CODES: [&str; 13] =
-    ["200", "400", "403", "404", "405", "408", "409", "413", "415", "500", "501", "503", "504"];
+pub const HTTP_CODES: [&str; 12] =
+    ["200", "400", "403", "404", "405", "408", "409", "413", "415", "500", "503", "504"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {

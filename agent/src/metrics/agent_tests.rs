@@ -79,7 +79,8 @@ fn what_is_registered_is_what_the_table_says() {
         let doc =
             docs::find(family.name()).unwrap_or_else(|| panic!("{} is not in the table", family.name()));
         assert_eq!(family.help(), doc.help, "{}", doc.name);
-        let mut labels: Vec<_> = family.get_metric()[0].get_label().iter().map(|pair| pair.name()).collect();
+        let mut labels: Vec<_> =
+            family.get_metric()[0].get_label().iter().map(prometheus::proto::LabelPair::name).collect();
         let mut documented = doc.labels.to_vec();
         labels.sort_unstable();
         documented.sort_unstable();

@@ -2,8 +2,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Name, labels and value.
+type Line = (String, Vec<(String, String)>, f64);
+
 /// Reads one sample line the way the format's specification says; None for anything that is not one.
-pub(crate) fn parse_line(line: &str) -> Option<(String, Vec<(String, String)>, f64)> {
+pub(crate) fn parse_line(line: &str) -> Option<Line> {
     let end = line.find(['{', ' '])?;
     let (name, mut rest) = line.split_at(end);
     let mut labels = Vec::new();

@@ -32,7 +32,7 @@ pub(crate) fn assert_clean(exposition: &str) {
 }
 
 /// A container whose pidfd is just some open file: nothing here looks at it.
-pub(crate) fn container(id: &str, metadata: Option<Metadata>) -> Arc<Container> {
+pub(crate) fn container(id: &str, metadata: impl Into<Option<Metadata>>) -> Arc<Container> {
     Arc::new(Container {
         id: ContainerId::new(&id.repeat(64)[..64]),
         pidfd: std::fs::File::open("/dev/null").expect("/dev/null opens").into(),
@@ -45,17 +45,17 @@ pub(crate) fn container(id: &str, metadata: Option<Metadata>) -> Arc<Container> 
         runtime: Runtime::Containerd,
         cgroup_pod_uid: None,
         up_at: SystemTime::UNIX_EPOCH,
-        metadata: ArcSwapOption::from_pointee(metadata),
+        metadata: ArcSwapOption::from_pointee(metadata.into()),
     })
 }
 
-pub(crate) fn named(namespace: &str, pod: &str, container: &str) -> Option<Metadata> {
-    Some(Metadata {
+pub(crate) fn named(namespace: &str, pod: &str, container: &str) -> Metadata {
+    Metadata {
         namespace: namespace.into(),
         pod: pod.into(),
         container: container.into(),
         ..Metadata::default()
-    })
+    }
 }
 
 pub(crate) fn result(

@@ -6,17 +6,17 @@
 //! needs to call for that, every scrape and every end of a container look.
 
 mod render;
+mod store;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::IntCounterVec;
 
+use self::store::{Entry, Inner, Run, Subject};
 use super::{admit, docs};
-use crate::model::{
-    Container, ContainerId, ContainerLabels, Family, MetricKind, Outcome, ProbeName, RunResult, Sample,
-};
+use crate::model::{Container, ContainerLabels, Family, MetricKind, Outcome, ProbeName, RunResult, Sample};
 
 /// Bound on the series of all containers together: about 60 MiB of memory, and a scrape of some 20 MB.
 const MAX_SERIES: usize = 200_000;
@@ -36,86 +36,6 @@ pub struct LastRun {
     pub started_at: SystemTime,
     pub duration: Duration,
     pub outcome: Outcome,
-}
-
-/// Ids come back (`docker restart` keeps them); with the start time of the init they name one life of a container.
-type Life = (ContainerId, u64);
-
-#[derive(Debug)]
-struct Inner {
-    grace: Duration,
-    max_series: usize,
-    series: usize,
-    /// Number of the next container; a higher number is a newer container.
-    next: u64,
-    numbers: HashMap<Life, u64>,
-    entries: BTreeMap<u64, Entry>,
-    slots: BTreeMap<Arc<str>, Slot>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    life: Life,
-    subject: Subject,
-    /// Set when the container is gone: the end of its grace.
-    until: Option<Instant>,
-    runs: BTreeMap<ProbeName, Run>,
-}
-
-#[derive(Debug)]
-struct Run {
-    started_at: SystemTime,
-    duration: Duration,
-    outcome: Outcome,
-    /// The metrics in which it has series.
-    names: Vec<Arc<str>>,
-}
-
-#[derive(Debug)]
-enum Subject {
-    Live(Arc<Container>),
-    /// What was known at the end; the pidfd is closed by then.
-    Gone(Facts),
-}
-
-/// What the exposition shows of a container.
-#[derive(Clone, Debug)]
-struct Facts {
-    labels: ContainerLabels,
-    id: ContainerId,
-    image: String,
-    uid: String,
-    runtime: &'static str,
-    pid: u32,
-    sandbox: bool,
-}
-
-/// One metric with the samples of every container and probe that has it.
-#[derive(Debug)]
-struct Slot {
-    kind: MetricKind,
-    help: Arc<str>,
-    parts: BTreeMap<(u64, ProbeName), Vec<Sample>>,
-}
-
-impl Subject {
-    fn facts(&self) -> Facts {
-        let container = match self {
-            Self::Gone(facts) => return facts.clone(),
-            Self::Live(container) => container,
-        };
-        let metadata = container.metadata.load_full().unwrap_or_default();
-        let cgroup_uid = || container.cgroup_pod_uid.clone().unwrap_or_default();
-        Facts {
-            labels: container.labels(),
-            id: container.id.clone(),
-            image: metadata.image.clone(),
-            uid: if metadata.pod_uid.is_empty() { cgroup_uid() } else { metadata.pod_uid.clone() },
-            runtime: container.runtime.as_str(),
-            pid: container.pid,
-            sandbox: metadata.sandbox,
-        }
-    }
 }
 
 impl Samples {
@@ -244,101 +164,6 @@ impl Samples {
     /// A panic elsewhere cannot leave the maps half-changed in a way that matters to a reader.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    fn entry(&mut self, container: &Container) -> Option<&mut Entry> {
-        let number = self.numbers.get(&(container.id.clone(), container.start_ticks))?;
-        self.entries.get_mut(number)
-    }
-
-    /// Adds what of `family` goes together with the rest of the exposition; returns the number of dropped series.
-    fn add(&mut self, number: u64, probe: &ProbeName, mut family: Family, names: &mut Vec<Arc<str>>) -> u64 {
-        let offered = family.samples.len();
-        if self.conflicts(&family) {
-            return offered as u64;
-        }
-        if let Some(slot) = self.slots.get(&family.name) {
-            // Another probe may have the same series of the same container: the first to publish keeps it.
-            let taken: HashSet<_> = slot
-                .parts
-                .range((number, ProbeName::new(""))..)
-                .take_while(|((other, _), _)| *other == number)
-                .flat_map(|(_, samples)| samples.iter().map(|sample| (sample.suffix, &sample.labels)))
-                .collect();
-            family.samples.retain(|sample| !taken.contains(&(sample.suffix, &sample.labels)));
-        }
-        if self.series + family.samples.len() > self.max_series {
-            return offered as u64;
-        }
-        let dropped = offered - family.samples.len();
-        if !family.samples.is_empty() {
-            names.push(self.insert(number, probe, family));
-        }
-        dropped as u64
-    }
-
-    /// True if the family may not stand beside what is there: an agent's own metric, another type under the same
-    /// name, or a name that is also another histogram's or summary's part (readers of the format mix them up).
-    fn conflicts(&self, family: &Family) -> bool {
-        let own = docs::find(&family.name).is_some_and(|doc| {
-            // An application's process metrics are welcome beside the agent's.
-            !doc.name.starts_with("process_") || doc.kind != family.kind
-        });
-        let compound = |kind| matches!(kind, MetricKind::Histogram | MetricKind::Summary);
-        let compound_named = |name: &str| {
-            docs::find(name).is_some_and(|doc| compound(doc.kind))
-                || self.slots.get(name).is_some_and(|slot| compound(slot.kind))
-        };
-        let parts = ["_bucket", "_sum", "_count"];
-        let is_part = parts.iter().any(|part| family.name.strip_suffix(part).is_some_and(compound_named));
-        let has_part = compound(family.kind)
-            && parts.iter().any(|part| self.slots.contains_key(format!("{}{part}", family.name).as_str()));
-        let other_kind = self.slots.get(&family.name).is_some_and(|slot| slot.kind != family.kind);
-        own || is_part || has_part || other_kind
-    }
-
-    fn insert(&mut self, number: u64, probe: &ProbeName, family: Family) -> Arc<str> {
-        self.series += family.samples.len();
-        let slot = self.slots.entry(Arc::clone(&family.name)).or_insert_with(|| Slot {
-            kind: family.kind,
-            help: family.help,
-            parts: BTreeMap::new(),
-        });
-        slot.parts.insert((number, probe.clone()), family.samples);
-        family.name
-    }
-
-    fn forget(&mut self, number: u64, probe: &ProbeName) {
-        let run = self.entries.get_mut(&number).and_then(|entry| entry.runs.remove(probe));
-        for name in run.into_iter().flat_map(|run| run.names) {
-            let Some(slot) = self.slots.get_mut(&name) else { continue };
-            let samples = slot.parts.remove(&(number, probe.clone())).unwrap_or_default();
-            self.series -= samples.len();
-            if slot.parts.is_empty() {
-                self.slots.remove(&name);
-            }
-        }
-    }
-
-    fn expire(&mut self, now: Instant) {
-        let is_over = |entry: &Entry| entry.until.is_some_and(|until| until <= now);
-        let over: Vec<u64> =
-            self.entries.iter().filter(|(_, entry)| is_over(entry)).map(|(number, _)| *number).collect();
-        for number in over {
-            let probes: Vec<ProbeName> = self
-                .entries
-                .get(&number)
-                .map(|entry| entry.runs.keys().cloned().collect())
-                .unwrap_or_default();
-            for probe in probes {
-                self.forget(number, &probe);
-            }
-            if let Some(entry) = self.entries.remove(&number) {
-                self.numbers.remove(&entry.life);
-            }
-        }
     }
 }
 

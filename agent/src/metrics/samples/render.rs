@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use prometheus::proto::MetricFamily;
 
-use super::{Facts, Inner, Samples, Slot};
+use super::Samples;
+use super::store::{Facts, Inner, Slot};
 use crate::metrics::docs;
 use crate::metrics::encode::{Encoder, label_text};
 use crate::model::{ContainerLabels, MetricKind};

@@ -5,7 +5,7 @@ use crate::metrics::promtool::{self, container, named, result};
 use crate::metrics::{AgentMetrics, encode, render};
 use crate::model::Metadata;
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 fn store(max_series: usize) -> (AgentMetrics, Samples) {
     let agent = AgentMetrics::new().unwrap();
@@ -202,11 +202,8 @@ fn the_store_is_bounded_and_counts_what_it_refuses() {
 fn hostile_text_everywhere_still_makes_a_valid_exposition() {
     let (agent, samples) = store(100);
     let hostile = "a\"} 1\n# TYPE evil gauge\nevil{x=\"\\\u{0}\u{7f}\r\u{2028}é🪂";
-    let metadata = Metadata {
-        image: hostile.into(),
-        pod_uid: hostile.into(),
-        ..named(hostile, hostile, hostile).unwrap()
-    };
+    let metadata =
+        Metadata { image: hostile.into(), pod_uid: hostile.into(), ..named(hostile, hostile, hostile) };
     let shop = container("a", Some(metadata));
     samples.container_up(&shop);
     samples.container_up(&container("b", None));

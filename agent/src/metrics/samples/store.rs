@@ -1,0 +1,190 @@
+//! What the last results are kept in: entries by container, slots by metric. It keeps the two in step, and refuses
+//! what may not stand beside what is there.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::metrics::docs;
+use crate::model::{Container, ContainerId, ContainerLabels, Family, MetricKind, Outcome, ProbeName, Sample};
+
+/// Ids come back (`docker restart` keeps them); with the start time of the init they name one life of a container.
+pub(super) type Life = (ContainerId, u64);
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) grace: Duration,
+    pub(super) max_series: usize,
+    pub(super) series: usize,
+    /// Number of the next container; a higher number is a newer container.
+    pub(super) next: u64,
+    pub(super) numbers: HashMap<Life, u64>,
+    pub(super) entries: BTreeMap<u64, Entry>,
+    pub(super) slots: BTreeMap<Arc<str>, Slot>,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) life: Life,
+    pub(super) subject: Subject,
+    /// Set when the container is gone: the end of its grace.
+    pub(super) until: Option<Instant>,
+    pub(super) runs: BTreeMap<ProbeName, Run>,
+}
+
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) started_at: SystemTime,
+    pub(super) duration: Duration,
+    pub(super) outcome: Outcome,
+    /// The metrics in which it has series.
+    pub(super) names: Vec<Arc<str>>,
+}
+
+#[derive(Debug)]
+pub(super) enum Subject {
+    Live(Arc<Container>),
+    /// What was known at the end; the pidfd is closed by then.
+    Gone(Facts),
+}
+
+/// What the exposition shows of a container.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    pub(super) labels: ContainerLabels,
+    pub(super) id: ContainerId,
+    pub(super) image: String,
+    pub(super) uid: String,
+    pub(super) runtime: &'static str,
+    pub(super) pid: u32,
+    pub(super) sandbox: bool,
+}
+
+/// One metric with the samples of every container and probe that has it.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) kind: MetricKind,
+    pub(super) help: Arc<str>,
+    pub(super) parts: BTreeMap<(u64, ProbeName), Vec<Sample>>,
+}
+
+impl Subject {
+    pub(super) fn facts(&self) -> Facts {
+        let container = match self {
+            Self::Gone(facts) => return facts.clone(),
+            Self::Live(container) => container,
+        };
+        let metadata = container.metadata.load_full().unwrap_or_default();
+        let cgroup_uid = || container.cgroup_pod_uid.clone().unwrap_or_default();
+        Facts {
+            labels: container.labels(),
+            id: container.id.clone(),
+            image: metadata.image.clone(),
+            uid: if metadata.pod_uid.is_empty() { cgroup_uid() } else { metadata.pod_uid.clone() },
+            runtime: container.runtime.as_str(),
+            pid: container.pid,
+            sandbox: metadata.sandbox,
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn entry(&mut self, container: &Container) -> Option<&mut Entry> {
+        let number = self.numbers.get(&(container.id.clone(), container.start_ticks))?;
+        self.entries.get_mut(number)
+    }
+
+    /// Adds what of `family` goes together with the rest of the exposition; returns the number of dropped series.
+    pub(super) fn add(
+        &mut self,
+        number: u64,
+        probe: &ProbeName,
+        mut family: Family,
+        names: &mut Vec<Arc<str>>,
+    ) -> u64 {
+        let offered = family.samples.len();
+        if self.conflicts(&family) {
+            return offered as u64;
+        }
+        if let Some(slot) = self.slots.get(&family.name) {
+            // Another probe may have the same series of the same container: the first to publish keeps it.
+            let taken: HashSet<_> = slot
+                .parts
+                .range((number, ProbeName::new(""))..)
+                .take_while(|((other, _), _)| *other == number)
+                .flat_map(|(_, samples)| samples.iter().map(|sample| (sample.suffix, &sample.labels)))
+                .collect();
+            family.samples.retain(|sample| !taken.contains(&(sample.suffix, &sample.labels)));
+        }
+        if self.series + family.samples.len() > self.max_series {
+            return offered as u64;
+        }
+        let dropped = offered - family.samples.len();
+        if !family.samples.is_empty() {
+            names.push(self.insert(number, probe, family));
+        }
+        dropped as u64
+    }
+
+    /// True if the family may not stand beside what is there: an agent's own metric, another type under the same
+    /// name, or a name that is also another histogram's or summary's part (readers of the format mix them up).
+    pub(super) fn conflicts(&self, family: &Family) -> bool {
+        let own = docs::find(&family.name).is_some_and(|doc| {
+            // An application's process metrics are welcome beside the agent's.
+            !doc.name.starts_with("process_") || doc.kind != family.kind
+        });
+        let compound = |kind| matches!(kind, MetricKind::Histogram | MetricKind::Summary);
+        let compound_named = |name: &str| {
+            docs::find(name).is_some_and(|doc| compound(doc.kind))
+                || self.slots.get(name).is_some_and(|slot| compound(slot.kind))
+        };
+        let parts = ["_bucket", "_sum", "_count"];
+        let is_part = parts.iter().any(|part| family.name.strip_suffix(part).is_some_and(compound_named));
+        let has_part = compound(family.kind)
+            && parts.iter().any(|part| self.slots.contains_key(format!("{}{part}", family.name).as_str()));
+        let other_kind = self.slots.get(&family.name).is_some_and(|slot| slot.kind != family.kind);
+        own || is_part || has_part || other_kind
+    }
+
+    pub(super) fn insert(&mut self, number: u64, probe: &ProbeName, family: Family) -> Arc<str> {
+        self.series += family.samples.len();
+        let slot = self.slots.entry(Arc::clone(&family.name)).or_insert_with(|| Slot {
+            kind: family.kind,
+            help: family.help,
+            parts: BTreeMap::new(),
+        });
+        slot.parts.insert((number, probe.clone()), family.samples);
+        family.name
+    }
+
+    pub(super) fn forget(&mut self, number: u64, probe: &ProbeName) {
+        let run = self.entries.get_mut(&number).and_then(|entry| entry.runs.remove(probe));
+        for name in run.into_iter().flat_map(|run| run.names) {
+            let Some(slot) = self.slots.get_mut(&name) else { continue };
+            let samples = slot.parts.remove(&(number, probe.clone())).unwrap_or_default();
+            self.series -= samples.len();
+            if slot.parts.is_empty() {
+                self.slots.remove(&name);
+            }
+        }
+    }
+
+    pub(super) fn expire(&mut self, now: Instant) {
+        let is_over = |entry: &Entry| entry.until.is_some_and(|until| until <= now);
+        let over: Vec<u64> =
+            self.entries.iter().filter(|(_, entry)| is_over(entry)).map(|(number, _)| *number).collect();
+        for number in over {
+            let probes: Vec<ProbeName> = self
+                .entries
+                .get(&number)
+                .map(|entry| entry.runs.keys().cloned().collect())
+                .unwrap_or_default();
+            for probe in probes {
+                self.forget(number, &probe);
+            }
+            if let Some(entry) = self.entries.remove(&number) {
+                self.numbers.remove(&entry.life);
+            }
+        }
+    }
+}
