@@ -1,12 +1,26 @@
-//! What the operator wrote, checked. `raw` is what serde reads; only `Config` leaves this room.
+//! What the operator wrote, checked. `yaml` makes a tree with places from the text, `raw` is what serde reads from
+//! it, `check` compiles it and finds the mistakes; only `Config` leaves this room.
 
+mod check;
+mod error;
+mod host;
 pub mod jq;
+mod load;
 pub mod parse;
+mod raw;
+#[cfg(test)]
+mod tests;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use check::OWN_METRICS;
+pub use error::{ConfigError, Mistake, Mistakes};
+pub use host::PROGRAM_PATH;
+pub use load::{from_str, json_schema, load};
 
 use crate::model::{ProbeName, TriggerName};
 

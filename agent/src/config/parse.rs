@@ -27,7 +27,7 @@ pub struct MetricDef {
     pub help: Arc<str>,
     /// The parsed number is multiplied by this: 0.001 turns milliseconds into seconds.
     pub scale: f64,
-    /// Labels with a fixed value, from `labels:` with plain strings.
+    /// Labels with a fixed value, from `const_labels:`.
     pub const_labels: Vec<(Arc<str>, String)>,
 }
 

@@ -1,0 +1,198 @@
+//! The configuration as it is written: the structs that are read from the YAML, before anything is checked. Their
+//! doc comments are the descriptions in `parachute.schema.json`, so they are written for the operator.
+
+pub(super) mod parse;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, SeqAccess, Unexpected, Visitor};
+
+use super::yaml::at::{At, Tried};
+
+/// Configuration of parachute: which commands may run inside which containers, when, and which metrics they make.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(title = "parachute")]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConfig {
+    /// Where container names, pods and namespaces are asked for.
+    #[serde(default)]
+    pub(super) runtimes: Option<Tried<At<RawRuntimes>>>,
+    /// Bounds on all runs together.
+    #[serde(default)]
+    pub(super) limits: Option<Tried<RawLimits>>,
+    /// The commands that may run inside containers, by name.
+    pub(super) probes: Tried<At<BTreeMap<String, Tried<At<RawProbe>>>>>,
+    /// When which probes run in which containers, by name.
+    #[serde(default)]
+    pub(super) triggers: Option<Tried<BTreeMap<String, Tried<At<RawTrigger>>>>>,
+}
+
+/// `auto` looks at the usual sockets; a list names them.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum RawRuntimes {
+    Auto(RawAuto),
+    Listed(Vec<At<RawEndpoint>>),
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawAuto {
+    Auto,
+}
+
+/// One container runtime.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawEndpoint {
+    /// Path of a CRI socket, such as /run/containerd/containerd.sock or /run/crio/crio.sock.
+    Cri(At<String>),
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimits {
+    /// Commands that run at the same time, 1 to 256. Default 8.
+    #[serde(default)]
+    pub(super) concurrent_runs: Option<At<u64>>,
+    /// Runs that may wait for their turn, 1 to 100000; what does not fit is refused and counted. Default 1000.
+    #[serde(default)]
+    pub(super) queued_runs: Option<At<u64>>,
+    /// How long results of a container that has gone stay on /metrics, at most 1h. Default 2m.
+    #[serde(default)]
+    pub(super) results_grace: Option<At<String>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawProbe {
+    /// Program and arguments. The program is the host's: an absolute path, or a name that is found in
+    /// /usr/local/sbin, /usr/local/bin, /usr/sbin, /usr/bin, /sbin or /bin. No shell is involved.
+    #[schemars(extend("items" = {"type": ["string", "number", "boolean"]}))]
+    pub(super) command: Tried<At<Vec<String>>>,
+    /// The command and all its children are killed after this time, at most 10m. Default 5s.
+    #[serde(default)]
+    pub(super) timeout: Option<At<String>>,
+    /// Cap on stdout and on stderr, each, such as 64KiB or 1MiB; at most 64MiB. Default 1MiB.
+    #[serde(default)]
+    #[schemars(extend("type" = ["string", "integer"]))]
+    pub(super) max_output: Option<At<String>>,
+    /// Series that one run may publish, 1 to 10000; what is cut is counted. Default 500.
+    #[serde(default)]
+    pub(super) max_series: Option<At<u64>>,
+    /// How the command enters the container. Default joined.
+    #[serde(default)]
+    pub(super) isolation: Option<At<RawIsolation>>,
+    /// How the output becomes metrics; `none` keeps it for `parachute run -o raw` and the API only.
+    pub(super) parse: Tried<parse::RawParse>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawIsolation {
+    /// The command is a process of the container: it sees its processes and network, and is seen.
+    Joined,
+    /// The command looks in from outside. Not available yet.
+    Observer,
+}
+
+/// Exactly one of `container_start`, `schedule` and `http` says when.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTrigger {
+    /// Once, soon after each container's start; also once for each container that runs when the agent starts.
+    #[serde(default)]
+    pub(super) container_start: Option<At<RawContainerStart>>,
+    /// Again and again.
+    #[serde(default)]
+    pub(super) schedule: Option<At<RawSchedule>>,
+    /// When somebody asks with POST /api/v1/run.
+    #[serde(default)]
+    pub(super) http: Option<At<RawHttp>>,
+    /// Names of the probes to run.
+    pub(super) probes: At<Vec<At<String>>>,
+    /// In which containers; without it, in all but pods' pause containers.
+    #[serde(default, rename = "match")]
+    pub(super) matches: Option<RawMatch>,
+    /// Also run in containers whose capabilities let them take over a process that joins them (SYS_PTRACE,
+    /// SYS_ADMIN, PERFMON): whoever controls such a container then controls the command, which is the host's root.
+    #[serde(default)]
+    pub(super) allow_unsafe_joined: bool,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawContainerStart {
+    /// Time between the container's start and the run, at most 1h. Default 0s.
+    #[serde(default)]
+    pub(super) delay: Option<At<String>>,
+}
+
+/// Exactly one of the two.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSchedule {
+    /// Period, 1s to 7d. When in it is hashed from the node's name, so that a fleet is spread out.
+    #[serde(default)]
+    pub(super) every: Option<At<String>>,
+    /// Minute, hour, day of month, month, day of week and, if it is not UTC, a time zone: `H 3 * * * Europe/Berlin`.
+    /// `H` is a value hashed from the node's name, so that a fleet is spread out.
+    /// Or @hourly, @daily, @midnight, @weekly, @monthly, @yearly, which stand for forms with `H`.
+    #[serde(default)]
+    pub(super) cron: Option<At<String>>,
+}
+
+/// No settings yet: write `http: {}`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHttp {}
+
+/// Globs with `*`, `?`, `[a-z]` and `{a,b}`; a leading `!` turns one round. An absent one matches everything.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMatch {
+    #[serde(default)]
+    pub(super) namespace: Option<At<String>>,
+    #[serde(default)]
+    pub(super) pod: Option<At<String>>,
+    #[serde(default)]
+    pub(super) container: Option<At<String>>,
+    /// Also run in pods' pause containers. Default false.
+    #[serde(default)]
+    pub(super) sandboxes: bool,
+}
+
+/// Written out because serde's untagged enums lose the places of the mistakes inside them.
+impl<'de> Deserialize<'de> for RawRuntimes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordOrList;
+
+        impl<'de> Visitor<'de> for WordOrList {
+            type Value = Option<Vec<At<RawEndpoint>>>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("auto or a list such as [{cri: /run/containerd/containerd.sock}]")
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<Self::Value, E> {
+                if word == "auto" { Ok(None) } else { Err(E::invalid_type(Unexpected::Str(word), &self)) }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut listed = Vec::new();
+                while let Some(endpoint) = seq.next_element()? {
+                    listed.push(endpoint);
+                }
+                Ok(Some(listed))
+            }
+        }
+
+        Ok(match deserializer.deserialize_any(WordOrList)? {
+            None => Self::Auto(RawAuto::Auto),
+            Some(listed) => Self::Listed(listed),
+        })
+    }
+}
