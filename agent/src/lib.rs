@@ -2,6 +2,8 @@
 //!
 //! skeleton: the map is drawn here when the rooms stand.
 
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod containers;
 pub mod detect;
@@ -10,5 +12,6 @@ pub mod http;
 pub mod metrics;
 pub mod model;
 pub mod parse;
+pub mod privileges;
 pub mod probes;
 pub mod triggers;

@@ -142,8 +142,18 @@ impl Container {
         }
     }
 
+    /// True for a pod's pause container, once that is known.
     pub fn is_sandbox(&self) -> bool {
         self.metadata.load().as_ref().is_some_and(|m| m.sandbox)
+    }
+}
+
+/// `NAMESPACE/POD/CONTAINER (short id)`.
+impl fmt::Display for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ContainerLabels { namespace, pod, container } = self.labels();
+        let id: String = self.id.as_str().chars().take(12).collect();
+        write!(f, "{namespace}/{pod}/{container} ({id})")
     }
 }
 

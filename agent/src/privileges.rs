@@ -28,7 +28,10 @@ pub const LAUNCHER: [(&str, &str); 7] = [
     ("CAP_KILL", "ends a command that has changed its user"),
     ("CAP_DAC_OVERRIDE", "writes cgroup files"),
     ("CAP_NET_ADMIN", "what ss(8) and nstat(8) need to see all of a network namespace"),
-    ("CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8)", "the agent's start: loads and attaches the hook"),
+    (
+        "CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8)",
+        "the agent's start: loads and attaches the hook",
+    ),
 ];
 
 /// Drops all but [`KEPT`] from this thread, for good.

@@ -8,6 +8,7 @@ pub mod jq;
 mod load;
 pub mod parse;
 mod raw;
+mod source;
 #[cfg(test)]
 mod tests;
 mod yaml;
@@ -21,6 +22,7 @@ pub use check::OWN_METRICS;
 pub use error::{ConfigError, Mistake, Mistakes};
 pub use host::PROGRAM_PATH;
 pub use load::{from_str, json_schema, load};
+pub use source::Source;
 
 use crate::model::{ProbeName, TriggerName};
 

@@ -71,6 +71,7 @@ type Live = Arc<ArcSwap<Vec<Arc<Container>>>>;
 pub struct Registry {
     live: Live,
     ready: watch::Receiver<bool>,
+    describer: Describer,
 }
 
 impl Registry {
@@ -90,7 +91,7 @@ impl Registry {
             hierarchies,
             seen,
             launcher: start.launcher,
-            describer,
+            describer: describer.clone(),
             counters: start.counters,
             tell: start.tell,
             live: Arc::clone(&live),
@@ -99,7 +100,7 @@ impl Registry {
             ends: JoinSet::new(),
         };
         tokio::spawn(actor.work(kernel, tell_ready));
-        Ok(Self { live, ready })
+        Ok(Self { live, ready, describer })
     }
 
     /// The containers that run now, in no order.
@@ -112,10 +113,11 @@ impl Registry {
         *self.ready.borrow()
     }
 
-    /// Returns when the first scan is done.
-    pub async fn ready(&self) {
+    /// Returns when what ran before has been found, and described by every runtime that answers.
+    pub async fn described(&self) {
         // An error means that the actor has ended, and then nothing more will come.
         let _ = self.ready.clone().wait_for(|ready| *ready).await;
+        self.describer.listed().await;
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +16,7 @@ use super::pipes::{Capped, capture_pipe, read_capped};
 use super::protocol::{Answer, Ask, receive, send};
 use super::watch::watch;
 use super::{EnterError, Inspection};
-use crate::config::Probe;
+use crate::config::{Probe, Source};
 use crate::model::{End, Output, RunRequest};
 
 /// The launcher reads and checks a file and builds its template within this; nothing in it waits for others.
@@ -48,13 +47,16 @@ pub struct LauncherProcess {
 impl LauncherProcess {
     /// Re-executes this program as `parachute launcher` and waits until it is ready. To be called while the process
     /// has one thread and all its capabilities.
-    pub fn start(config_file: &Path, options: LauncherOptions) -> Result<Self, EnterError> {
+    pub fn start(config: &Source, options: LauncherOptions) -> Result<Self, EnterError> {
         let system = |call| move |source: io::Error| EnterError::System { call, source };
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|e| system("socketpair")(e.into()))?;
         let mut command = Command::new("/proc/self/exe");
-        command.arg("launcher").arg("--config.file").arg(config_file);
+        command.arg("launcher");
+        if let Source::File(path) = config {
+            command.arg("--config.file").arg(path);
+        }
         if options.allow_unsafe_joined {
             command.arg("--allow-unsafe-joined");
         }
@@ -92,7 +94,7 @@ impl LauncherProcess {
             next_id: AtomicU64::new(1),
             stuck: AtomicUsize::new(0),
             pending: Mutex::new(Some(HashMap::new())),
-            _child: self.child,
+            child: Mutex::new(self.child),
         });
         tokio::spawn(read_answers(Arc::clone(&shared), gone));
         Ok(Launcher { shared, gone: watch_gone })
@@ -107,8 +109,8 @@ struct Shared {
     stuck: AtomicUsize,
     /// Who waits for which answer; `None` once the launcher has gone. A std mutex: it is never held across an await.
     pending: Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>,
-    /// Kept so that the launcher is not detached from its handle; it leaves by itself when the socket closes.
-    _child: Child,
+    /// Reaped by [`Launcher::close`]; it leaves by itself when the socket closes.
+    child: Mutex<Child>,
 }
 
 impl Shared {
@@ -201,6 +203,22 @@ impl Launcher {
     /// Number of runs of which a process in D state is still there.
     pub fn stuck(&self) -> usize {
         self.shared.stuck.load(Ordering::Relaxed)
+    }
+
+    /// Ends the launcher, which ends its runs and removes its traces first; waits for that at most `deadline`.
+    pub async fn close(&self, deadline: Duration) {
+        // Shutting down is what it sees as the agent's end; the fd itself goes with the last handle.
+        let _ = rustix::net::shutdown(self.shared.socket.get_ref(), rustix::net::Shutdown::Both);
+        if tokio::time::timeout(deadline, self.gone()).await.is_err() {
+            tracing::warn!(?deadline, "the launcher has not left yet");
+            return;
+        }
+        // Its end of the socket closes as it exits, so this waits for an exit that is under way.
+        let shared = Arc::clone(&self.shared);
+        let reap = tokio::task::spawn_blocking(move || {
+            shared.child.lock().unwrap_or_else(PoisonError::into_inner).wait()
+        });
+        let _ = tokio::time::timeout(deadline, reap).await;
     }
 
     /// Returns when the launcher has gone.

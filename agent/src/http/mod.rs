@@ -23,8 +23,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use listen::{Bound, HttpError, ListenAddress};
-pub use run::{RunAsk, RunRefusal, Target};
-pub use view::ContainerView;
+pub use run::{RunAsk, RunRefusal};
+pub use view::{ContainerView, RunView};
 
 use crate::metrics::samples::LastRun;
 use crate::model::{Container, RunResult};

@@ -1,13 +1,12 @@
 //! `POST /api/v1/run`: what may be asked, how it is read, and which status each refusal is. Nothing in a request
 //! can choose a command, only the name of a configured probe.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use warp::http::StatusCode;
 
-use crate::model::Container;
+use crate::triggers::{MIN_ID, Target};
 
 /// A request's body.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -15,17 +14,6 @@ use crate::model::Container;
 pub struct RunAsk {
     pub probe: String,
     pub target: Target,
-}
-
-/// Which container; the fields given must all fit, and at least one must be given.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Target {
-    pub namespace: Option<String>,
-    pub pod: Option<String>,
-    pub container: Option<String>,
-    /// The beginning of the runtime's container id.
-    pub id: Option<String>,
 }
 
 /// Why a run was not started.
@@ -67,41 +55,6 @@ impl RunRefusal {
     }
 }
 
-impl Target {
-    /// The one container that fits. Sandboxes are left out unless asked for by id: they share their pod's name, and
-    /// nobody who names a pod means them.
-    pub fn find(&self, containers: &[Arc<Container>]) -> Result<Arc<Container>, RunRefusal> {
-        let fits =
-            |wanted: &Option<String>, have: &str| wanted.as_deref().is_none_or(|wanted| wanted == have);
-        let mut found: Vec<&Arc<Container>> = containers
-            .iter()
-            .filter(|container| {
-                let labels = container.labels();
-                fits(&self.namespace, &labels.namespace)
-                    && fits(&self.pod, &labels.pod)
-                    && fits(&self.container, &labels.container)
-                    && self.id.as_deref().is_none_or(|id| container.id.as_str().starts_with(id))
-                    && (self.id.is_some() || !container.is_sandbox())
-            })
-            .collect();
-        match (found.pop(), found.is_empty()) {
-            (Some(one), true) => Ok(Arc::clone(one)),
-            (None, _) => Err(RunRefusal::NoContainer),
-            (Some(last), false) => {
-                found.push(last);
-                Err(RunRefusal::Ambiguous(found.into_iter().map(|one| name(one)).collect()))
-            }
-        }
-    }
-}
-
-/// `NAMESPACE/POD/CONTAINER (short id)`.
-fn name(container: &Container) -> String {
-    let labels = container.labels();
-    let id: String = container.id.as_str().chars().take(12).collect();
-    format!("{}/{}/{} ({id})", labels.namespace, labels.pod, labels.container)
-}
-
 /// Reads a body; the error says what is wrong and where.
 pub(super) fn parse(body: &[u8]) -> Result<RunAsk, String> {
     let ask: RunAsk =
@@ -109,8 +62,8 @@ pub(super) fn parse(body: &[u8]) -> Result<RunAsk, String> {
     if ask.target == Target::default() {
         return Err("body is not a run request: target names neither namespace, pod, container nor id".into());
     }
-    if ask.target.id.as_deref().is_some_and(|id| id.len() < 4) {
-        return Err("body is not a run request: target.id needs at least 4 characters".into());
+    if ask.target.id.as_deref().is_some_and(|id| id.len() < MIN_ID) {
+        return Err(format!("body is not a run request: target.id needs at least {MIN_ID} characters"));
     }
     Ok(ask)
 }
@@ -118,8 +71,6 @@ pub(super) fn parse(body: &[u8]) -> Result<RunAsk, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::promtool::{container, named};
-    use crate::model::Metadata;
 
     #[test]
     fn bodies_are_read_strictly() {
@@ -131,7 +82,7 @@ mod tests {
             (r#"{"probe":"ss"}"#, "missing field `target`"),
             (r#"{"target":{"pod":"p"}}"#, "missing field `probe`"),
             (r#"{"probe":"ss","target":{}}"#, "names neither"),
-            (r#"{"probe":"ss","target":{"id":""}}"#, "at least 4"),
+            (r#"{"probe":"ss","target":{"id":""}}"#, "at least 6"),
             (r#"{"probe":"ss","target":{"pod":"p"},"command":["rm"]}"#, "unknown field `command`"),
             (r#"{"probe":"ss","target":{"pod":"p","uid":"1"}}"#, "unknown field `uid`"),
             (r#"{"probe":["ss"],"target":{"pod":"p"}}"#, "invalid type"),
@@ -141,34 +92,5 @@ mod tests {
             let error = parse(body.as_bytes()).unwrap_err();
             assert!(error.contains(wrong), "{body}: {error}");
         }
-    }
-
-    #[test]
-    fn a_target_finds_one_container_or_says_why_not() {
-        let sandbox = Metadata { sandbox: true, ..named("shop", "cart-0", "") };
-        let all = [
-            container("a", named("shop", "cart-0", "cart")),
-            container("b", named("shop", "cart-0", "proxy")),
-            container("c", named("shop", "cart-1", "cart")),
-            container("d", Some(sandbox)),
-        ];
-        let find = |namespace: &str, pod: &str, container: &str, id: &str| {
-            let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-            let target = Target {
-                namespace: given(namespace),
-                pod: given(pod),
-                container: given(container),
-                id: given(id),
-            };
-            target.find(&all).map(|found| found.id.as_str()[..1].to_owned())
-        };
-        assert_eq!(find("shop", "cart-0", "proxy", ""), Ok("b".into()));
-        assert_eq!(find("", "cart-1", "", ""), Ok("c".into()));
-        assert_eq!(find("", "", "", "dddd"), Ok("d".into()));
-        assert_eq!(find("other", "", "", ""), Err(RunRefusal::NoContainer));
-        let Err(RunRefusal::Ambiguous(names)) = find("", "cart-0", "", "") else {
-            panic!("must be ambiguous")
-        };
-        assert_eq!(names, ["shop/cart-0/cart (aaaaaaaaaaaa)", "shop/cart-0/proxy (bbbbbbbbbbbb)"]);
     }
 }

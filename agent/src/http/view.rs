@@ -56,7 +56,7 @@ impl From<&Container> for ContainerView {
 
 /// The answer to `POST /api/v1/run`.
 #[derive(Debug, Serialize)]
-pub(super) struct RunView<'a> {
+pub struct RunView<'a> {
     #[serde(flatten)]
     outcome: &'a Outcome,
     probe: &'a str,

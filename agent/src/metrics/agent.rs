@@ -21,10 +21,6 @@ const DETECTION_BUCKETS: &[f64] =
 /// Small host tools end within 5 ms to 50 ms; the upper buckets surround the usual deadlines of 5 s to 60 s.
 const RUN_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-/// Values of `reason` in `parachute_resyncs_total`.
-pub const RESYNC_REASONS: [&str; 2] = ["start", "lost_events"];
-/// Values of `reason` in `parachute_runs_refused_total`.
-pub const REFUSED_REASONS: [&str; 4] = ["queue_full", "already_queued", "unsafe_target", "shutting_down"];
 /// Values of `code` in `parachute_http_requests_total`: every status that `http` answers with.
 pub const HTTP_CODES: [&str; 12] =
     ["200", "400", "403", "404", "405", "408", "409", "413", "415", "500", "503", "504"];
@@ -44,7 +40,7 @@ pub struct AgentMetrics {
     pub containers: IntGauge,
     pub exec_events: IntCounter,
     pub exec_events_lost: IntCounter,
-    /// By reason, one of [`RESYNC_REASONS`].
+    /// By reason, one of `detect`'s.
     pub resyncs: IntCounterVec,
     pub container_detection_seconds: Histogram,
     /// By runtime, call.
@@ -62,7 +58,7 @@ pub struct AgentMetrics {
     pub series_dropped: IntCounterVec,
     /// By step, one of `enter`'s.
     pub enter_errors: IntCounterVec,
-    /// By reason, one of [`REFUSED_REASONS`].
+    /// By reason, one of `probes`'.
     pub runs_refused: IntCounterVec,
     pub runs_running: IntGauge,
     pub runs_queued: IntGauge,
@@ -141,15 +137,16 @@ impl AgentMetrics {
             http_requests: make.counters("parachute_http_requests_total")?,
             registry: make.0,
         };
-        zero(&metrics.resyncs, &RESYNC_REASONS);
-        zero(&metrics.runs_refused, &REFUSED_REASONS);
         zero(&metrics.http_requests, &HTTP_CODES);
         Ok(metrics)
     }
 
-    /// Shows every step of entering with a zero, so that a rate over the first failure is not missed.
-    pub fn declare_steps(&self, steps: &[&str]) {
+    /// Shows what the rooms may count with a zero, so that a rate over the first failure is not missed: the steps of
+    /// entering, the reasons for a refused run and those for a scan.
+    pub fn declare_words(&self, steps: &[&str], refusals: &[&str], resyncs: &[&str]) {
         zero(&self.enter_errors, steps);
+        zero(&self.runs_refused, refusals);
+        zero(&self.resyncs, resyncs);
     }
 
     /// Shows every call that a configured runtime may be asked with a zero.

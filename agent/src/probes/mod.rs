@@ -1,7 +1,6 @@
 //! Runs requests: a bounded number at once, a bounded number waiting, each to one of a closed set of outcomes. How a
 //! container is entered is `enter`'s business, what the numbers mean is `parse`'s.
 
-mod history;
 mod judge;
 
 use std::collections::VecDeque;
@@ -12,8 +11,6 @@ use arc_swap::ArcSwap;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge};
 use tokio::sync::oneshot;
 
-use self::history::History;
-pub use self::history::RunSummary;
 use self::judge::{Judged, judge};
 use crate::config::Config;
 use crate::enter::{EnterError, Launcher};
@@ -95,7 +92,6 @@ struct State {
     waiting: VecDeque<Job>,
     running: usize,
     closed: bool,
-    history: History,
 }
 
 struct Job {
@@ -134,11 +130,6 @@ impl Pool {
         let (reply, result) = oneshot::channel();
         self.enqueue(Job { request, reply: Some(reply) })?;
         result.await.map_err(|_| Refusal::ShuttingDown)
-    }
-
-    /// The last runs, newest first; failures are kept longer.
-    pub fn history(&self) -> Vec<RunSummary> {
-        self.shared.state().history.newest_first()
     }
 
     /// Refuses what comes, forgets what waits, and waits for what runs, at most `grace`.
@@ -207,7 +198,6 @@ impl Pool {
         let result = self.shared.execute(job.request).await;
         self.shared.account(&result);
         (self.shared.publish)(&result);
-        self.shared.state().history.add(RunSummary::of(&result));
         if let Some(reply) = job.reply {
             // Whoever asked may have left; the result is published all the same.
             let _ = reply.send(result);

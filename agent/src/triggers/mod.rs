@@ -5,14 +5,14 @@ mod schedule;
 mod select;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use self::schedule::Schedule;
-pub use self::select::{Resolved, Target, http_trigger, resolve};
+pub use self::select::{MIN_ID, Resolved, Target, http_trigger, resolve};
 use crate::config::{Config, When};
 use crate::model::{Container, ContainerEvent, RunRequest, TriggerName};
 
@@ -64,6 +64,8 @@ impl Start {
 pub async fn watch(mut wiring: Wiring) {
     let mut schedules = plan(&wiring);
     let mut starts: Vec<Start> = Vec::new();
+    // Who came up before this has been planned for, or ran before the agent did.
+    let mut planned_until = SystemTime::now();
     loop {
         let next = schedules.iter().map(Schedule::next).chain(starts.iter().map(Start::when)).min();
         let due = async {
@@ -81,7 +83,10 @@ pub async fn watch(mut wiring: Wiring) {
                 schedules = plan(&wiring);
             }
             event = wiring.events.recv() => match event {
-                Ok(ContainerEvent::Up(container)) => wait_for(&wiring, &container, &mut starts),
+                Ok(ContainerEvent::Up(container)) => {
+                    planned_until = planned_until.max(container.up_at);
+                    wait_for(&wiring, &container, &mut starts);
+                }
                 // Its description may be what a start waits for.
                 Ok(ContainerEvent::Described(_)) => {}
                 Ok(ContainerEvent::Down(gone)) => starts.retain(|start| !Arc::ptr_eq(&start.container, &gone)),
@@ -89,6 +94,8 @@ pub async fn watch(mut wiring: Wiring) {
                     tracing::warn!(missed, "containers start and stop faster than their triggers are planned");
                     let live = (wiring.live)();
                     starts.retain(|start| live.iter().any(|container| Arc::ptr_eq(container, &start.container)));
+                    live.iter().filter(|c| c.up_at > planned_until).for_each(|c| wait_for(&wiring, c, &mut starts));
+                    planned_until = SystemTime::now();
                 }
                 Err(broadcast::error::RecvError::Closed) => return,
             },

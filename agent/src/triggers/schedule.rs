@@ -1,8 +1,8 @@
 //! When a scheduled trigger is due next. A late wake-up (a stall, a suspended machine) gives one run, never a burst.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use crate::config::{Trigger, When};
@@ -10,6 +10,9 @@ use crate::model::TriggerName;
 
 /// A cron expression that can never match is looked at again after this.
 const NEVER: Duration = Duration::from_hours(24);
+
+/// A cron expression names minutes; within its minute every node has a place of its own.
+const CRON_STEP: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub(super) struct Schedule {
@@ -21,7 +24,8 @@ pub(super) struct Schedule {
 #[derive(Debug)]
 enum Rule {
     Every(Duration),
-    Cron(Box<cronexpr::Crontab>),
+    /// The expression, and this node's place in its minute.
+    Cron(Box<cronexpr::Crontab>, Duration),
 }
 
 impl Schedule {
@@ -31,7 +35,8 @@ impl Schedule {
         let (rule, next) = match &trigger.when {
             When::Every(every) => (Rule::Every(*every), now + offset(node, &trigger.name, *every)),
             When::Cron(crontab) => {
-                let rule = Rule::Cron(Box::new(crontab.clone()));
+                let within = offset(node, &trigger.name, CRON_STEP);
+                let rule = Rule::Cron(Box::new(crontab.clone()), within);
                 let next = rule.after(now, now);
                 (rule, next)
             }
@@ -59,7 +64,7 @@ impl Rule {
         match self {
             // In step with the last due time, so that it does not drift; or from now if that has been missed too.
             Self::Every(every) => (last + *every).max(now),
-            Self::Cron(crontab) => {
+            Self::Cron(crontab, within) => {
                 let wall = jiff::Timestamp::now();
                 let next = crontab.find_next(wall).ok();
                 let wait =
@@ -72,9 +77,10 @@ impl Rule {
 
 /// Where in its period this node starts: the same on every start of one node, spread evenly over the nodes.
 fn offset(node: &str, trigger: &TriggerName, every: Duration) -> Duration {
-    let mut hasher = DefaultHasher::new();
-    (node, trigger).hash(&mut hasher);
-    every.mul_f64(hasher.finish() as f64 / u64::MAX as f64)
+    // SHA-256, because it is the same in every version of the agent: an update must not move a fleet's schedules.
+    let digest = Sha256::new().chain_update(node).chain_update([0]).chain_update(trigger.as_str()).finalize();
+    let place = digest.iter().take(8).fold(0_u64, |place, byte| place << 8 | u64::from(*byte));
+    every.mul_f64(place as f64 / u64::MAX as f64)
 }
 
 #[cfg(test)]
@@ -109,7 +115,7 @@ mod tests {
     fn cron_is_due_within_its_period() {
         let crontab = cronexpr::parse_crontab("* * * * * UTC").unwrap();
         let now = Instant::now();
-        let next = Rule::Cron(Box::new(crontab)).after(now, now);
+        let next = Rule::Cron(Box::new(crontab), Duration::from_secs(7)).after(now, now);
         assert!(next > now && next <= now + Duration::from_secs(60));
     }
 }

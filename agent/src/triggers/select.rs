@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use crate::config::{Config, Match, Trigger, When};
 use crate::model::{Container, RunRequest, TriggerName};
 
@@ -26,17 +28,21 @@ fn matches(rule: &Match, container: &Container) -> bool {
         (&rule.pod, &labels.pod),
         (&rule.container, &labels.container),
     ];
-    (rule.sandboxes || !container.is_sandbox())
+    // Of a container without a description a glob can say nothing, and a negated one least of all.
+    let known = container.metadata.load().is_some() || all.iter().all(|(glob, _)| glob.is_none());
+    known
+        && (rule.sandboxes || !container.is_sandbox())
         && all.iter().all(|(glob, text)| glob.as_ref().is_none_or(|glob| glob.matches(text)))
 }
 
-/// Whom a person means: what is absent matches everything, what is there must be equal.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Whom a person means: what is absent matches everything, what is there must be equal. Also the `target` of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Target {
     pub namespace: Option<String>,
     pub pod: Option<String>,
     pub container: Option<String>,
-    /// Beginning of a container id.
+    /// Beginning of a container id, of at least [`MIN_ID`] characters.
     pub id: Option<String>,
 }
 
@@ -58,7 +64,7 @@ pub enum Resolved {
 }
 
 /// Shortest beginning of an id that is taken for one.
-const MIN_ID: usize = 6;
+pub const MIN_ID: usize = 6;
 
 /// Finds the one container that `target` means. A sandbox is meant only by its id.
 pub fn resolve(live: &[Arc<Container>], target: &Target) -> Resolved {
@@ -88,8 +94,9 @@ pub fn resolve(live: &[Arc<Container>], target: &Target) -> Resolved {
     }
 }
 
-/// The `http: {}` trigger that lets a request run this probe.
-pub fn http_trigger<'a>(config: &'a Config, probe: &str) -> Option<&'a TriggerName> {
-    let allows = |t: &Trigger| matches!(t.when, When::Http) && t.probes.iter().any(|p| p.as_str() == probe);
+/// The `http: {}` trigger that lets a request run this probe in this container.
+pub fn http_trigger<'a>(config: &'a Config, probe: &str, container: &Container) -> Option<&'a TriggerName> {
+    let lists = |t: &Trigger| t.probes.iter().any(|p| p.as_str() == probe);
+    let allows = |t: &Trigger| matches!(t.when, When::Http) && lists(t) && matches(&t.matches, container);
     config.triggers.values().find(|trigger| allows(trigger)).map(|trigger| &trigger.name)
 }

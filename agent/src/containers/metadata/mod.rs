@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntCounterVec;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::cri::{Client, CriError, Described};
@@ -63,6 +63,7 @@ enum News {
 pub struct Describer {
     news: mpsc::Sender<News>,
     described: Arc<OnDescribed>,
+    listed: watch::Receiver<bool>,
 }
 
 impl std::fmt::Debug for Describer {
@@ -92,17 +93,18 @@ pub fn start(runtimes: &Runtimes, counters: Counters, described: OnDescribed) ->
         .collect();
     let described = Arc::new(described);
     let (news, inbox) = mpsc::channel(QUEUE);
+    let (tell_listed, listed) = watch::channel(false);
     let asker = Asker {
         clients,
         counters,
         described: Arc::clone(&described),
         known: HashMap::new(),
-        listed: false,
+        listed: tell_listed,
         retry: None,
         backoff: BACKOFF.0,
     };
     tokio::spawn(asker.work(inbox));
-    Describer { news, described }
+    Describer { news, described, listed }
 }
 
 impl Describer {
@@ -120,6 +122,12 @@ impl Describer {
 
     pub async fn down(&self, container: &Container) {
         let _ = self.news.send(News::Down(container.id.clone())).await;
+    }
+
+    /// Returns when every runtime has answered a list: what ran before is described by then.
+    pub async fn listed(&self) {
+        // An error means that the task has ended with the agent.
+        let _ = self.listed.clone().wait_for(|listed| *listed).await;
     }
 
     /// The first scan is over: what it found is described by one list.
@@ -145,7 +153,7 @@ struct Asker {
     /// As many as the registry holds, which is bounded.
     known: HashMap<ContainerId, Known>,
     /// The one list has been answered by every runtime.
-    listed: bool,
+    listed: watch::Sender<bool>,
     /// After a failure nobody is asked before this.
     retry: Option<Instant>,
     backoff: Duration,
@@ -197,7 +205,7 @@ impl Asker {
     }
 
     async fn ask(&mut self) {
-        let asked = if self.listed && self.retry.is_none() {
+        let asked = if *self.listed.borrow() && self.retry.is_none() {
             self.ask_for_due().await
         } else {
             self.list_all().await
@@ -214,7 +222,7 @@ impl Asker {
     fn settle(&mut self, asked: Result<(), CriError>) {
         match asked {
             Ok(()) => {
-                self.listed = true;
+                self.listed.send_replace(true);
                 self.retry = None;
                 self.backoff = BACKOFF.0;
             }

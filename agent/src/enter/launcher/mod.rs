@@ -10,7 +10,7 @@ mod template;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use self::slots::Slots;
 use self::template::Template;
 use super::client::LauncherOptions;
 use super::protocol::{Answer, Ask, receive, send};
-use crate::config::{self, Config};
+use crate::config::{Config, Source};
 use crate::model::{End, ProbeName, TriggerName};
 pub use stub::STEPS;
 
@@ -34,7 +34,7 @@ const TAKEOVER: [(u32, &str); 3] = [(19, "SYS_PTRACE"), (21, "SYS_ADMIN"), (38, 
 
 struct Launcher {
     socket: OwnedFd,
-    config_file: PathBuf,
+    source: Source,
     options: LauncherOptions,
     config: Arc<Config>,
     template: Template,
@@ -48,8 +48,8 @@ struct Launcher {
 }
 
 /// Serves the agent at the other end of `socket` until that end closes; then every run is ended and its traces removed.
-pub fn serve(socket: &OwnedFd, config_file: &Path, options: LauncherOptions) -> io::Result<()> {
-    let mut launcher = match Launcher::start(socket, config_file, options) {
+pub fn serve(socket: &OwnedFd, source: Source, options: LauncherOptions) -> io::Result<()> {
+    let mut launcher = match Launcher::start(socket, source, options) {
         Ok(launcher) => launcher,
         Err(reason) => {
             send(socket.as_fd(), &Answer::Failed { reason: reason.clone() }, &[])?;
@@ -65,16 +65,16 @@ pub fn serve(socket: &OwnedFd, config_file: &Path, options: LauncherOptions) -> 
 }
 
 impl Launcher {
-    fn start(socket: &OwnedFd, config_file: &Path, options: LauncherOptions) -> Result<Self, String> {
+    fn start(socket: &OwnedFd, source: Source, options: LauncherOptions) -> Result<Self, String> {
         // The kernel reaps stubs by itself: a launcher that is stopped must not hold up a container's end. The stub's
         // status comes through its pipe.
         ignore_sigchld().map_err(|e| format!("ignoring SIGCHLD: {e}"))?;
-        let config = config::load(config_file).map_err(|e| e.to_string())?;
+        let config = source.load().map_err(|e| e.to_string())?;
         let open =
             |path: &str| std::fs::File::open(path).map(OwnedFd::from).map_err(|e| format!("{path}: {e}"));
         Ok(Self {
             socket: socket.try_clone().map_err(|e| e.to_string())?,
-            config_file: config_file.to_owned(),
+            source,
             options,
             template: Template::build(&programs(&config)).map_err(|e| e.to_string())?,
             template_built: Instant::now(),
@@ -228,9 +228,9 @@ impl Launcher {
     }
 
     fn reload(&mut self, digest: [u8; 32]) -> Result<(), String> {
-        let config = config::load(&self.config_file).map_err(|e| e.to_string())?;
+        let config = self.source.load().map_err(|e| e.to_string())?;
         if config.digest != digest {
-            return Err(format!("{} changed while it was read; reload again", self.config_file.display()));
+            return Err(format!("{} changed while it was read; reload again", self.source));
         }
         self.config = Arc::new(config);
         self.rebuild_template();

@@ -1,0 +1,281 @@
+//! The only wiring: which room speaks to which, what starts in which order, and the one way down.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Source};
+use crate::containers::{self, Hook, Registry};
+use crate::detect::{DetectError, Reason};
+use crate::enter::{self, EnterError, Launcher, LauncherProcess};
+use crate::http::{self, Backend, Bound, RunAsk, RunRefusal};
+use crate::metrics::samples::LastRun;
+use crate::metrics::{self, AgentMetrics, Samples};
+use crate::model::{Container, ContainerEvent, RunRequest, RunResult};
+use crate::probes::{self, Pool, Refusal};
+use crate::triggers::{self, Resolved};
+
+/// From a signal to the end: runs that are still going are ended by the launcher after this.
+const GRACE: Duration = Duration::from_secs(5);
+/// Events that a slow listener may be behind before it must look at the live set instead.
+const EVENTS: usize = 1024;
+/// What a client is told when the queue is full: a queue of short runs moves within a second.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+    #[error(transparent)]
+    Enter(#[from] EnterError),
+    #[error("signals cannot be listened to: {0}")]
+    Signal(std::io::Error),
+}
+
+/// What stands before the agent runs.
+#[derive(Debug)]
+pub struct Setup {
+    pub source: Source,
+    pub config: Config,
+    pub metrics: AgentMetrics,
+    pub launcher: LauncherProcess,
+    pub hook: Hook,
+    pub bound: Vec<Bound>,
+    pub enable_lifecycle: bool,
+}
+
+/// Runs the agent until SIGINT or SIGTERM, or until the launcher dies.
+pub async fn run(setup: Setup) -> Result<(), AppError> {
+    let Setup { source, config, metrics, launcher, hook, bound, enable_lifecycle } = setup;
+    let listen = |kind| signal(kind).map_err(AppError::Signal);
+    let (mut interrupt, mut terminate, mut hangup) =
+        (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
+    let launcher = launcher.attach()?;
+    let app = App::start(source, config, metrics, launcher.clone(), hook)?;
+
+    let stop = CancellationToken::new();
+    let options = http::Options { enable_lifecycle, requests: app.metrics.http_requests.clone() };
+    let front = tokio::spawn(http::serve(bound, Arc::new(app.clone()), options, stop.clone(), GRACE));
+    let ended = loop {
+        tokio::select! {
+            _ = interrupt.recv() => break Ok(()),
+            _ = terminate.recv() => break Ok(()),
+            () = launcher.gone() => break Err(EnterError::LauncherGone.into()),
+            _ = hangup.recv() => {
+                // Said in the log by the reload itself.
+                let _ = app.reload().await;
+            }
+        }
+    };
+    tracing::info!("shutting down");
+    stop.cancel();
+    app.pool.close(GRACE).await;
+    let _ = front.await;
+    launcher.close(GRACE).await;
+    ended
+}
+
+/// Handle to everything that the front door may ask for; cheap to clone.
+#[derive(Clone, Debug)]
+struct App {
+    source: Source,
+    config: Arc<ArcSwap<Config>>,
+    metrics: AgentMetrics,
+    samples: Arc<Samples>,
+    launcher: Launcher,
+    registry: Registry,
+    pool: Pool,
+    reloaded: watch::Sender<u64>,
+    /// One reload at a time: agent and launcher must swap to the same configuration.
+    reloading: Arc<Mutex<()>>,
+}
+
+impl App {
+    fn start(
+        source: Source,
+        config: Config,
+        metrics: AgentMetrics,
+        launcher: Launcher,
+        hook: Hook,
+    ) -> Result<Self, DetectError> {
+        metrics.declare(&config);
+        let steps: Vec<_> = enter::STEPS.iter().copied().chain(["launcher"]).collect();
+        metrics.declare_words(&steps, &Refusal::REASONS, &Reason::ALL.map(Reason::as_str));
+        loaded(&metrics, true);
+        let samples = Arc::new(Samples::new(config.limits.results_grace, metrics.series_dropped.clone()));
+        let config = Arc::new(ArcSwap::from_pointee(config));
+
+        let publish = {
+            let samples = Arc::clone(&samples);
+            Box::new(move |result: &RunResult| samples.publish(result))
+        };
+        let pool = Pool::new(launcher.clone(), Arc::clone(&config), pool_counters(&metrics), publish);
+
+        let (events, _) = broadcast::channel(EVENTS);
+        let registry = Registry::start(containers::Start {
+            hook: Some(hook),
+            launcher: launcher.clone(),
+            runtimes: &config.load().runtimes,
+            counters: registry_counters(&metrics),
+            tell: {
+                let (samples, events) = (Arc::clone(&samples), events.clone());
+                Arc::new(move |event| {
+                    // The results' store knows a container before anything can run in it.
+                    match event {
+                        ContainerEvent::Up(container) => samples.container_up(container),
+                        ContainerEvent::Down(container) => samples.container_gone(container),
+                        ContainerEvent::Described(_) => {}
+                    }
+                    // An error only means that nobody listens.
+                    let _ = events.send(event.clone());
+                })
+            },
+        })?;
+
+        let (reloaded, watch_reloaded) = watch::channel(0);
+        tokio::spawn(triggers::watch(triggers::Wiring {
+            config: Arc::clone(&config),
+            reloaded: watch_reloaded,
+            live: {
+                let registry = registry.clone();
+                Box::new(move || registry.containers())
+            },
+            events: events.subscribe(),
+            submit: {
+                let pool = pool.clone();
+                // What is refused is counted there.
+                Box::new(move |request| drop(pool.submit(request)))
+            },
+            node: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        }));
+        let reloading = Arc::default();
+        Ok(Self { source, config, metrics, samples, launcher, registry, pool, reloaded, reloading })
+    }
+
+    /// Swaps agent and launcher to the configuration as it is on disk now, if all of it is right.
+    async fn reload(&self) -> Result<(), String> {
+        let _one = self.reloading.lock().await;
+        let swapped = self.swap().await;
+        loaded(&self.metrics, swapped.is_ok());
+        match &swapped {
+            Ok(()) => tracing::info!(source = %self.source, "configuration reloaded"),
+            Err(error) => {
+                tracing::error!(source = %self.source, %error, "the old configuration stays in use")
+            }
+        }
+        swapped
+    }
+
+    async fn swap(&self) -> Result<(), String> {
+        let source = self.source.clone();
+        let config = tokio::task::spawn_blocking(move || source.load()).await.map_err(|e| e.to_string())?;
+        let config = config.map_err(|error| error.to_string())?;
+        self.launcher.reload(config.digest).await.map_err(|error| error.to_string())?;
+        let old = self.config.load_full();
+        if old.runtimes != config.runtimes {
+            tracing::warn!("a change of `runtimes` takes effect at the agent's next start");
+        }
+        self.metrics.declare(&config);
+        self.samples.set_grace(config.limits.results_grace);
+        let gone = old.probes.keys().filter(|probe| !config.probes.contains_key(*probe));
+        gone.for_each(|probe| self.samples.forget_probe(probe));
+        self.config.store(Arc::new(config));
+        self.reloaded.send_modify(|times| *times += 1);
+        Ok(())
+    }
+
+    async fn run_on_request(&self, ask: RunAsk) -> Result<RunResult, RunRefusal> {
+        let config = self.config.load_full();
+        let Some(probe) = config.probes.get(ask.probe.as_str()) else {
+            return Err(RunRefusal::UnknownProbe(ask.probe));
+        };
+        let container = match triggers::resolve(&self.registry.containers(), &ask.target) {
+            Resolved::One(container) => container,
+            Resolved::None => return Err(RunRefusal::NoContainer),
+            Resolved::Several(all) => {
+                return Err(RunRefusal::Ambiguous(all.iter().map(|c| c.to_string()).collect()));
+            }
+        };
+        let Some(trigger) = triggers::http_trigger(&config, &ask.probe, &container) else {
+            return Err(RunRefusal::NotByRequest(ask.probe));
+        };
+        let request = RunRequest { probe: probe.name.clone(), trigger: trigger.clone(), container };
+        self.pool.run(request).await.map_err(|refusal| match refusal {
+            Refusal::QueueFull | Refusal::AlreadyQueued => RunRefusal::Full { retry_after: RETRY_AFTER },
+            Refusal::Stuck | Refusal::ShuttingDown => RunRefusal::Unavailable(refusal.to_string()),
+        })
+    }
+}
+
+impl Backend for App {
+    fn metrics(&self) -> String {
+        metrics::render(&self.metrics, &self.samples)
+    }
+
+    fn containers(&self) -> Vec<Arc<Container>> {
+        self.registry.containers().to_vec()
+    }
+
+    fn last_runs(&self, limit: usize) -> Vec<LastRun> {
+        self.samples.last_runs(limit)
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        (!self.registry.is_ready()).then(|| "the first scan for containers is not done yet".to_owned())
+    }
+
+    fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
+        let app = self.clone();
+        async move { Self::reload(&app).await }.boxed()
+    }
+
+    fn run(&self, ask: RunAsk) -> BoxFuture<'static, Result<RunResult, RunRefusal>> {
+        let app = self.clone();
+        async move { app.run_on_request(ask).await }.boxed()
+    }
+}
+
+fn loaded(metrics: &AgentMetrics, well: bool) {
+    metrics.config_last_reload_successful.set(well.into());
+    if well {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        metrics.config_last_reload_success_timestamp_seconds.set(now.as_secs_f64());
+    }
+}
+
+/// The counters that the registry moves; also for the verbs that look and leave.
+pub fn registry_counters(metrics: &AgentMetrics) -> containers::Counters {
+    containers::Counters {
+        containers: metrics.containers.clone(),
+        exec_events: metrics.exec_events.clone(),
+        exec_events_lost: metrics.exec_events_lost.clone(),
+        resyncs: metrics.resyncs.clone(),
+        detection: metrics.container_detection_seconds.clone(),
+        metadata: containers::metadata::Counters {
+            requests: metrics.runtime_requests.clone(),
+            failures: metrics.runtime_request_failures.clone(),
+        },
+    }
+}
+
+/// The counters that the pool moves.
+pub fn pool_counters(metrics: &AgentMetrics) -> probes::Counters {
+    probes::Counters {
+        runs: metrics.probe_runs.clone(),
+        failures: metrics.probe_failures.clone(),
+        duration: metrics.probe_duration_seconds.clone(),
+        parse_errors: metrics.parse_errors.clone(),
+        series_dropped: metrics.series_dropped.clone(),
+        enter_errors: metrics.enter_errors.clone(),
+        refused: metrics.runs_refused.clone(),
+        running: metrics.runs_running.clone(),
+        queued: metrics.runs_queued.clone(),
+        stuck: metrics.probe_stuck.clone(),
+    }
+}

@@ -1,0 +1,66 @@
+//! `parachute agent`: a list of promises, in the order in which they must be kept.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, ensure};
+
+use super::{ConfigFile, Logging, check_config, logging};
+use crate::app::{self, Setup};
+use crate::config::Source;
+use crate::enter::{LauncherOptions, LauncherProcess};
+use crate::http::{Bound, ListenAddress};
+use crate::metrics::AgentMetrics;
+use crate::{detect, privileges};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Check the configuration and leave.
+    #[arg(long = "config.check")]
+    config_check: bool,
+    /// Where to serve: ADDRESS:PORT, :PORT or unix:PATH; may be given several times.
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10068")]
+    listen: Vec<ListenAddress>,
+    /// Allow POST /-/reload.
+    #[arg(long = "web.enable-lifecycle")]
+    enable_lifecycle: bool,
+    #[command(flatten)]
+    logging: Logging,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let source = Source::of(args.config.config_file);
+    if args.config_check {
+        return Ok(check_config::check(&source));
+    }
+    logging::start(&args.logging)?;
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "the agent enters containers and loads an eBPF program, which root alone may: run it with sudo"
+    );
+    let config = source.load()?;
+    // Before there is a second thread, and with all capabilities.
+    let launcher = LauncherProcess::start(&source, LauncherOptions::default())?;
+    ensure!(launcher.digest == config.digest, "{source} changed while it was read; start again");
+    // One thread: it only moves bytes. Parsing and rendering go to others, which are made after the privileges are gone.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
+    runtime.block_on(async {
+        let hook = detect::attach()?;
+        let mut bound = Vec::new();
+        for address in &args.listen {
+            bound.push(Bound::new(address).await?);
+        }
+        privileges::drop_unneeded().context("dropping capabilities")?;
+        for bound in &bound {
+            tracing::info!(address = %bound.address()?, "listening");
+        }
+        let (probes, triggers) = (config.probes.len(), config.triggers.len());
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), %source, probes, triggers, "parachute agent started");
+        let metrics = AgentMetrics::new()?;
+        let enable_lifecycle = args.enable_lifecycle;
+        app::run(Setup { source, config, metrics, launcher, hook, bound, enable_lifecycle }).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}

@@ -1,0 +1,52 @@
+//! One GET of a running agent, over TCP or a Unix socket. The agent answers one request per connection, so that reading
+//! to the end is reading the answer.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use crate::http::ListenAddress;
+
+const DEADLINE: Duration = Duration::from_secs(5);
+/// A list of 4,096 containers is some megabytes.
+const MAX_ANSWER: u64 = 64 * 1024 * 1024;
+
+/// The body, or `None` if nobody listens there.
+pub(super) fn get(address: &ListenAddress, path: &str) -> anyhow::Result<Option<String>> {
+    let stream: std::io::Result<Box<dyn Stream>> = match address {
+        ListenAddress::Tcp(tcp) => TcpStream::connect_timeout(tcp, DEADLINE).and_then(|stream| {
+            stream.set_read_timeout(Some(DEADLINE))?;
+            Ok(Box::new(stream) as _)
+        }),
+        ListenAddress::Unix(path) => UnixStream::connect(path).and_then(|stream| {
+            stream.set_read_timeout(Some(DEADLINE))?;
+            Ok(Box::new(stream) as _)
+        }),
+    };
+    match stream {
+        Ok(stream) => {
+            exchange(stream, path).map(Some).with_context(|| format!("asking the agent at {address}"))
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("connecting to the agent at {address}")),
+    }
+}
+
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+fn exchange(mut stream: Box<dyn Stream>, path: &str) -> anyhow::Result<String> {
+    // HTTP/1.0: the answer is not chunked and ends with the connection.
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(MAX_ANSWER).read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    if status != "200" {
+        bail!("it answers {status}: {}", body.trim());
+    }
+    Ok(body.to_owned())
+}

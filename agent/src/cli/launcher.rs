@@ -1,0 +1,39 @@
+//! `parachute launcher`: started by the agent with its end of the socket as standard input.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::config::Source;
+use crate::enter::{self, LauncherOptions};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[arg(long = "config.file")]
+    config_file: Option<PathBuf>,
+    #[arg(long)]
+    allow_unsafe_joined: bool,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    super::logging::start_plain();
+    // Everything below 4 is taken, so that no pipe of a run gets a number that a command's standard streams need.
+    let socket: OwnedFd = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)
+        .context("standard input is not the agent's socket; this verb is not for people")?;
+    let null = std::fs::File::open("/dev/null").context("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null).context("replacing standard input")?;
+    rustix::thread::set_name(c"parachute-launc").context("naming the process")?;
+    // The end of the agent is told by the socket. A signal to the whole group or service (Ctrl-C, systemd's stop) must
+    // not end the launcher before it has ended its runs; the stub unblocks signals for commands.
+    let _ = rustix::process::setsid();
+    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
+        .thread_block()
+        .context("blocking signals")?;
+    let options = LauncherOptions { allow_unsafe_joined: args.allow_unsafe_joined };
+    let source = args.config_file.map_or(Source::BuiltIn, Source::File);
+    enter::serve(&socket, source, options).context("the launcher ended early")?;
+    Ok(ExitCode::SUCCESS)
+}

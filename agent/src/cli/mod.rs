@@ -1,0 +1,81 @@
+//! The command line: clap's structs, then one file per verb. Errors get their context here and are printed by `main`.
+
+mod agent;
+mod ask;
+mod check_config;
+mod containers;
+mod launcher;
+mod logging;
+mod run;
+mod survey;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Runs host commands inside containers at the moment of the alert, and turns their output into Prometheus metrics.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Watch for containers, run the configured probes, serve /metrics.
+    Agent(agent::Args),
+    /// List the containers: those a running agent knows, or those found by a look of its own.
+    Containers(containers::Args),
+    /// Run one configured probe in one container, without a running agent.
+    Run(run::Args),
+    /// Check a configuration file; every mistake is shown with its line.
+    CheckConfig(check_config::Args),
+    /// Print the JSON schema of the configuration file, for editors.
+    Schema,
+    /// The privileged helper that the agent starts; not for people.
+    #[command(hide = true)]
+    Launcher(launcher::Args),
+}
+
+/// Which configuration is read.
+#[derive(Clone, Debug, clap::Args)]
+struct ConfigFile {
+    /// Configuration file; without it /etc/parachute/parachute.yml if that exists, else a built-in one.
+    #[arg(long = "config.file", value_name = "FILE")]
+    config_file: Option<PathBuf>,
+}
+
+/// What logs look like; they go to standard error.
+#[derive(Clone, Debug, clap::Args)]
+struct Logging {
+    /// error, warn, info, debug or trace; per module as in `info,parachute::probes=debug`.
+    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
+    level: String,
+    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
+    format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Logfmt,
+    Json,
+}
+
+impl Cli {
+    /// Runs the verb to its end.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.verb {
+            Verb::Agent(args) => agent::run(args),
+            Verb::Containers(args) => containers::run(args),
+            Verb::Run(args) => run::run(args),
+            Verb::CheckConfig(args) => Ok(check_config::run(args)),
+            Verb::Schema => {
+                print!("{}", crate::config::json_schema());
+                Ok(ExitCode::SUCCESS)
+            }
+            Verb::Launcher(args) => launcher::run(args),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Which configuration is meant: a file, or the one that is built in. Agent and launcher each load it by themselves.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::{Config, ConfigError, from_str, load};
+
+/// Read without `--config.file` if it exists.
+const USUAL: &str = "/etc/parachute/parachute.yml";
+/// What a node without a configuration runs.
+const BUILT_IN: &str = include_str!("../../../parachute.example.yml");
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    File(PathBuf),
+    BuiltIn,
+}
+
+impl Source {
+    /// The named file, else the usual one if it exists, else what is built in.
+    pub fn of(named: Option<PathBuf>) -> Self {
+        let usual = || Path::new(USUAL).exists().then(|| PathBuf::from(USUAL));
+        named.or_else(usual).map_or(Self::BuiltIn, Self::File)
+    }
+
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        match self {
+            Self::File(path) => load(path),
+            Self::BuiltIn => Ok(from_str(BUILT_IN, Path::new("built-in configuration"))?),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::BuiltIn => f.write_str("the built-in configuration"),
+        }
+    }
+}
