@@ -53,6 +53,11 @@ name_type! {
     ContainerId
 }
 
+impl TriggerName {
+    /// The trigger of `parachute run`, which no configuration may name.
+    pub const CLI: &'static str = "cli";
+}
+
 /// Which runtime started a container, as far as its cgroup path or its runtime's answer tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -252,6 +257,20 @@ impl Outcome {
 
     pub fn is_ok(&self) -> bool {
         matches!(self, Self::Ok)
+    }
+}
+
+/// For people: the word, and what is known besides.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = self.as_str();
+        match self {
+            Self::Ok | Self::Timeout | Self::Truncated | Self::TargetGone => f.write_str(word),
+            Self::Nonzero { status } => write!(f, "{word}: exit status {status}"),
+            Self::EnterFailed { step, message, .. } => write!(f, "{word}: {step}: {message}"),
+            Self::ParseFailed { message } => write!(f, "{word}: {message}"),
+            Self::Refused { reason } => write!(f, "{word}: {reason}"),
+        }
     }
 }
 

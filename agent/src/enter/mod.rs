@@ -1,22 +1,66 @@
-//! skeleton: see the helper prompts.
+//! The one room in which anything dangerous happens: a host command is landed beside a container.
+//!
+//! # The contract
+//!
+//! Two processes take part. The **agent** (tokio, HTTP, parsing of hostile bytes) holds a [`Launcher`] handle and
+//! may only *name* a configured probe and hand over a pidfd. The **launcher** is the same executable re-executed
+//! before the agent's runtime starts: single-threaded, it reads the configuration file by itself and does the
+//! rest. They speak over one `SOCK_SEQPACKET` pair ([`protocol`]); fds travel by `SCM_RIGHTS`.
+//!
+//! A joined run goes like this:
+//!
+//! 1. The agent makes two pipes and sends the probe's name, the container's pidfd and the pipes' write ends.
+//! 2. The launcher sets its children's pid namespace to the container's (`setns(pidfd, CLONE_NEWPID)`), clones the
+//!    **stub**, and takes its own pid namespace back. The pidfd makes a reused pid impossible.
+//! 3. The stub joins a copy of the *template* mount namespace, then the container's network namespace, and mounts a
+//!    fresh `/proc` and `/sys` there. It clones the **command** into the cgroup of a run slot.
+//! 4. The command gets its own session, `/dev/null`, the two pipes, no other fd, no core dumps, and is exec'd.
+//! 5. The stub is a child subreaper: every orphan of the command becomes its child. When the command ends, or when
+//!    the *leash* pipe closes, it kills the slot's cgroup, reaps until nothing is left, writes one record and exits.
+//!
+//! What is guaranteed, and by what:
+//!
+//! - **Nothing outlives a run.** The cgroup names every process of it whatever they fork, and the stub reaps them, so
+//!   that no zombie is left to the container's init. Dropping the leash is the one way to end a run, and the kernel
+//!   drops it when the launcher dies; the launcher leaves when the agent's end of the socket closes.
+//! - **A stopped agent does not hold up a pod's deletion.** The launcher ignores `SIGCHLD`, so the kernel reaps stubs
+//!   by itself; their status comes through a pipe.
+//! - **Nobody waits without a deadline.** The launcher ends a run at its deadline even if the agent is stopped; a
+//!   process in D state costs its slot until it goes, and its run is answered as stuck.
+//! - **The host's mounts are neither changed nor pinned.** See [`template`](launcher).
+//!
+//! A later way in (`observer`) changes steps 2 and 3 only.
 
-use std::os::fd::BorrowedFd;
+mod client;
+pub mod handle;
+mod launcher;
+mod pipes;
+mod protocol;
+mod watch;
+
 use std::path::PathBuf;
 
-use crate::model::{Output, RunRequest};
+pub use client::{Launcher, LauncherOptions, LauncherProcess};
+pub use launcher::{STEPS, serve};
+pub use watch::watch;
 
-/// What the launcher reads of a process through its pidfd; the agent itself has no right to.
+/// What the launcher reads of a process through its pidfd. The agent has no right to read most of it itself.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Inspection {
     /// Host pid, read from the pidfd.
     pub pid: u32,
+    /// Start time in clock ticks since boot (`/proc/PID/stat`, field 22).
     pub start_ticks: u64,
+    /// Inode numbers of its namespaces.
     pub pid_ns: u64,
     pub net_ns: u64,
     pub mnt_ns: u64,
+    pub user_ns: u64,
     /// True when the process is still in the launcher's (the host's) mount namespace.
     pub in_host_mnt_ns: bool,
-    /// Pid in its innermost pid namespace (last field of `NSpid:`).
+    /// True when it shares the launcher's user namespace, so that its capabilities count on the host.
+    pub in_host_user_ns: bool,
+    /// Pid in its innermost pid namespace (last field of `NSpid:` in `/proc/PID/status`).
     pub inner_pid: u32,
     pub comm: String,
     /// Working directory of the parent: a containerd shim's is a bundle directory.
@@ -27,26 +71,14 @@ pub struct Inspection {
 
 #[derive(Debug, thiserror::Error)]
 pub enum EnterError {
-    #[error("the launcher has gone; restart the agent")]
+    #[error("the launcher process has gone; restart the agent")]
     LauncherGone,
     #[error("the process has gone")]
     TargetGone,
     #[error("the launcher could not do it: {0}")]
     Launcher(String),
-}
-
-/// Handle to the launcher process; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Launcher;
-
-impl Launcher {
-    /// Reads what is known of the process behind `pidfd`.
-    pub async fn inspect(&self, _pidfd: BorrowedFd<'_>) -> Result<Inspection, EnterError> {
-        Err(EnterError::LauncherGone)
-    }
-
-    /// Runs the request's probe in its container; answers at the latest a little after the probe's deadline.
-    pub async fn run(&self, _request: &RunRequest, _max_output: u64) -> Result<Output, EnterError> {
-        Err(EnterError::LauncherGone)
-    }
+    #[error("the launcher did not start: {0}")]
+    Start(String),
+    #[error("{call} failed: {source}")]
+    System { call: &'static str, source: std::io::Error },
 }

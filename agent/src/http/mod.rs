@@ -1,1 +1,130 @@
-//! skeleton.
+//! The front door: it listens, keeps clients within bounds, and passes what they ask to the rooms behind it, which
+//! it knows as one [`Backend`]. It decides nothing: not which container is meant, not what may run.
+//!
+//! One request per connection, and the whole connection under one deadline: that bounds slow readers, slow writers
+//! and idle ones alike, which warp's own server does not. A scrape every few seconds does not miss keep-alive.
+
+pub mod listen;
+mod page;
+mod routes;
+mod run;
+mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use prometheus::IntCounterVec;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub use listen::{Bound, HttpError, ListenAddress};
+pub use run::{RunAsk, RunRefusal, Target};
+pub use view::ContainerView;
+
+use crate::metrics::samples::LastRun;
+use crate::model::{Container, RunResult};
+
+/// Connections served at once; more wait in the kernel's backlog. Scrapers are few, and each waiting run holds one.
+const MAX_CONNECTIONS: usize = 64;
+/// A request's head must be there by then.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for a run, its time in the queue included; a probe's own deadline is usually seconds.
+const RUN_TIMEOUT: Duration = Duration::from_secs(600);
+/// From accept to the last byte of the answer.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(660);
+/// After a failed accept (no file descriptor left, mostly); trying again at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the front door may ask of the rooms behind it.
+pub trait Backend: Send + Sync + 'static {
+    /// The whole exposition. Called on a thread where it may take its time.
+    fn metrics(&self) -> String;
+    /// The containers that run now.
+    fn containers(&self) -> Vec<Arc<Container>>;
+    /// At most `limit`, newest first.
+    fn last_runs(&self, limit: usize) -> Vec<LastRun>;
+    /// Why the agent is not ready yet; None when it is.
+    fn not_ready(&self) -> Option<String>;
+    /// Loads the configuration anew; the error is for people.
+    fn reload(&self) -> BoxFuture<'static, Result<(), String>>;
+    /// Runs a probe and waits for its end. Dropping the future means that nobody waits any more.
+    fn run(&self, ask: RunAsk) -> BoxFuture<'static, Result<RunResult, RunRefusal>>;
+}
+
+/// What the command line says, and the counter to count on.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `--web.enable-lifecycle`: whether `POST /-/reload` reloads.
+    pub enable_lifecycle: bool,
+    /// `parachute_http_requests_total`, by code.
+    pub requests: IntCounterVec,
+}
+
+/// Serves until `stop`, then waits at most `grace` for requests under way.
+pub async fn serve(
+    bound: Vec<Bound>,
+    backend: Arc<dyn Backend>,
+    options: Options,
+    stop: CancellationToken,
+    grace: Duration,
+) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let graceful = Arc::new(GracefulShutdown::new());
+    let loops = bound.into_iter().map(|bound| {
+        accept(bound, backend.clone(), options.clone(), slots.clone(), graceful.clone(), stop.clone())
+    });
+    futures_util::future::join_all(loops).await;
+    // The loops have ended and each held one of the clones.
+    let Some(graceful) = Arc::into_inner(graceful) else { return };
+    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+        tracing::warn!("HTTP requests were still under way after {grace:?}; they are cut off");
+    }
+}
+
+async fn accept(
+    bound: Bound,
+    backend: Arc<dyn Backend>,
+    options: Options,
+    slots: Arc<Semaphore>,
+    graceful: Arc<GracefulShutdown>,
+    stop: CancellationToken,
+) {
+    let service = warp::service(routes::routes(backend, options));
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).keep_alive(false);
+    loop {
+        let accepted = async {
+            // A slot first: what cannot be served stays in the kernel's backlog.
+            let slot = slots.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+            bound.accept().await.map(|stream| (slot, stream))
+        };
+        let (slot, stream) = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = accepted => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!("connection was not accepted: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        let service = TowerToHyperService::new(service.clone());
+        let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            match tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!("connection ended early: {error}"),
+                Err(_) => tracing::debug!("connection met its deadline"),
+            }
+            drop(slot);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! Compiles the kernel half (`agent-ebpf`) for the eBPF machine and leaves the object file in `OUT_DIR`, where
+//! `detect::kernel` embeds it. It downloads nothing but crates: what is missing is said in one line.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const OBJECT: &str = "parachute-exec";
+const TARGET: &str = "bpfel-unknown-none";
+/// With this set to 1 an empty object is embedded, which the agent refuses to load: for `cargo check`, clippy and
+/// docs on a machine without the eBPF toolchain.
+const SKIP: &str = "PARACHUTE_SKIP_EBPF";
+
+/// A compiler that can build `core` for the eBPF machine.
+enum Toolchain {
+    /// A distribution's rustc that ships `core` for it (Debian: libstd-rust-web-dev-bpf or libstd-rust-dev-bpf).
+    Distribution(PathBuf),
+    /// rustup's nightly with rust-src, which builds `core` on the way.
+    Nightly,
+}
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=../agent-ebpf");
+    println!("cargo::rerun-if-changed=../Cargo.lock");
+    println!("cargo::rerun-if-env-changed={SKIP}");
+    if let Err(problem) = build() {
+        println!("cargo::error={problem}");
+        std::process::exit(1);
+    }
+}
+
+fn build() -> Result<(), String> {
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo")?);
+    let object = out.join(OBJECT);
+    if env::var_os(SKIP).is_some_and(|value| value == "1") {
+        return std::fs::write(&object, []).map_err(|error| format!("{}: {error}", object.display()));
+    }
+    let path = search_path();
+    if !env::split_paths(&path).any(|dir| dir.join("bpf-linker").is_file()) {
+        return Err(format!("bpf-linker is missing: run `cargo xtask setup`, or set {SKIP}=1 to check only"));
+    }
+    let target_dir = out.join("ebpf");
+    let mut cargo = match toolchain(&path)? {
+        Toolchain::Distribution(rustc) => {
+            let mut cargo = clean(env::var_os("CARGO").unwrap_or("cargo".into()));
+            // aya-ebpf uses an unstable feature of the compiler; this admits it on a stable one.
+            cargo.arg("build").env("RUSTC_BOOTSTRAP", "1").env("RUSTC", rustc);
+            cargo
+        }
+        Toolchain::Nightly => {
+            let mut cargo = clean("rustup".into());
+            cargo.args(["run", "nightly", "cargo", "build", "-Z", "build-std=core"]);
+            cargo
+        }
+    };
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+    let flags = ["-Cdebuginfo=2", "-Clink-arg=--btf", "--cfg", &format!("bpf_target_arch=\"{arch}\"")];
+    cargo
+        .args(["--locked", "--release", "--package", "agent-ebpf", "--features", "program"])
+        .args(["--bin", OBJECT, "--target", TARGET, "--target-dir"])
+        .arg(&target_dir)
+        // The root of the workspace, whose Cargo.lock this build shares.
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .env("PATH", &path)
+        .env("LD_LIBRARY_PATH", library_path())
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        // The workspace's release profile is for the agent; `strip` would take the BTF away.
+        .env("CARGO_PROFILE_RELEASE_STRIP", "none")
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1");
+    let output = cargo.output().map_err(|error| format!("the eBPF build cannot start: {error}"))?;
+    if !output.status.success() {
+        eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+        return Err("the eBPF program does not build; its compiler's messages are above".into());
+    }
+    let built = target_dir.join(TARGET).join("release").join(OBJECT);
+    std::fs::copy(&built, &object).map_err(|error| format!("{}: {error}", built.display()))?;
+    Ok(())
+}
+
+fn toolchain(path: &OsString) -> Result<Toolchain, String> {
+    let distribution = Path::new("/usr/bin/rustc");
+    if sysroot(Command::new(distribution)).is_some_and(|root| root.join("lib/rustlib").join(TARGET).is_dir())
+    {
+        return Ok(Toolchain::Distribution(distribution.into()));
+    }
+    let mut nightly = Command::new("rustup");
+    nightly.args(["run", "nightly", "rustc"]).env("PATH", path).env_remove("RUSTUP_TOOLCHAIN");
+    if sysroot(nightly).is_some_and(|root| root.join("lib/rustlib/src/rust/library/core").is_dir()) {
+        return Ok(Toolchain::Nightly);
+    }
+    Err(format!(
+        "a compiler with `core` for {TARGET} is missing: run `cargo xtask setup` (or `rustup toolchain install \
+         nightly --component rust-src`), or set {SKIP}=1 to check only"
+    ))
+}
+
+fn sysroot(mut rustc: Command) -> Option<PathBuf> {
+    let output = rustc.args(["--print", "sysroot"]).output().ok().filter(|output| output.status.success())?;
+    Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()))
+}
+
+/// PATH with cargo's own bin directory, where `cargo install` puts bpf-linker.
+fn search_path() -> OsString {
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
+    joined(env::split_paths(&env::var_os("PATH").unwrap_or_default()).chain(home.map(|dir| dir.join("bin"))))
+}
+
+/// bpf-linker brings no LLVM: it loads the one that the workspace's own rustc is made with.
+fn library_path() -> OsString {
+    let own = env::var_os("RUSTC").and_then(|rustc| sysroot(Command::new(rustc)));
+    let before = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    joined(own.map(|root| root.join("lib")).into_iter().chain(env::split_paths(&before)))
+}
+
+fn joined(dirs: impl Iterator<Item = PathBuf>) -> OsString {
+    env::join_paths(dirs.filter(|dir| !dir.as_os_str().is_empty())).unwrap_or_default()
+}
+
+/// A command without what the outer cargo says of its own build, which to an inner cargo would be orders. How to
+/// reach the registry stays.
+fn clean(program: OsString) -> Command {
+    let stays = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_"];
+    let mut command = Command::new(program);
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        let ours = ["CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS"].iter().any(|prefix| text.starts_with(prefix));
+        if ours && !stays.iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
+    command
+}

@@ -1,0 +1,119 @@
+//! Reads of /proc what the agent has no right to read: a process's namespaces, capabilities and parent.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, readlinkat, statat};
+use rustix::process::Signal;
+
+use super::super::Inspection;
+
+/// Files of /proc are read up to this many bytes; the ones read here are far smaller.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// Everything known of the process behind `pidfd`; `None` when it has gone.
+pub(super) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
+    let pid = pid_of(pidfd)?;
+    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = openat(CWD, format!("/proc/{pid}"), folder, Mode::empty()).ok()?;
+    let own = openat(CWD, "/proc/self", folder, Mode::empty()).ok()?;
+    let status = read(&proc, "status").ok()?;
+    let stat = read(&proc, "stat").ok()?;
+    let field = |name: &str| {
+        status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    };
+    let namespace =
+        |of: &OwnedFd, name: &str| statat(of, format!("ns/{name}"), AtFlags::empty()).ok().map(|s| s.st_ino);
+    let mnt_ns = namespace(&proc, "mnt")?;
+    let user_ns = namespace(&proc, "user")?;
+    let parent: u32 = field("PPid")?.parse().ok()?;
+    let inspection = Inspection {
+        pid,
+        // The command name may hold spaces and parentheses; the fields after its last one are numbers.
+        start_ticks: stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?,
+        pid_ns: namespace(&proc, "pid")?,
+        net_ns: namespace(&proc, "net")?,
+        mnt_ns,
+        user_ns,
+        in_host_mnt_ns: namespace(&own, "mnt") == Some(mnt_ns),
+        in_host_user_ns: namespace(&own, "user") == Some(user_ns),
+        inner_pid: field("NSpid")?.split_whitespace().last()?.parse().ok()?,
+        comm: field("Name")?.to_owned(),
+        parent_cwd: readlinkat(CWD, format!("/proc/{parent}/cwd"), Vec::new())
+            .ok()
+            .and_then(|path| path.into_string().ok())
+            .map(PathBuf::from),
+        cap_bounding: u64::from_str_radix(field("CapBnd")?, 16).ok()?,
+    };
+    // Still the same process: so `proc` was its folder all the while, and not that of a successor with its pid.
+    pid_of(pidfd).is_some().then_some(inspection)
+}
+
+/// True when the process behind `pidfd` has gone or is on its way out. The init of a pid namespace stays unreaped, and
+/// its pidfd unreadable, until it has killed all others in it: PF_EXITING (linux/sched.h) tells that before.
+pub(super) fn is_exiting(pidfd: BorrowedFd<'_>) -> bool {
+    const PF_EXITING: u64 = 0x4;
+    let flags = || -> Option<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid_of(pidfd)?)).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(6)?.parse().ok()
+    };
+    flags().is_none_or(|flags| flags & PF_EXITING != 0)
+}
+
+/// True when there is something to read from a pipe, its end too, or when the process of a pidfd has ended.
+pub(super) fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..))
+}
+
+/// The host pid of a pidfd, from the `Pid:` line of its fdinfo (pidfd_open(2)); `None` when it has gone (-1).
+fn pid_of(pidfd: BorrowedFd<'_>) -> Option<u32> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim();
+    pid.parse().ok().filter(|pid| *pid > 0)
+}
+
+/// Ends a process through its pidfd; that it has gone already is as good.
+pub(super) fn signal(pidfd: BorrowedFd<'_>, signal: Signal) {
+    let _ = rustix::process::pidfd_send_signal(pidfd, signal);
+}
+
+fn read(folder: &OwnedFd, name: &str) -> io::Result<String> {
+    let file = openat(folder, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut bytes = Vec::new();
+    File::from(file).take(MAX_FILE).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use rustix::process::{PidfdFlags, pidfd_open};
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_described_while_it_lives_and_not_after() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pidfd = pidfd_open(rustix::process::Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        let mut got = inspect(pidfd.as_fd());
+        // Between fork and exec the child still has our name.
+        for _ in 0..1000 {
+            if got.as_ref().is_some_and(|i| i.comm == "sleep") {
+                break;
+            }
+            got = inspect(pidfd.as_fd());
+        }
+        let got = got.unwrap();
+        assert_eq!((got.pid, got.comm.as_str()), (child.id(), "sleep"));
+        assert!(got.in_host_mnt_ns && got.start_ticks > 0);
+        assert_eq!(got.parent_cwd, std::env::current_dir().ok());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(inspect(pidfd.as_fd()).is_none());
+    }
+}

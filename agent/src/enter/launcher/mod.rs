@@ -1,0 +1,293 @@
+//! The launcher process: one thread, one `poll` over the agent's socket, the host's mount table and the runs. It reads
+//! the configuration itself, so that whoever takes over the agent can name a probe but not choose what it runs.
+
+mod inspect;
+mod plan;
+mod run;
+mod slots;
+mod stub;
+mod template;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use self::run::Run;
+use self::slots::Slots;
+use self::template::Template;
+use super::client::LauncherOptions;
+use super::protocol::{Answer, Ask, receive, send};
+use crate::config::{self, Config};
+use crate::model::{End, ProbeName, TriggerName};
+pub use stub::STEPS;
+
+/// The host's mount table may change often on a busy node; the template is built anew at most this often.
+const TEMPLATE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Capabilities with which a container can take over a process beside it: SYS_PTRACE, SYS_ADMIN, PERFMON
+/// (linux/capability.h).
+const TAKEOVER: [(u32, &str); 3] = [(19, "SYS_PTRACE"), (21, "SYS_ADMIN"), (38, "PERFMON")];
+
+struct Launcher {
+    socket: OwnedFd,
+    config_file: PathBuf,
+    options: LauncherOptions,
+    config: Arc<Config>,
+    template: Template,
+    template_built: Instant,
+    /// The host's mount table has changed since the template was built.
+    template_stale: bool,
+    slots: Slots,
+    runs: Vec<Run>,
+    null: OwnedFd,
+    pid_namespace: OwnedFd,
+}
+
+/// Serves the agent at the other end of `socket` until that end closes; then every run is ended and its traces removed.
+pub fn serve(socket: &OwnedFd, config_file: &Path, options: LauncherOptions) -> io::Result<()> {
+    let mut launcher = match Launcher::start(socket, config_file, options) {
+        Ok(launcher) => launcher,
+        Err(reason) => {
+            send(socket.as_fd(), &Answer::Failed { reason: reason.clone() }, &[])?;
+            return Err(io::Error::other(reason));
+        }
+    };
+    send(socket.as_fd(), &Answer::Ready { digest: launcher.config.digest }, &[])?;
+    // Tied to the host's mount namespace; the kernel marks it with POLLPRI when the table changes (proc(5)).
+    let mount_table = std::fs::File::open("/proc/self/mountinfo")?;
+    while launcher.turn(mount_table.as_fd())? {}
+    launcher.end_all();
+    Ok(())
+}
+
+impl Launcher {
+    fn start(socket: &OwnedFd, config_file: &Path, options: LauncherOptions) -> Result<Self, String> {
+        // The kernel reaps stubs by itself: a launcher that is stopped must not hold up a container's end. The stub's
+        // status comes through its pipe.
+        ignore_sigchld().map_err(|e| format!("ignoring SIGCHLD: {e}"))?;
+        let config = config::load(config_file).map_err(|e| e.to_string())?;
+        let open =
+            |path: &str| std::fs::File::open(path).map(OwnedFd::from).map_err(|e| format!("{path}: {e}"));
+        Ok(Self {
+            socket: socket.try_clone().map_err(|e| e.to_string())?,
+            config_file: config_file.to_owned(),
+            options,
+            template: Template::build(&programs(&config)).map_err(|e| e.to_string())?,
+            template_built: Instant::now(),
+            template_stale: false,
+            slots: Slots::create(config.limits.concurrent_runs).map_err(|e| e.to_string())?,
+            runs: Vec::new(),
+            null: open("/dev/null")?,
+            pid_namespace: open("/proc/self/ns/pid")?,
+            config: Arc::new(config),
+        })
+    }
+
+    /// One round of the loop; false when the agent has gone.
+    fn turn(&mut self, mount_table: BorrowedFd<'_>) -> io::Result<bool> {
+        let now = Instant::now();
+        let due = self.template_stale.then(|| self.template_built + TEMPLATE_INTERVAL);
+        let next = self.runs.iter().map(Run::next_look).chain(due).min();
+        let timeout =
+            next.map(|at| at.saturating_duration_since(now)).and_then(|t| Timespec::try_from(t).ok());
+
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(mount_table, PollFlags::PRI),
+        ];
+        fds.extend(
+            self.runs.iter().flat_map(Run::watched).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+        );
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let socket_ready = !fds.first().is_none_or(|fd| fd.revents().is_empty());
+        self.template_stale |= fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        drop(fds);
+
+        self.look_after_runs()?;
+        if self.template_stale && self.template_built.elapsed() >= TEMPLATE_INTERVAL {
+            self.rebuild_template();
+        }
+        if !socket_ready {
+            return Ok(true);
+        }
+        match receive::<Ask>(self.socket.as_fd()) {
+            Ok(Some((ask, fds))) => self.answer(ask, fds).map(|()| true),
+            Ok(None) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                // Something other than this program's agent speaks; it is not listened to.
+                tracing::error!(%error, "an unknown message on the agent's socket");
+                Ok(true)
+            }
+            // A socket pair whose other end died with unread messages says so once.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn answer(&mut self, ask: Ask, fds: Vec<OwnedFd>) -> io::Result<()> {
+        match ask {
+            Ask::Inspect { id } => {
+                let inspection = fds.first().and_then(|pidfd| inspect::inspect(pidfd.as_fd()));
+                self.say(&Answer::Inspected { id, inspection })
+            }
+            Ask::Run { id, probe, trigger } => {
+                let Ok([target, stdout, stderr]) = <[OwnedFd; 3]>::try_from(fds) else {
+                    let reason = "a run needs three fds".to_owned();
+                    return self.say(&Answer::Done { id, end: End::Refused { reason } });
+                };
+                match self.start_run(
+                    id,
+                    &ProbeName::new(&probe),
+                    &TriggerName::new(&trigger),
+                    target,
+                    &stdout,
+                    &stderr,
+                ) {
+                    Ok(run) => {
+                        self.runs.push(run);
+                        Ok(())
+                    }
+                    Err(end) => self.say(&Answer::Done { id, end }),
+                }
+            }
+            Ask::Cancel { id } => {
+                self.runs.iter_mut().filter(|run| run.id == id).for_each(Run::cancel);
+                Ok(())
+            }
+            Ask::Reload { id, digest } => {
+                let error = self.reload(digest).err();
+                self.say(&Answer::Reloaded { id, error })
+            }
+        }
+    }
+
+    fn start_run(
+        &mut self,
+        id: u64,
+        probe: &ProbeName,
+        trigger: &TriggerName,
+        target: OwnedFd,
+        stdout: &OwnedFd,
+        stderr: &OwnedFd,
+    ) -> Result<Run, End> {
+        let config = Arc::clone(&self.config);
+        let Some(probe) = config.probes.get(probe) else {
+            return Err(End::Refused {
+                reason: format!("no probe named {probe} in the launcher's configuration"),
+            });
+        };
+        let inspection = inspect::inspect(target.as_fd()).ok_or(End::TargetGone)?;
+        let allowed = match config.triggers.get(trigger) {
+            Some(rule) => rule.allow_unsafe_joined && rule.probes.contains(&probe.name),
+            None => trigger.as_str() == TriggerName::CLI && self.options.allow_unsafe_joined,
+        };
+        let taker = TAKEOVER.iter().find(|(bit, _)| inspection.cap_bounding & (1 << bit) != 0);
+        if let (Some((_, name)), true, false) = (taker, inspection.in_host_user_ns, allowed) {
+            return Err(End::Refused {
+                reason: format!(
+                    "the container has {name} and could take over a joined process; \
+                     set allow_unsafe_joined on the trigger if that is accepted"
+                ),
+            });
+        }
+        run::start(id, probe, target, [stdout.as_fd(), stderr.as_fd()], &mut self.context())
+    }
+
+    fn context(&mut self) -> run::Context<'_> {
+        run::Context {
+            template: self.template.namespace(),
+            null: self.null.as_fd(),
+            pid_namespace: self.pid_namespace.as_fd(),
+            slots: &mut self.slots,
+        }
+    }
+
+    /// Moves every run on, answers those that have ended and takes their slots back.
+    fn look_after_runs(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        for mut run in std::mem::take(&mut self.runs) {
+            let (answer, over) = run.advance(now);
+            if let Some(answer) = answer {
+                self.say(&answer)?;
+            }
+            if over {
+                let (slot, clean) = run.into_slot();
+                self.slots.give_back(slot, clean);
+            } else {
+                self.runs.push(run);
+            }
+        }
+        Ok(())
+    }
+
+    fn reload(&mut self, digest: [u8; 32]) -> Result<(), String> {
+        let config = config::load(&self.config_file).map_err(|e| e.to_string())?;
+        if config.digest != digest {
+            return Err(format!("{} changed while it was read; reload again", self.config_file.display()));
+        }
+        self.config = Arc::new(config);
+        self.rebuild_template();
+        Ok(())
+    }
+
+    /// A failure keeps the old template, which goes on working.
+    fn rebuild_template(&mut self) {
+        self.template_built = Instant::now();
+        self.template_stale = false;
+        match Template::build(&programs(&self.config)) {
+            Ok(template) => self.template = template,
+            Err(error) => tracing::error!(%error, "the old template mount namespace stays in use"),
+        }
+    }
+
+    /// Drops every leash and gives the stubs a moment to reap; `Slots` kills what is left when it is dropped.
+    fn end_all(&mut self) {
+        self.runs.iter_mut().for_each(Run::cancel);
+        let deadline = Instant::now() + run::GRACE;
+        while !self.runs.is_empty() && Instant::now() < deadline {
+            let mut fds: Vec<_> = self
+                .runs
+                .iter()
+                .flat_map(Run::watched)
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+                .collect();
+            let timeout = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).ok();
+            if poll(&mut fds, timeout.as_ref()).is_err() {
+                break;
+            }
+            drop(fds);
+            let now = Instant::now();
+            self.runs.retain_mut(|run| !run.advance(now).1);
+        }
+    }
+
+    fn say(&self, answer: &Answer) -> io::Result<()> {
+        send(self.socket.as_fd(), answer, &[])
+    }
+}
+
+fn programs(config: &Config) -> Vec<PathBuf> {
+    // The path that is exec'd, and where its links lead.
+    config
+        .probes
+        .values()
+        .flat_map(|probe| [Some(probe.program.clone()), probe.program.canonicalize().ok()])
+        .flatten()
+        .collect()
+}
+
+/// nix offers no way to set SIG_IGN that it calls safe, as a handler may be unsafe; this one is none.
+#[allow(unsafe_code, reason = "sigaction is marked unsafe for handlers' sake")]
+fn ignore_sigchld() -> nix::Result<()> {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: SIG_IGN runs no code of this program.
+    unsafe { sigaction(Signal::SIGCHLD, &ignore) }.map(|_| ())
+}

@@ -1,0 +1,273 @@
+//! One run as the launcher sees it: from the fork of its stub to the answer, through a deadline that always holds.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Signal;
+
+use super::super::protocol::Answer;
+use super::inspect::{is_exiting, is_readable, signal};
+use super::plan::{Frame, Image};
+use super::slots::{Slot, Slots};
+use super::stub::{self, ENDED, ENDED_BY_KILL, RECORD, STEPS, Step};
+use crate::config::Probe;
+use crate::model::End;
+
+/// What the stub may take to kill and reap its tree before the launcher helps, and then again before the run is
+/// answered as stuck.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+/// A stuck run is looked at this rarely, besides the moment when its stub's pipe closes.
+const STUCK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What a run borrows from the launcher to start.
+pub(super) struct Context<'a> {
+    pub(super) template: BorrowedFd<'a>,
+    pub(super) null: BorrowedFd<'a>,
+    pub(super) pid_namespace: BorrowedFd<'a>,
+    pub(super) slots: &'a mut Slots,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Deadline,
+    Cancelled,
+    TargetGone,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Running {
+        deadline: Instant,
+    },
+    /// The leash is dropped; `helped` once the launcher has killed by itself.
+    Ending {
+        why: Why,
+        since: Instant,
+        helped: bool,
+    },
+    /// Answered as stuck; the slot stays taken until the stub has gone.
+    Stuck {
+        looked: Instant,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) id: u64,
+    target: OwnedFd,
+    stub: OwnedFd,
+    status: OwnedFd,
+    /// Dropping this is what ends the run.
+    leash: Option<OwnedFd>,
+    /// First record that came: a failed step is followed by the end of the stub.
+    record: Option<[i32; 2]>,
+    slot: Slot,
+    phase: Phase,
+}
+
+/// Forks the stub of a run.
+pub(super) fn start(
+    id: u64,
+    probe: &Probe,
+    target: OwnedFd,
+    [stdout, stderr]: [BorrowedFd<'_>; 2],
+    context: &mut Context<'_>,
+) -> Result<Run, End> {
+    let image = Image::of(probe).ok_or_else(|| failed(Step::Prepare, libc::EINVAL))?;
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(Step::Prepare, e.raw_os_error()));
+    let (status, status_write) = pipe()?;
+    let (leash_read, leash) = pipe()?;
+    let slot = context.slots.take().map_err(|error| {
+        tracing::error!(%error, "no run slot could be made");
+        failed(Step::Prepare, libc::EAGAIN)
+    })?;
+    let (argv, envp) = (image.argv(), Image::envp());
+    let frame = Frame {
+        program: image.program(),
+        argv: &argv,
+        envp: &envp,
+        target: target.as_fd(),
+        template: context.template,
+        null: context.null,
+        stdout,
+        stderr,
+        leash: leash_read.as_fd(),
+        status: status_write.as_fd(),
+        cgroup: slot.folder(),
+        cgroup_procs: slot.procs(),
+        cgroup_kill: slot.kill(),
+        unified: context.slots.unified(),
+    };
+    match spawn_in_pid_namespace(&frame, context.pid_namespace) {
+        Ok(stub) => Ok(Run {
+            id,
+            target,
+            stub,
+            status,
+            leash: Some(leash),
+            record: None,
+            slot,
+            phase: Phase::Running { deadline: Instant::now() + probe.timeout },
+        }),
+        Err(end) => {
+            context.slots.give_back(slot, true);
+            Err(end)
+        }
+    }
+}
+
+/// setns(CLONE_NEWPID) moves the launcher's future children only; it is taken back whatever happens.
+fn spawn_in_pid_namespace(frame: &Frame<'_>, own: BorrowedFd<'_>) -> Result<OwnedFd, End> {
+    setns(frame.target, CloneFlags::CLONE_NEWPID).map_err(|errno| match errno {
+        nix::Error::ESRCH => End::TargetGone,
+        other => failed(Step::JoinPidNs, other as i32),
+    })?;
+    let stub = stub::spawn(frame);
+    if let Err(error) = setns(own, CloneFlags::CLONE_NEWPID) {
+        // The next setns starts from the same place, so nothing is lost but the order.
+        tracing::error!(%error, "the launcher could not take back its pid namespace for children");
+    }
+    stub.map_err(|errno| match errno {
+        // A pid namespace whose init has gone takes nobody in (pid_namespaces(7)).
+        libc::ENOMEM if is_exiting(frame.target) => End::TargetGone,
+        other => failed(Step::CloneStub, other),
+    })
+}
+
+fn failed(step: Step, errno: i32) -> End {
+    End::EnterFailed { step: step_name(step as i32), errno }
+}
+
+fn step_name(step: i32) -> String {
+    usize::try_from(step).ok().and_then(|step| STEPS.get(step)).unwrap_or(&"unknown").to_string()
+}
+
+impl Run {
+    /// What to poll: the stub's pipe, and while the run goes on the container's init, readable when it has died.
+    pub(super) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let target = matches!(self.phase, Phase::Running { .. }).then(|| self.target.as_fd());
+        std::iter::once(self.status.as_fd()).chain(target)
+    }
+
+    /// The slot, and whether another run can use it.
+    pub(super) fn into_slot(self) -> (Slot, bool) {
+        let ended_by_itself = matches!((&self.phase, self.record), (Phase::Running { .. }, Some([first, _])) if first != ENDED_BY_KILL);
+        (self.slot, ended_by_itself)
+    }
+
+    /// When this run wants to be looked at although nothing has happened.
+    pub(super) fn next_look(&self) -> Instant {
+        match &self.phase {
+            Phase::Running { deadline } => *deadline,
+            Phase::Ending { since, helped: false, .. } => *since + GRACE,
+            Phase::Ending { since, helped: true, .. } => *since + 2 * GRACE,
+            Phase::Stuck { looked } => *looked + STUCK_INTERVAL,
+        }
+    }
+
+    pub(super) fn cancel(&mut self) {
+        if matches!(self.phase, Phase::Running { .. }) {
+            self.end(Why::Cancelled, Instant::now());
+        }
+    }
+
+    fn end(&mut self, why: Why, now: Instant) {
+        self.leash = None;
+        self.phase = Phase::Ending { why, since: now, helped: false };
+    }
+
+    /// Takes note of what has happened; gives an answer for the agent, and whether the stub has gone.
+    pub(super) fn advance(&mut self, now: Instant) -> (Option<Answer>, bool) {
+        if self.stub_has_gone() {
+            if !self.slot.is_empty() {
+                // A stub that the container killed leaves its tree behind.
+                self.slot.kill_all();
+            }
+            let answer = match self.phase {
+                Phase::Stuck { .. } => Answer::Unstuck { id: self.id },
+                _ => Answer::Done { id: self.id, end: self.how_it_ended() },
+            };
+            return (Some(answer), true);
+        }
+        match self.phase {
+            Phase::Running { deadline } if now >= deadline => self.end(Why::Deadline, now),
+            // In a pid namespace of its own the kernel has killed the run already; in a shared one nobody else will.
+            Phase::Running { .. } if is_readable(self.target.as_fd()) => self.end(Why::TargetGone, now),
+            Phase::Ending { why, since, helped: false } if now >= since + GRACE => {
+                // The container may have stopped the stub.
+                signal(self.stub.as_fd(), Signal::CONT);
+                self.slot.kill_all();
+                self.phase = Phase::Ending { why, since, helped: true };
+            }
+            Phase::Ending { why, since, helped: true } if now >= since + 2 * GRACE => {
+                self.phase = Phase::Stuck { looked: now };
+                self.kill_stub_if_alone();
+                let end = match why {
+                    Why::Deadline => End::TimedOut { stuck: true },
+                    Why::Cancelled => End::Cancelled { stuck: true },
+                    Why::TargetGone => End::TargetGone,
+                };
+                return (Some(Answer::Done { id: self.id, end }), false);
+            }
+            Phase::Stuck { looked } if now >= looked + STUCK_INTERVAL => {
+                self.phase = Phase::Stuck { looked: now };
+                self.kill_stub_if_alone();
+            }
+            _ => {}
+        }
+        (None, false)
+    }
+
+    /// A stub with nothing left to reap that still does not leave is being stopped again and again.
+    fn kill_stub_if_alone(&self) {
+        self.slot.kill_all();
+        if self.slot.is_empty() {
+            signal(self.stub.as_fd(), Signal::KILL);
+        }
+    }
+
+    /// Reads the record if it has come; true at the end of the pipe, which the stub alone holds open.
+    fn stub_has_gone(&mut self) -> bool {
+        loop {
+            if !is_readable(self.status.as_fd()) {
+                return false;
+            }
+            let mut bytes = [0; RECORD];
+            match rustix::io::read(&self.status, &mut bytes) {
+                Ok(RECORD) => {
+                    // The first one counts: a failed step is followed by the stub's own end.
+                    self.record.get_or_insert(record_of(bytes));
+                }
+                Ok(_) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn how_it_ended(&self) -> End {
+        let target_gone = is_exiting(self.target.as_fd());
+        match (&self.phase, self.record) {
+            (Phase::Ending { why: Why::TargetGone, .. }, _) => End::TargetGone,
+            (Phase::Ending { why: Why::Deadline, .. }, _) => End::TimedOut { stuck: false },
+            (Phase::Ending { why: Why::Cancelled, .. }, _) => End::Cancelled { stuck: false },
+            (_, Some([ENDED | ENDED_BY_KILL, status])) if libc::WIFEXITED(status) => {
+                End::Exited { code: libc::WEXITSTATUS(status) }
+            }
+            (_, Some([ENDED | ENDED_BY_KILL, status])) if !target_gone => {
+                End::Signaled { signal: libc::WTERMSIG(status) }
+            }
+            (_, Some([step, errno])) if !target_gone => End::EnterFailed { step: step_name(step), errno },
+            // The container's end kills whatever is in its pid namespace, mid-step or later.
+            _ if target_gone => End::TargetGone,
+            // Killed by the container, or by the kernel for want of memory.
+            _ => End::Signaled { signal: libc::SIGKILL },
+        }
+    }
+}
+
+fn record_of(bytes: [u8; RECORD]) -> [i32; 2] {
+    let [a, b, c, d, rest @ ..] = bytes;
+    [i32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes(rest)]
+}

@@ -1,0 +1,227 @@
+//! Run slots: one cgroup each, made at start and used again, so that a run makes none and the exec tracepoint meets no
+//! new one. A cgroup names every process of a run whatever it forks, and kills them all at once.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+/// Folder of this program below the hierarchy's root; below it one folder per launcher.
+const FOLDER: &str = "parachute";
+/// What a killed process may take to leave its cgroup at shutdown.
+const EMPTY_DEADLINE: Duration = Duration::from_secs(2);
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SlotError {
+    #[error("no cgroup hierarchy is mounted; mount cgroup2 on /sys/fs/cgroup")]
+    NoHierarchy,
+    #[error("{path}: {source}; runs need a writable cgroup hierarchy so that nothing outlives them")]
+    Cgroup { path: PathBuf, source: io::Error },
+}
+
+/// All slots of one launcher. Dropping it kills what is in them and removes them.
+#[derive(Debug)]
+pub(super) struct Slots {
+    folder: PathBuf,
+    free: Vec<Slot>,
+    /// cgroup2, so that `clone3(CLONE_INTO_CGROUP)` works (Linux 5.7).
+    unified: bool,
+    made: usize,
+    /// Folders that could not be removed yet, because something in them had not gone.
+    given_up: Vec<PathBuf>,
+}
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    path: PathBuf,
+    /// The cgroup's folder, for `CLONE_INTO_CGROUP`.
+    folder: OwnedFd,
+    /// `cgroup.procs`, to read who is in it, and for cgroup v1 to join it.
+    procs: OwnedFd,
+    /// `cgroup.kill` (Linux 5.14), where there is one.
+    kill: Option<OwnedFd>,
+}
+
+impl Slots {
+    /// Makes `count` slots in the cgroup2 hierarchy, or in a v1 one where that is what there is.
+    pub(super) fn create(count: usize) -> Result<Self, SlotError> {
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let (root, unified) = hierarchy(&mountinfo).ok_or(SlotError::NoHierarchy)?;
+        let ours = root.join(FOLDER);
+        sweep(&ours);
+        // Pid and start time: a later launcher can tell whether this one still lives.
+        let folder = ours.join(format!("{}-{}", std::process::id(), start_ticks("self").unwrap_or(0)));
+        fs::create_dir_all(&folder).map_err(|source| SlotError::Cgroup { path: folder.clone(), source })?;
+        let mut slots = Self { folder, free: Vec::new(), unified, made: 0, given_up: Vec::new() };
+        for _ in 0..count {
+            let slot = slots.make()?;
+            slots.free.push(slot);
+        }
+        Ok(slots)
+    }
+
+    pub(super) fn unified(&self) -> bool {
+        self.unified
+    }
+
+    /// A free slot. A stuck run keeps its own, so a new one is made in its place; the agent bounds how many.
+    pub(super) fn take(&mut self) -> Result<Slot, SlotError> {
+        match self.free.pop() {
+            Some(slot) => Ok(slot),
+            None => self.make(),
+        }
+    }
+
+    /// Takes a slot back, to be used again if nothing in it was killed. A cgroup that was killed once is given up: from
+    /// Linux 6.14 on its kill sequence differs from that of the stub's own cgroup, and clone3(CLONE_INTO_CGROUP)
+    /// takes that for a kill in flight and kills the new process at once (seen on 6.18).
+    pub(super) fn give_back(&mut self, slot: Slot, clean: bool) {
+        if clean && slot.is_empty() {
+            self.free.push(slot);
+            return;
+        }
+        slot.kill_all();
+        // One that is not empty yet is tried again with the next.
+        if fs::remove_dir(&slot.path).is_err() {
+            self.given_up.push(slot.path);
+        }
+        self.given_up.retain(|path| fs::remove_dir(path).is_err());
+    }
+
+    fn make(&mut self) -> Result<Slot, SlotError> {
+        let path = self.folder.join(format!("slot-{}", self.made));
+        self.made += 1;
+        Slot::create(&path).map_err(|source| SlotError::Cgroup { path, source })
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        self.free.clear();
+        remove_tree(&self.folder);
+        // The parent stays while another launcher is in it.
+        let _ = self.folder.parent().map(fs::remove_dir);
+    }
+}
+
+impl Slot {
+    fn create(path: &Path) -> io::Result<Self> {
+        fs::create_dir(path)?;
+        let open =
+            |name: &str, flags: OFlags| openat(CWD, path.join(name), flags | OFlags::CLOEXEC, Mode::empty());
+        Ok(Self {
+            folder: openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
+            procs: open("cgroup.procs", OFlags::RDWR)?,
+            kill: open("cgroup.kill", OFlags::WRONLY).ok(),
+            path: path.to_owned(),
+        })
+    }
+
+    pub(super) fn folder(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
+    pub(super) fn procs(&self) -> BorrowedFd<'_> {
+        self.procs.as_fd()
+    }
+    pub(super) fn kill(&self) -> Option<BorrowedFd<'_>> {
+        self.kill.as_ref().map(AsFd::as_fd)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        fs::read_to_string(self.path.join("cgroup.procs")).is_ok_and(|procs| procs.is_empty())
+    }
+
+    /// Kills everything in the slot, once; who forks in between is met by the next call.
+    pub(super) fn kill_all(&self) {
+        kill_cgroup(&self.path);
+    }
+}
+
+/// The cgroup2 mount if there is one, else a v1 hierarchy, as (mount point, is cgroup2).
+fn hierarchy(mountinfo: &str) -> Option<(PathBuf, bool)> {
+    let mounts = || {
+        mountinfo.lines().filter_map(|line| {
+            let (left, right) = line.split_once(" - ")?;
+            let fields: Vec<&str> = left.split(' ').collect();
+            // A cgroup namespace or a bind mount shows a part of the tree only; the whole one has root `/`.
+            (*fields.get(3)? == "/").then_some((PathBuf::from(*fields.get(4)?), right.split(' ').next()?))
+        })
+    };
+    let unified = mounts().find(|(_, kind)| *kind == "cgroup2").map(|(path, _)| (path, true));
+    // The freezer controller exists on every v1 host and limits nothing by itself.
+    unified.or_else(|| {
+        mounts()
+            .find(|(path, kind)| *kind == "cgroup" && path.ends_with("freezer"))
+            .map(|(path, _)| (path, false))
+    })
+}
+
+/// Removes what launchers left behind that were killed together with their agent.
+fn sweep(ours: &Path) {
+    for entry in fs::read_dir(ours).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let lives = name
+            .split_once('-')
+            .is_some_and(|(pid, ticks)| start_ticks(pid).is_some_and(|now| ticks.parse() == Ok(now)));
+        if !lives {
+            remove_tree(&entry.path());
+        }
+    }
+}
+
+/// Kills and removes a launcher's folder with all its slots.
+fn remove_tree(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
+        let deadline = Instant::now() + EMPTY_DEADLINE;
+        // rmdir succeeds once the last process has left, which no event tells on every kernel that is supported.
+        while fs::remove_dir(entry.path()).is_err_and(|e| e.raw_os_error() == Some(libc::EBUSY))
+            && Instant::now() < deadline
+        {
+            kill_cgroup(&entry.path());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    if let Err(error) = fs::remove_dir(folder) {
+        tracing::warn!(path = %folder.display(), %error, "a cgroup of a finished launcher could not be removed");
+    }
+}
+
+fn kill_cgroup(path: &Path) {
+    if fs::write(path.join("cgroup.kill"), "1").is_ok() {
+        return;
+    }
+    for pid in fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default().lines() {
+        // The pid was read from the cgroup just now; it is in it as long as it is not reaped, and only its own
+        // parent can reap it. A pid is used here because a cgroup offers nothing else before Linux 5.14.
+        if let Some(pid) = pid.parse().ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// Field 22 of `/proc/PID/stat`.
+fn start_ticks(pid: &str) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unified_hierarchy_is_preferred_and_the_freezer_is_next() {
+        let v2 = "30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
+        let v1 = "31 24 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+                  32 24 0:28 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer";
+        let unified = "33 24 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw";
+        let part = "34 24 0:29 /kubepods/x /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
+        assert_eq!(hierarchy(v2), Some(("/sys/fs/cgroup".into(), true)));
+        assert_eq!(hierarchy(v1), Some(("/sys/fs/cgroup/freezer".into(), false)));
+        assert_eq!(hierarchy(&format!("{v1}\n{unified}")), Some(("/sys/fs/cgroup/unified".into(), true)));
+        assert_eq!(hierarchy(part), None);
+    }
+}

@@ -1,0 +1,160 @@
+//! The template mount namespace: a pruned view of the host that every run copies, built once. Copying the host's own
+//! table costs milliseconds on a node with thousands of mounts; copying this costs the same whatever the host has.
+//!
+//! What is in it: the root file system alone (not what is mounted below it), `/dev`, `/run`, `/tmp`, `/var`, and
+//! every mount at or below the folders that programs and libraries come from, or on the way to a configured program.
+//! All of it is a *slave* of the host: an unmount on the host goes through, so nothing stays pinned, and nothing that
+//! is mounted here reaches the host. New mounts of the host arrive as well, so the template is built anew, at most
+//! once a second, when the host's table has changed.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+
+/// Mounts at or below these hold programs and libraries.
+const PROGRAM_FOLDERS: [&str; 11] =
+    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix", "/gnu", "/etc"];
+/// Mounts exactly here are kept, without what is mounted below them.
+const SINGLE_MOUNTS: [&str; 4] = ["/dev", "/run", "/tmp", "/var"];
+/// No host has this many mounts with programs; a runaway table must not be copied.
+const MAX_KEPT: usize = 256;
+
+#[derive(Debug, thiserror::Error)]
+#[error("building the template mount namespace: {step}: {source}")]
+pub(super) struct TemplateError {
+    step: String,
+    source: io::Error,
+}
+
+/// Adds the step's name to a system call's error.
+fn at<E: Into<io::Error>>(step: impl Into<String>) -> impl FnOnce(E) -> TemplateError {
+    move |source| TemplateError { step: step.into(), source: source.into() }
+}
+
+/// The namespace is held by this fd alone; dropping it lets go of its mounts.
+#[derive(Debug)]
+pub(super) struct Template {
+    namespace: OwnedFd,
+}
+
+impl Template {
+    /// Builds the template from the caller's mount namespace, which it leaves and comes back to: the caller must have
+    /// a single thread.
+    pub(super) fn build(programs: &[PathBuf]) -> Result<Self, TemplateError> {
+        let home = open_namespace()?;
+        unshare(CloneFlags::CLONE_NEWNS).map_err(at("unshare"))?;
+        // Opened before it is filled: afterwards there is no /proc in it.
+        let built = open_namespace().and_then(|namespace| populate(programs).map(|()| namespace));
+        setns(home, CloneFlags::CLONE_NEWNS).map_err(at("setns back to the host"))?;
+        Ok(Self { namespace: built? })
+    }
+
+    pub(super) fn namespace(&self) -> BorrowedFd<'_> {
+        self.namespace.as_fd()
+    }
+}
+
+fn open_namespace() -> Result<OwnedFd, TemplateError> {
+    std::fs::File::open("/proc/self/ns/mnt").map(OwnedFd::from).map_err(at("open /proc/self/ns/mnt"))
+}
+
+/// Runs inside the new namespace: gathers what is kept under a new root, then makes that the root.
+fn populate(programs: &[PathBuf]) -> Result<(), TemplateError> {
+    let none = None::<&str>;
+    // Before anything else: from here on nothing that happens below reaches the host.
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).map_err(at("make / a slave"))?;
+    let table = std::fs::read_to_string("/proc/self/mountinfo").map_err(at("read /proc/self/mountinfo"))?;
+    let kept = kept_mounts(&table, programs);
+
+    let clone =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_NO_AUTOMOUNT;
+    let cwd = rustix::fs::CWD;
+    let root = open_tree(cwd, "/", clone).map_err(at("clone /"))?;
+    let trees: Vec<(PathBuf, OwnedFd)> = kept
+        .into_iter()
+        // A mount that another one covers, or that has gone since, cannot be reached and so is not needed.
+        .filter_map(|point| open_tree(cwd, &point, clone).ok().map(|tree| (point, tree)))
+        .collect();
+
+    // /proc is a folder on every host; what is mounted there is covered in this namespace only.
+    let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(&root, "", cwd, "/proc", onto).map_err(at("attach /"))?;
+    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let new_root = openat(cwd, "/proc", folder, Mode::empty()).map_err(at("open the new root"))?;
+    for (point, tree) in trees {
+        let below = point.strip_prefix("/").unwrap_or(&point);
+        match move_mount(&tree, "", &new_root, below, onto) {
+            // The mount point lies on a mount that is left out.
+            Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
+            Err(error) => return Err(at(format!("attach {}", point.display()))(error)),
+        }
+    }
+    rustix::process::fchdir(&new_root).map_err(at("enter the new root"))?;
+    // pivot_root(2): with "." twice the old root lies on top of the new one and is detached with all below it.
+    rustix::process::pivot_root(".", ".").map_err(at("pivot_root"))?;
+    umount2(".", MntFlags::MNT_DETACH).map_err(at("detach the host's mounts"))?;
+    Ok(())
+}
+
+/// Which mount points of a mountinfo table (proc_pid_mountinfo(5)) are kept, parents before children.
+fn kept_mounts(table: &str, programs: &[PathBuf]) -> BTreeSet<PathBuf> {
+    table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|point| PathBuf::from(unescape(point)))
+        .filter(|point| {
+            SINGLE_MOUNTS.iter().any(|single| point == Path::new(single))
+                || PROGRAM_FOLDERS.iter().any(|folder| point.starts_with(folder))
+                || (point != Path::new("/") && programs.iter().any(|program| program.starts_with(point)))
+        })
+        .take(MAX_KEPT)
+        .collect()
+}
+
+/// mountinfo writes space, tab, newline and backslash as three octal digits.
+fn unescape(field: &str) -> String {
+    let mut text = field.to_owned();
+    for (code, character) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
+        text = text.replace(code, character);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_programs_need_is_kept_and_the_rest_is_not() {
+        let table = "\
+21 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
+22 21 0:5 / /dev rw - devtmpfs udev rw
+23 22 0:6 / /dev/pts rw - devpts devpts rw
+24 21 0:7 / /proc rw - proc proc rw
+25 21 8:2 / /usr ro - ext4 /dev/sda2 ro
+26 25 8:3 / /usr/local\\040bin rw - ext4 /dev/sda3 rw
+27 21 0:8 / /var/lib/kubelet/pods/x/volumes/y rw - tmpfs tmpfs rw
+28 21 8:4 / /srv rw - ext4 /dev/sda4 rw
+29 21 8:5 / /home rw - ext4 /dev/sda5 rw
+";
+        let kept = kept_mounts(table, &[PathBuf::from("/srv/tools/bin/probe")]);
+        let kept: Vec<_> = kept.iter().map(|p| p.to_str().unwrap()).collect();
+        assert_eq!(kept, ["/dev", "/srv", "/usr", "/usr/local bin"]);
+    }
+
+    #[test]
+    fn a_runaway_table_is_bounded() {
+        use std::fmt::Write as _;
+        let table = (0..5000).fold(String::new(), |mut table, n| {
+            writeln!(table, "{n} 1 0:1 / /opt/{n} rw - tmpfs t rw").unwrap();
+            table
+        });
+        assert_eq!(kept_mounts(&table, &[]).len(), MAX_KEPT);
+    }
+}

@@ -1,0 +1,152 @@
+//! What agent and launcher say to each other: one JSON message per `SOCK_SEQPACKET` datagram, fds beside it. Pure
+//! but for the two functions that send and receive.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::Inspection;
+use crate::model::End;
+
+/// Largest datagram in bytes. The largest message is an `Inspected` with a path of at most 4 KiB.
+const MAX_MESSAGE: usize = 16 * 1024;
+/// Most fds in one message: pidfd, stdout, stderr.
+const MAX_FDS: usize = 3;
+
+/// From the agent. `id` is chosen by the agent and comes back in the answer.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Ask {
+    /// With one fd: the pidfd.
+    Inspect { id: u64 },
+    /// With three fds: the container's pidfd, and the write ends for stdout and stderr. There is no argv here: the
+    /// launcher finds the command in the configuration that it has read itself.
+    Run { id: u64, probe: String, trigger: String },
+    /// End this run now.
+    Cancel { id: u64 },
+    /// Read the configuration file again and swap to it if its SHA-256 is this one.
+    Reload { id: u64, digest: [u8; 32] },
+}
+
+/// From the launcher.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Answer {
+    /// The first message: the configuration is read, template and slots stand.
+    Ready {
+        digest: [u8; 32],
+    },
+    /// The first message when they do not.
+    Failed {
+        reason: String,
+    },
+    Inspected {
+        id: u64,
+        inspection: Option<Inspection>,
+    },
+    Done {
+        id: u64,
+        end: End,
+    },
+    Reloaded {
+        id: u64,
+        error: Option<String>,
+    },
+    /// A run that was answered as stuck has gone after all.
+    Unstuck {
+        id: u64,
+    },
+}
+
+/// Sends one message; the fds are duplicated into the receiver.
+pub(super) fn send(
+    socket: BorrowedFd<'_>,
+    message: &impl Serialize,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let body = serde_json::to_vec(message)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::other("too many fds for one message"));
+    }
+    sendmsg(socket, &[io::IoSlice::new(&body)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives one message. `None` means that the other end has closed.
+///
+/// # Errors
+/// `WouldBlock` on a non-blocking socket with nothing to read; `InvalidData` for a message that is cut or unknown.
+pub(super) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut body = vec![0; MAX_MESSAGE];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let got = rustix::io::retry_on_intr(|| {
+        recvmsg(socket, &mut [io::IoSliceMut::new(&mut body)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    let mut fds = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            fds.extend(received);
+        }
+    }
+    if got.bytes == 0 {
+        return Ok(None);
+    }
+    if got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a message was cut"));
+    }
+    let message = serde_json::from_slice(body.get(..got.bytes).unwrap_or_default())?;
+    Ok(Some((message, fds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+    }
+
+    #[test]
+    fn a_message_arrives_with_its_fds_and_they_are_close_on_exec() {
+        let (a, b) = pair();
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let ask = Ask::Run { id: 7, probe: "sockets".into(), trigger: "cli".into() };
+        send(a.as_fd(), &ask, &[write.as_fd()]).unwrap();
+        let (got, fds): (Ask, _) = receive(b.as_fd()).unwrap().unwrap();
+        assert_eq!(got, ask);
+        assert_eq!(fds.len(), 1);
+        assert!(rustix::io::fcntl_getfd(&fds[0]).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+        rustix::io::write(&fds[0], b"x").unwrap();
+        assert_eq!(rustix::io::read(&read, &mut [0; 4]).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_closed_end_an_unknown_message_and_a_cut_one_are_told_apart() {
+        let (a, b) = pair();
+        rustix::net::send(&a, br#"{"run":{"id":1,"argv":["sh"]}}"#, SendFlags::empty()).unwrap();
+        assert_eq!(receive::<Ask>(b.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        rustix::net::send(&a, &vec![b' '; MAX_MESSAGE + 1], SendFlags::empty()).unwrap();
+        assert_eq!(receive::<Ask>(b.as_fd()).unwrap_err().to_string(), "a message was cut");
+        drop(a);
+        assert!(receive::<Ask>(b.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_run_has_no_way_to_carry_a_command() {
+        let text = r#"{"run":{"id":1,"probe":"p","trigger":"t","command":["sh"]}}"#;
+        assert!(serde_json::from_str::<Ask>(text).is_err());
+    }
+}

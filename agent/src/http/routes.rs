@@ -1,0 +1,277 @@
+//! Paths, methods, statuses and headers. Every route is matched by its path alone and looks at the method itself,
+//! because a wrong method on a known path is a 405 and not a 404.
+
+use std::convert::Infallible;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use flate2::{Compression, write::GzEncoder};
+use futures_util::{Stream, StreamExt as _};
+use warp::Filter;
+use warp::http::header::{
+    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName,
+    HeaderValue, ORIGIN, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use warp::http::{Method, StatusCode};
+use warp::reply::{Reply as _, Response};
+
+use super::view::{ContainerView, RunView};
+use super::{Backend, Options, RUN_TIMEOUT, page, run};
+use crate::metrics;
+
+/// A run request is some hundred bytes.
+const MAX_BODY: usize = 64 * 1024;
+/// A request's body must be there by then.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// For everything that waits for no run.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const PAGE_RUNS: usize = 50;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+
+type Shared = Arc<dyn Backend>;
+
+/// All routes; every request gets an answer, and every answer is counted.
+pub(super) fn routes(
+    backend: Shared,
+    options: Options,
+) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
+    let shared = warp::any().map(move || backend.clone());
+    let asked = warp::method().and(warp::header::headers_cloned());
+    let lifecycle = options.enable_lifecycle;
+
+    let metrics = warp::path!("metrics").and(asked).and(shared.clone()).then(metrics);
+    let healthy = warp::path!("-" / "healthy").and(warp::method()).map(|method: Method| {
+        get_only(&method).unwrap_or_else(|| answer(StatusCode::OK, TEXT, "parachute is healthy\n".to_owned()))
+    });
+    let ready = warp::path!("-" / "ready").and(warp::method()).and(shared.clone()).map(ready);
+    let reload = warp::path!("-" / "reload")
+        .and(asked)
+        .and(shared.clone())
+        .then(move |method, headers, backend| reload(method, headers, backend, lifecycle));
+    let containers =
+        warp::path!("api" / "v1" / "containers").and(warp::method()).and(shared.clone()).map(containers);
+    let run = warp::path!("api" / "v1" / "run")
+        .and(asked)
+        .and(warp::body::stream())
+        .and(shared.clone())
+        .then(|method, headers, body, backend| run_probe(method, headers, body, backend));
+    let page = warp::path::end().and(warp::method()).and(shared).map(landing);
+    let nowhere = warp::path::full().map(|path: warp::path::FullPath| {
+        let path = path.as_str();
+        refuse(path.starts_with("/api/"), StatusCode::NOT_FOUND, "there is nothing at this path")
+    });
+
+    let all = metrics.or(healthy).unify().or(ready).unify().or(reload).unify().or(containers).unify();
+    all.or(run).unify().or(page).unify().or(nowhere).unify().map(move |mut response: Response| {
+        options.requests.with_label_values(&[response.status().as_str()]).inc();
+        set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
+        response
+    })
+}
+
+async fn metrics(method: Method, headers: HeaderMap, backend: Shared) -> Response {
+    if let Some(refused) = get_only(&method) {
+        return refused;
+    }
+    let gzip = accepts_gzip(&headers);
+    let rendered = tokio::task::spawn_blocking(move || {
+        let text = backend.metrics();
+        if gzip { compress(&text) } else { Ok(text.into_bytes()) }
+    });
+    match tokio::time::timeout(ANSWER_TIMEOUT, rendered).await {
+        Ok(Ok(Ok(body))) => {
+            let mut response = answer(StatusCode::OK, metrics::CONTENT_TYPE, body);
+            set(&mut response, VARY, "accept-encoding");
+            if gzip {
+                set(&mut response, CONTENT_ENCODING, "gzip");
+            }
+            response
+        }
+        Err(_) => refuse(false, StatusCode::GATEWAY_TIMEOUT, "the metrics were not ready in time"),
+        Ok(failed) => {
+            tracing::error!("metrics could not be rendered: {failed:?}");
+            refuse(false, StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be rendered; see the log")
+        }
+    }
+}
+
+/// The fastest level: a scrape crosses the network once, and its text is repetitive enough for any level.
+fn compress(text: &str) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 8), Compression::fast());
+    encoder.write_all(text.as_bytes())?;
+    encoder.finish()
+}
+
+/// True if some `Accept-Encoding` names gzip and does not weigh it with zero.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Ok(1.0), str::parse::<f32>);
+        named && weight.is_ok_and(|weight| weight > 0.0)
+    })
+}
+
+fn ready(method: Method, backend: Shared) -> Response {
+    match (get_only(&method), backend.not_ready()) {
+        (Some(refused), _) => refused,
+        (None, None) => answer(StatusCode::OK, TEXT, "parachute is ready\n".to_owned()),
+        (None, Some(reason)) => {
+            refuse(false, StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {reason}"))
+        }
+    }
+}
+
+async fn reload(method: Method, headers: HeaderMap, backend: Shared, enabled: bool) -> Response {
+    if let Some(refused) = post_only(false, &method, &headers) {
+        return refused;
+    }
+    if !enabled {
+        let reason =
+            "reloading over HTTP is off: start the agent with --web.enable-lifecycle, or send it SIGHUP";
+        return refuse(false, StatusCode::FORBIDDEN, reason);
+    }
+    match tokio::time::timeout(ANSWER_TIMEOUT, backend.reload()).await {
+        Ok(Ok(())) => answer(StatusCode::OK, TEXT, "the configuration was reloaded\n".to_owned()),
+        Ok(Err(reason)) => refuse(false, StatusCode::INTERNAL_SERVER_ERROR, &reason),
+        Err(_) => refuse(false, StatusCode::GATEWAY_TIMEOUT, "the reload did not end in time; see the log"),
+    }
+}
+
+fn containers(method: Method, backend: Shared) -> Response {
+    get_only(&method).unwrap_or_else(|| {
+        let containers = backend.containers();
+        let views: Vec<ContainerView> =
+            containers.iter().map(|container| ContainerView::from(&**container)).collect();
+        json(StatusCode::OK, &serde_json::json!({ "containers": views }))
+    })
+}
+
+fn landing(method: Method, backend: Shared) -> Response {
+    get_only(&method).unwrap_or_else(|| {
+        let html = page::render(
+            &backend.containers(),
+            &backend.last_runs(PAGE_RUNS),
+            backend.not_ready().as_deref(),
+        );
+        let mut response = answer(StatusCode::OK, HTML, html);
+        set(&mut response, CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'");
+        response
+    })
+}
+
+async fn run_probe(
+    method: Method,
+    headers: HeaderMap,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    backend: Shared,
+) -> Response {
+    if let Some(refused) = post_only(true, &method, &headers) {
+        return refused;
+    }
+    if !is_json(&headers) {
+        return refuse(true, StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json");
+    }
+    let body = match tokio::time::timeout(BODY_TIMEOUT, read(body)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err((status, reason))) => return refuse(true, status, &reason),
+        Err(_) => return refuse(true, StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
+    };
+    let ask = match run::parse(&body) {
+        Ok(ask) => ask,
+        Err(reason) => return refuse(true, StatusCode::BAD_REQUEST, &reason),
+    };
+    match tokio::time::timeout(RUN_TIMEOUT, backend.run(ask)).await {
+        Ok(Ok(result)) => json(StatusCode::OK, &RunView::from(&result)),
+        Ok(Err(refusal)) => {
+            let mut response = refuse(true, refusal.status(), &refusal.to_string());
+            if let Some(seconds) = refusal.retry_after() {
+                response.headers_mut().insert(RETRY_AFTER, seconds.into());
+            }
+            response
+        }
+        Err(_) => refuse(true, StatusCode::GATEWAY_TIMEOUT, "the run did not end in time"),
+    }
+}
+
+async fn read(
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+) -> Result<Bytes, (StatusCode, String)> {
+    let mut body = std::pin::pin!(body);
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.next().await {
+        let mut chunk =
+            chunk.map_err(|error| (StatusCode::BAD_REQUEST, format!("body cannot be read: {error}")))?;
+        if bytes.len() + chunk.remaining() > MAX_BODY {
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, format!("body is larger than {MAX_BODY} bytes")));
+        }
+        bytes.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
+    }
+    Ok(bytes.into())
+}
+
+fn get_only(method: &Method) -> Option<Response> {
+    (method != Method::GET && method != Method::HEAD).then(|| wrong_method(false, "GET, HEAD"))
+}
+
+/// Refuses what is no POST, and every POST that a web page sent: browsers put `Origin` on those, also after a name
+/// of the page's own was made to lead to this address, which no check of the content type would notice.
+fn post_only(api: bool, method: &Method, headers: &HeaderMap) -> Option<Response> {
+    if method != Method::POST {
+        return Some(wrong_method(api, "POST"));
+    }
+    let reason = "requests from web pages (with an Origin header) are refused";
+    headers.contains_key(ORIGIN).then(|| refuse(api, StatusCode::FORBIDDEN, reason))
+}
+
+fn wrong_method(api: bool, allowed: &'static str) -> Response {
+    let mut response =
+        refuse(api, StatusCode::METHOD_NOT_ALLOWED, &format!("this path takes only: {allowed}"));
+    set(&mut response, ALLOW, allowed);
+    response
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    media_type
+        .and_then(|text| text.split(';').next())
+        .is_some_and(|text| text.trim().eq_ignore_ascii_case(JSON))
+}
+
+/// An error: JSON under `/api`, plain text elsewhere.
+fn refuse(api: bool, status: StatusCode, reason: &str) -> Response {
+    if api {
+        json(status, &serde_json::json!({ "error": reason }))
+    } else {
+        answer(status, TEXT, format!("{reason}\n"))
+    }
+}
+
+fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(mut body) => {
+            body.push(b'\n');
+            answer(status, JSON, body)
+        }
+        Err(error) => {
+            tracing::error!("answer could not be written as JSON: {error}");
+            answer(StatusCode::INTERNAL_SERVER_ERROR, JSON, "{\"error\":\"see the log\"}\n".to_owned())
+        }
+    }
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
+    let mut response = warp::reply::with_status(body.into().to_vec(), status).into_response();
+    set(&mut response, CONTENT_TYPE, content_type);
+    response
+}
+
+fn set(response: &mut Response, name: HeaderName, value: &'static str) {
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
+}

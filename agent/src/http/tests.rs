@@ -1,0 +1,398 @@
+//! Every status, over real sockets.
+
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Mutex;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::metrics::promtool::{container, named, result};
+use crate::metrics::{AgentMetrics, Samples};
+use crate::model::{ContainerLabels, Family, MetricKind, Outcome, ProbeName, Sample};
+
+const RUN: &str = r#"{"probe":"sockets","target":{"pod":"cart-0"}}"#;
+
+/// Rooms that answer what a test puts in.
+struct Fake {
+    agent: AgentMetrics,
+    not_ready: Mutex<Option<String>>,
+    run: Mutex<Option<Result<RunResult, RunRefusal>>>,
+    reload: Result<(), String>,
+}
+
+impl Backend for Fake {
+    fn metrics(&self) -> String {
+        crate::metrics::render(&self.agent, &Samples::new(Duration::ZERO, self.agent.series_dropped.clone()))
+    }
+    fn containers(&self) -> Vec<Arc<Container>> {
+        vec![container("a", named("shop", "cart-0", "<b>cart</b>")), container("b", None)]
+    }
+    fn last_runs(&self, limit: usize) -> Vec<LastRun> {
+        let run = LastRun {
+            probe: ProbeName::new("sock&ets"),
+            labels: ContainerLabels {
+                namespace: "shop".into(),
+                pod: "cart-0".into(),
+                container: "\"x\"".into(),
+            },
+            started_at: std::time::UNIX_EPOCH,
+            duration: Duration::from_millis(12),
+            outcome: Outcome::Timeout,
+        };
+        vec![run; limit.min(2)]
+    }
+    fn not_ready(&self) -> Option<String> {
+        self.not_ready.lock().unwrap().clone()
+    }
+    fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
+        let answer = self.reload.clone();
+        Box::pin(async move { answer })
+    }
+    fn run(&self, ask: RunAsk) -> BoxFuture<'static, Result<RunResult, RunRefusal>> {
+        assert_eq!((ask.probe.as_str(), ask.target.pod.as_deref()), ("sockets", Some("cart-0")));
+        let answer = self.run.lock().unwrap().take();
+        Box::pin(async move {
+            match answer {
+                Some(answer) => answer,
+                None => std::future::pending().await,
+            }
+        })
+    }
+}
+
+struct Served {
+    fake: Arc<Fake>,
+    address: SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+async fn served(enable_lifecycle: bool, reload: Result<(), String>) -> Served {
+    let agent = AgentMetrics::new().unwrap();
+    let options = Options { enable_lifecycle, requests: agent.http_requests.clone() };
+    let fake = Arc::new(Fake { agent, not_ready: Mutex::default(), run: Mutex::default(), reload });
+    let bound = Bound::new(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let ListenAddress::Tcp(address) = bound.address().unwrap() else { panic!("TCP was asked for") };
+    let stop = CancellationToken::new();
+    let grace = Duration::from_millis(300);
+    let task = tokio::spawn(serve(vec![bound], fake.clone(), options, stop.clone(), grace));
+    Served { fake, address, stop, task }
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+    fn json(&self) -> serde_json::Value {
+        assert!(self.head.contains("content-type: application/json\r\n"), "{}", self.head);
+        serde_json::from_slice(&self.body).unwrap()
+    }
+    fn error(&self) -> String {
+        self.json()["error"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Served {
+    /// Sends bytes as they are and reads until the server closes.
+    async fn raw(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+        Answer { status: head[9..12].parse().unwrap(), head, body: bytes[end..].to_vec() }
+    }
+
+    async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+        let length = body.len();
+        self.raw(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        ))
+        .await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "", "").await
+    }
+
+    async fn run(&self, answer: Result<RunResult, RunRefusal>) -> Answer {
+        *self.fake.run.lock().unwrap() = Some(answer);
+        self.ask("POST", "/api/v1/run", "Content-Type: application/json; charset=utf-8\r\n", RUN).await
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_served_plain_and_zipped() {
+    let served = served(false, Ok(())).await;
+    let plain = served.get("/metrics").await;
+    assert_eq!(plain.status, 200);
+    assert!(
+        plain.head.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"),
+        "{}",
+        plain.head
+    );
+    assert!(plain.head.contains("x-content-type-options: nosniff\r\n"));
+    crate::metrics::promtool::assert_clean(plain.text());
+    for (accepted, zipped) in
+        [("gzip", true), ("deflate, GZIP;q=0.5", true), ("gzip;q=0", false), ("br", false)]
+    {
+        let answer = served.ask("GET", "/metrics", &format!("Accept-Encoding: {accepted}\r\n"), "").await;
+        assert_eq!(answer.head.contains("content-encoding: gzip\r\n"), zipped, "{accepted}");
+        let mut text = String::new();
+        if zipped {
+            flate2::read::GzDecoder::new(&answer.body[..]).read_to_string(&mut text).unwrap();
+        } else {
+            text = answer.text().to_owned();
+        }
+        assert!(text.contains("parachute_http_requests_total{code=\"200\"}"), "{accepted}");
+    }
+    let head = served.ask("HEAD", "/metrics", "", "").await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(served.fake.agent.http_requests.with_label_values(&["200"]).get(), 6);
+}
+
+#[tokio::test]
+async fn health_readiness_and_unknown_paths() {
+    let served = served(false, Ok(())).await;
+    assert_eq!(served.get("/-/healthy").await.status, 200);
+    assert_eq!(served.get("/-/ready").await.status, 200);
+    *served.fake.not_ready.lock().unwrap() = Some("the first scan is not done".into());
+    let answer = served.get("/-/ready").await;
+    assert_eq!((answer.status, answer.text()), (503, "not ready: the first scan is not done\n"));
+    assert_eq!(served.get("/-/healthy").await.status, 200, "a process that is not ready is still healthy");
+    for path in ["/nowhere", "/metrics/x", "/../etc/passwd", "/%2e%2e/etc/passwd"] {
+        assert_eq!(served.get(path).await.status, 404, "{path}");
+    }
+    let api = served.get("/api/v2/run").await;
+    assert_eq!((api.status, api.error().as_str()), (404, "there is nothing at this path"));
+}
+
+#[tokio::test]
+async fn wrong_methods_name_the_right_ones() {
+    let served = served(true, Ok(())).await;
+    for (path, allowed) in [
+        ("/metrics", "GET, HEAD"),
+        ("/-/healthy", "GET, HEAD"),
+        ("/-/ready", "GET, HEAD"),
+        ("/api/v1/containers", "GET, HEAD"),
+        ("/", "GET, HEAD"),
+        ("/-/reload", "POST"),
+        ("/api/v1/run", "POST"),
+    ] {
+        let method = if allowed == "POST" { "GET" } else { "POST" };
+        let answer = served.ask(method, path, "", "").await;
+        assert_eq!(answer.status, 405, "{path}");
+        assert!(answer.head.contains(&format!("allow: {allowed}\r\n")), "{path}: {}", answer.head);
+    }
+}
+
+#[tokio::test]
+async fn reload_needs_its_flag_and_says_what_is_wrong() {
+    let off = served(false, Ok(())).await.ask("POST", "/-/reload", "", "").await;
+    assert!(off.status == 403 && off.text().contains("--web.enable-lifecycle"), "{}", off.text());
+    let on = served(true, Ok(())).await;
+    assert_eq!(on.ask("POST", "/-/reload", "", "").await.status, 200);
+    assert_eq!(on.ask("POST", "/-/reload", "Origin: http://x\r\n", "").await.status, 403);
+    let bad = served(true, Err("line 3: no".into())).await.ask("POST", "/-/reload", "", "").await;
+    assert_eq!((bad.status, bad.text()), (500, "line 3: no\n"));
+}
+
+#[tokio::test]
+async fn a_run_is_answered_in_full() {
+    let served = served(false, Ok(())).await;
+    let labels = vec![("state".into(), "estab".to_owned())];
+    let sample = |value| Sample { suffix: "", labels: labels.clone(), value };
+    let family = Family {
+        name: "tcp".into(),
+        kind: MetricKind::Gauge,
+        help: "Help.".into(),
+        samples: vec![sample(3.0), sample(f64::NAN), Sample { suffix: "_sum", ..sample(f64::NEG_INFINITY) }],
+    };
+    let mut finished =
+        result("sockets", &container("a", named("shop", "cart-0", "cart")), Outcome::Ok, vec![family]);
+    finished.output.stderr = b"\xff\n".to_vec();
+    let answer = served.run(Ok(finished)).await;
+    assert_eq!(answer.status, 200);
+    let expected = serde_json::json!({
+        "outcome": "ok", "probe": "sockets", "trigger": "by-hand",
+        "container": { "id": "a".repeat(64), "namespace": "shop", "pod": "cart-0", "container": "cart" },
+        "started_at": "1970-01-01T00:00:01.500Z", "duration_seconds": 0.25, "exit_status": 0, "truncated": false,
+        "parse_errors": 0, "series_dropped": 0,
+        "families": [{ "name": "tcp", "type": "gauge", "help": "Help.", "samples": [
+            { "labels": { "state": "estab" }, "value": 3.0 },
+            { "labels": { "state": "estab" }, "value": "NaN" },
+            { "name": "tcp_sum", "labels": { "state": "estab" }, "value": "-Inf" },
+        ] }],
+        "stdout": "out", "stderr": "\u{fffd}\n", "stderr_base64": "/wo=",
+    });
+    assert_eq!(answer.json(), expected);
+}
+
+#[tokio::test]
+async fn failed_runs_are_answers_and_refusals_are_statuses() {
+    let served = served(false, Ok(())).await;
+    let entering =
+        Outcome::EnterFailed { step: "setns_pid".into(), errno: 1, message: "not permitted".into() };
+    let answer = served.run(Ok(result("sockets", &container("a", None), entering, Vec::new()))).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        (&answer.json()["outcome"], &answer.json()["step"]),
+        (&"enter_failed".into(), &"setns_pid".into())
+    );
+    let full = RunRefusal::Full { retry_after: Duration::from_secs(7) };
+    for (refusal, status, says, retry) in [
+        (RunRefusal::UnknownProbe("x".into()), 404, "\"x\" is not configured", None),
+        (RunRefusal::NotByRequest("x".into()), 404, "`http: {}`", None),
+        (RunRefusal::NoContainer, 404, "no running container", None),
+        (RunRefusal::Ambiguous(vec!["a/b/c".into(), "d/e/f".into()]), 409, "one of: a/b/c, d/e/f", None),
+        (full, 503, "too many", Some("retry-after: 7\r\n")),
+        (RunRefusal::Unavailable("the agent is ending".into()), 503, "ending", Some("retry-after: 5\r\n")),
+    ] {
+        let answer = served.run(Err(refusal)).await;
+        assert_eq!(answer.status, status);
+        assert!(answer.error().contains(says), "{}", answer.error());
+        assert_eq!(answer.head.contains("retry-after"), retry.is_some());
+        assert!(retry.is_none_or(|retry| answer.head.contains(retry)), "{}", answer.head);
+    }
+}
+
+#[tokio::test]
+async fn bad_run_requests_never_reach_the_rooms() {
+    let served = served(false, Ok(())).await;
+    let json = "Content-Type: application/json\r\n";
+    let big = "x".repeat(64 * 1024 + 1);
+    for (headers, body, status, says) in [
+        ("", RUN, 415, "application/json"),
+        ("Content-Type: text/plain\r\n", RUN, 415, "application/json"),
+        ("Content-Type: application/x-www-form-urlencoded\r\n", "probe=sockets", 415, "application/json"),
+        ("Content-Type: application/json\r\nOrigin: http://evil.example\r\n", RUN, 403, "web pages"),
+        (json, "{", 400, "EOF"),
+        (
+            json,
+            r#"{"probe":"sockets","target":{"pod":"cart-0"},"command":["sh"]}"#,
+            400,
+            "unknown field `command`",
+        ),
+        (json, &big, 413, "65536"),
+    ] {
+        let answer = served.ask("POST", "/api/v1/run", headers, body).await;
+        assert_eq!(answer.status, status, "{headers}");
+        assert!(answer.error().contains(says), "{}", answer.error());
+    }
+    // Without a length the body is counted as it comes.
+    let chunk = format!("{:x}\r\n{big}\r\n0\r\n\r\n", big.len());
+    let head = "POST /api/v1/run HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n";
+    assert_eq!(served.raw(&format!("{head}{json}\r\n{chunk}")).await.status, 413);
+    assert_eq!(served.raw("NONSENSE\r\n\r\n").await.status, 400);
+}
+
+#[tokio::test]
+async fn containers_and_the_page_show_what_is_there_escaped() {
+    let served = served(false, Ok(())).await;
+    let list = served.get("/api/v1/containers").await.json();
+    assert_eq!(list["containers"][0]["container"], "<b>cart</b>");
+    assert_eq!(
+        (&list["containers"][1]["container"], &list["containers"][1]["described"]),
+        (&"b".repeat(12).into(), &false.into())
+    );
+    *served.fake.not_ready.lock().unwrap() = Some("<scan>".into());
+    let page = served.get("/").await;
+    assert!(page.head.contains("content-security-policy: default-src 'none'"), "{}", page.head);
+    for text in [
+        "&lt;b&gt;cart&lt;/b&gt;",
+        "sock&amp;ets",
+        "&quot;x&quot;",
+        "Not ready: &lt;scan&gt;",
+        "href=\"/metrics\"",
+        "timeout",
+    ] {
+        assert!(page.text().contains(text), "{text}");
+    }
+    assert!(!page.text().contains("<b>") && !page.text().contains("<scan>"));
+    if let Some(path) = std::env::var_os("PARACHUTE_TEST_PAGE") {
+        std::fs::write(path, &page.body).unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_clients_are_cut_off() {
+    let served = served(false, Ok(())).await;
+    // A head that never ends: the connection is closed after the header timeout, without an answer or with a 408.
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await.unwrap();
+    let mut bytes = Vec::new();
+    tokio::time::timeout(2 * HEADER_TIMEOUT, stream.read_to_end(&mut bytes)).await.expect("closed").unwrap();
+    assert!(bytes.is_empty() || bytes.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&bytes));
+    let json = "POST /api/v1/run HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    assert_eq!(served.raw(&format!("{json}Content-Length: 100\r\n\r\n{{")).await.status, 408);
+    // The fake run never ends.
+    let length = RUN.len();
+    let answer = served.raw(&format!("{json}Content-Length: {length}\r\n\r\n{RUN}")).await;
+    assert_eq!((answer.status, answer.error().as_str()), (504, "the run did not end in time"));
+}
+
+#[tokio::test]
+async fn stopping_waits_for_no_more_than_the_grace() {
+    let served = served(false, Ok(())).await;
+    let mut waiting = TcpStream::connect(served.address).await.unwrap();
+    let head = "POST /api/v1/run HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    waiting.write_all(format!("{head}Content-Length: {}\r\n\r\n{RUN}", RUN.len()).as_bytes()).await.unwrap();
+    // Once another request is answered, the first one is certainly accepted.
+    assert_eq!(served.get("/-/healthy").await.status, 200);
+    served.stop.cancel();
+    tokio::time::timeout(Duration::from_secs(5), served.task).await.expect("ends").unwrap();
+    assert!(TcpStream::connect(served.address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_private_and_replaces_only_a_dead_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.sock");
+    let address: ListenAddress = format!("unix:{}", path.display()).parse().unwrap();
+    let bound = Bound::new(&address).await.unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(matches!(Bound::new(&address).await, Err(HttpError::InUse(_))));
+    let agent = AgentMetrics::new().unwrap();
+    let options = Options { enable_lifecycle: false, requests: agent.http_requests.clone() };
+    let fake = Fake { agent, not_ready: Mutex::default(), run: Mutex::default(), reload: Ok(()) };
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(serve(vec![bound], Arc::new(fake), options, stop.clone(), Duration::ZERO));
+    let mut stream = UnixStream::connect(&path).await.unwrap();
+    stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    stop.cancel();
+    task.await.unwrap();
+    assert!(!path.exists());
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    drop(Bound::new(&address).await.expect("a socket on which nobody listens is replaced"));
+    std::fs::write(&path, "mine").unwrap();
+    assert!(matches!(Bound::new(&address).await, Err(HttpError::NotASocket(_))));
+}
+
+#[test]
+fn listen_addresses_are_read_as_exporters_read_them() {
+    for (text, shown) in [
+        ("127.0.0.1:10068", "127.0.0.1:10068"),
+        ("[::1]:1", "[::1]:1"),
+        (":10068", "[::]:10068"),
+        ("unix:/run/parachute.sock", "unix:/run/parachute.sock"),
+    ] {
+        assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), shown);
+    }
+    for text in ["", "localhost:1", "127.0.0.1", ":http", ":70000", "unix:", "unix:relative"] {
+        assert!(text.parse::<ListenAddress>().is_err(), "{text}");
+    }
+}

@@ -1,0 +1,228 @@
+//! The agent's own metrics: one struct whose fields `app` hands to the rooms that count. What they are called and
+//! mean stands in `docs`; this file makes them, and keeps their label sets equal to the configuration.
+
+use std::collections::{BTreeSet, HashMap};
+
+use prometheus::core::{Collector, Metric, MetricVec, MetricVecBuilder};
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry,
+};
+
+use super::docs;
+use crate::config::Config;
+use crate::model::Outcome;
+
+/// Detection is a ring-buffer wake-up, a look at `/proc` and a runtime's answer: under a millisecond on an idle
+/// machine; its worst is a runtime that uses up its deadline of a few seconds.
+const DETECTION_BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Small host tools end within 5 ms to 50 ms; the upper buckets surround the usual deadlines of 5 s to 60 s.
+const RUN_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Values of `reason` in `parachute_resyncs_total`.
+pub const RESYNC_REASONS: [&str; 2] = ["start", "lost_events"];
+/// Values of `reason` in `parachute_runs_refused_total`.
+pub const REFUSED_REASONS: [&str; 4] = ["queue_full", "already_queued", "unsafe_target", "shutting_down"];
+/// Values of `code` in `parachute_http_requests_total`: every status that `http` answers with.
+pub const HTTP_CODES: [&str; 13] =
+    ["200", "400", "403", "404", "405", "408", "409", "413", "415", "500", "501", "503", "504"];
+
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    #[error("metric {0} is not in the table of metrics")]
+    Undocumented(&'static str),
+    #[error("metric could not be made: {0}")]
+    Prometheus(#[from] prometheus::Error),
+}
+
+/// Every field is cheap to clone and to count on; clones count together.
+#[derive(Clone, Debug)]
+pub struct AgentMetrics {
+    registry: Registry,
+    pub containers: IntGauge,
+    pub exec_events: IntCounter,
+    pub exec_events_lost: IntCounter,
+    /// By reason, one of [`RESYNC_REASONS`].
+    pub resyncs: IntCounterVec,
+    pub container_detection_seconds: Histogram,
+    /// By runtime, call.
+    pub runtime_requests: IntCounterVec,
+    pub runtime_request_failures: IntCounterVec,
+    /// By probe, trigger.
+    pub probe_runs: IntCounterVec,
+    /// By probe, trigger, reason (one of [`Outcome::FAILURES`]).
+    pub probe_failures: IntCounterVec,
+    /// By probe.
+    pub probe_duration_seconds: HistogramVec,
+    pub probe_stuck: IntGauge,
+    /// By probe.
+    pub parse_errors: IntCounterVec,
+    pub series_dropped: IntCounterVec,
+    /// By step, one of `enter`'s.
+    pub enter_errors: IntCounterVec,
+    /// By reason, one of [`REFUSED_REASONS`].
+    pub runs_refused: IntCounterVec,
+    pub runs_running: IntGauge,
+    pub runs_queued: IntGauge,
+    pub config_last_reload_successful: IntGauge,
+    pub config_last_reload_success_timestamp_seconds: Gauge,
+    /// By code, one of [`HTTP_CODES`].
+    pub http_requests: IntCounterVec,
+}
+
+/// Makes metrics from rows of the table and registers them.
+struct Maker(Registry);
+
+impl Maker {
+    fn keep<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C, MetricsError> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &'static str) -> Result<IntCounter, MetricsError> {
+        self.keep(IntCounter::with_opts(opts(name)?.0)?)
+    }
+
+    fn counters(&self, name: &'static str) -> Result<IntCounterVec, MetricsError> {
+        let (opts, labels) = opts(name)?;
+        self.keep(IntCounterVec::new(opts, labels)?)
+    }
+
+    fn gauge(&self, name: &'static str) -> Result<IntGauge, MetricsError> {
+        self.keep(IntGauge::with_opts(opts(name)?.0)?)
+    }
+}
+
+fn opts(name: &'static str) -> Result<(Opts, &'static [&'static str]), MetricsError> {
+    let doc = docs::find(name).ok_or(MetricsError::Undocumented(name))?;
+    Ok((Opts::new(doc.name, doc.help), doc.labels))
+}
+
+fn histogram_opts(name: &'static str, buckets: &[f64]) -> Result<HistogramOpts, MetricsError> {
+    Ok(HistogramOpts::from(opts(name)?.0).buckets(buckets.to_vec()))
+}
+
+impl AgentMetrics {
+    /// Makes and registers every row of the table that is not rendered from containers (`samples` does those).
+    pub fn new() -> Result<Self, MetricsError> {
+        let make = Maker(Registry::new());
+        let (build, labels) = opts(docs::BUILD_INFO)?;
+        let build = make.keep(GaugeVec::new(build, labels)?)?;
+        let revision = option_env!("PARACHUTE_REVISION").unwrap_or("unknown");
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, std::env::consts::ARCH]).set(1.0);
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        make.0.register(Box::new(process))?;
+
+        let detection = histogram_opts("parachute_container_detection_seconds", DETECTION_BUCKETS)?;
+        let duration = histogram_opts("parachute_probe_duration_seconds", RUN_BUCKETS)?;
+        let reloaded_at = opts("parachute_config_last_reload_success_timestamp_seconds")?.0;
+        let metrics = Self {
+            containers: make.gauge("parachute_containers")?,
+            exec_events: make.counter("parachute_exec_events_total")?,
+            exec_events_lost: make.counter("parachute_exec_events_lost_total")?,
+            resyncs: make.counters("parachute_resyncs_total")?,
+            container_detection_seconds: make.keep(Histogram::with_opts(detection)?)?,
+            runtime_requests: make.counters("parachute_runtime_requests_total")?,
+            runtime_request_failures: make.counters("parachute_runtime_request_failures_total")?,
+            probe_runs: make.counters("parachute_probe_runs_total")?,
+            probe_failures: make.counters("parachute_probe_failures_total")?,
+            probe_duration_seconds: make.keep(HistogramVec::new(duration, &["probe"])?)?,
+            probe_stuck: make.gauge("parachute_probe_stuck")?,
+            parse_errors: make.counters("parachute_parse_errors_total")?,
+            series_dropped: make.counters("parachute_series_dropped_total")?,
+            enter_errors: make.counters("parachute_enter_errors_total")?,
+            runs_refused: make.counters("parachute_runs_refused_total")?,
+            runs_running: make.gauge("parachute_runs_running")?,
+            runs_queued: make.gauge("parachute_runs_queued")?,
+            config_last_reload_successful: make.gauge("parachute_config_last_reload_successful")?,
+            config_last_reload_success_timestamp_seconds: make.keep(Gauge::with_opts(reloaded_at)?)?,
+            http_requests: make.counters("parachute_http_requests_total")?,
+            registry: make.0,
+        };
+        zero(&metrics.resyncs, &RESYNC_REASONS);
+        zero(&metrics.runs_refused, &REFUSED_REASONS);
+        zero(&metrics.http_requests, &HTTP_CODES);
+        Ok(metrics)
+    }
+
+    /// Shows every step of entering with a zero, so that a rate over the first failure is not missed.
+    pub fn declare_steps(&self, steps: &[&str]) {
+        zero(&self.enter_errors, steps);
+    }
+
+    /// Shows every call that a configured runtime may be asked with a zero.
+    pub fn declare_runtime(&self, runtime: &str, calls: &[&str]) {
+        for call in calls {
+            self.runtime_requests.with_label_values(&[runtime, call]);
+            self.runtime_request_failures.with_label_values(&[runtime, call]);
+        }
+    }
+
+    /// Brings the label sets in step with a configuration: a zero for every probe and trigger that can count, and
+    /// nothing for those that are no longer configured. What stays configured keeps its numbers.
+    pub fn declare(&self, config: &Config) {
+        let triggers: BTreeSet<(&str, &str)> = config
+            .triggers
+            .values()
+            .flat_map(|trigger| trigger.probes.iter().map(|probe| (probe.as_str(), trigger.name.as_str())))
+            .collect();
+        let has_probe = |labels: &HashMap<&str, &str>| {
+            labels.get("probe").is_some_and(|probe| config.probes.contains_key(*probe))
+        };
+        let has_pair = |labels: &HashMap<&str, &str>| match (labels.get("probe"), labels.get("trigger")) {
+            (Some(probe), Some(trigger)) => triggers.contains(&(*probe, *trigger)),
+            _ => false,
+        };
+        retain(&self.parse_errors, has_probe);
+        retain(&self.series_dropped, has_probe);
+        retain(&self.probe_duration_seconds, has_probe);
+        retain(&self.probe_runs, has_pair);
+        retain(&self.probe_failures, has_pair);
+        for probe in config.probes.keys() {
+            self.parse_errors.with_label_values(&[probe.as_str()]);
+            self.series_dropped.with_label_values(&[probe.as_str()]);
+            self.probe_duration_seconds.with_label_values(&[probe.as_str()]);
+        }
+        for (probe, trigger) in triggers {
+            self.probe_runs.with_label_values(&[probe, trigger]);
+            for reason in Outcome::FAILURES {
+                self.probe_failures.with_label_values(&[probe, trigger, reason]);
+            }
+        }
+    }
+
+    /// Families sorted by name.
+    pub(super) fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+}
+
+fn zero(counters: &IntCounterVec, values: &[&str]) {
+    for value in values {
+        counters.with_label_values(&[value]);
+    }
+}
+
+/// Removes the label sets that `keep` does not want. What is there is asked of the vector itself, because a run
+/// that ended after a reload may have brought back a label set that was removed.
+fn retain<T>(vector: &MetricVec<T>, keep: impl Fn(&HashMap<&str, &str>) -> bool)
+where
+    T: MetricVecBuilder,
+    T::M: Metric,
+{
+    for family in vector.collect() {
+        for metric in family.get_metric() {
+            let labels = metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+            if !keep(&labels) {
+                // It fails only if somebody else has just removed the same set.
+                let _ = vector.remove(&labels);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "agent_tests.rs"]
+mod tests;

@@ -1,0 +1,109 @@
+//! The table of the agent's own metrics. They are registered from it, their HELP lines come from it, and so does
+//! the README's table; a metric that is not here cannot be made.
+
+use std::fmt::Write as _;
+
+use crate::model::MetricKind;
+use MetricKind::{Counter, Gauge, Histogram};
+
+/// One row: what a metric is called, what it is, and what it means.
+#[derive(Clone, Copy, Debug)]
+pub struct Doc {
+    pub name: &'static str,
+    pub kind: MetricKind,
+    /// In the order in which `with_label_values` takes them.
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+const fn row(
+    name: &'static str,
+    kind: MetricKind,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Doc {
+    Doc { name, kind, labels, help }
+}
+
+pub const BUILD_INFO: &str = "parachute_build_info";
+pub const CONTAINER_INFO: &str = "parachute_container_info";
+pub const LAST_RUN: &str = "parachute_probe_last_run_timestamp_seconds";
+pub const LAST_SUCCESS: &str = "parachute_probe_last_success";
+
+/// The text of the process rows is the `prometheus` crate's own; a test keeps the two equal.
+#[rustfmt::skip]
+pub const METRICS: &[Doc] = &[
+    row(BUILD_INFO, Gauge, &["version", "revision", "arch"], "Always 1; the labels tell which build this is."),
+    row("parachute_containers", Gauge, &[], "Containers that run now, sandboxes included."),
+    row(CONTAINER_INFO, Gauge, &["namespace", "pod", "container", "id", "image", "uid", "runtime", "pid", "sandbox"],
+        "Always 1; what is known of a container. uid is the pod's, pid that of the container's init on the host."),
+    row("parachute_exec_events_total", Counter, &[], "Records that the kernel program wrote: first execs in a cgroup not seen before."),
+    row("parachute_exec_events_lost_total", Counter, &[], "Records that the kernel program could not write because its ring buffer was full."),
+    row("parachute_resyncs_total", Counter, &["reason"], "Scans of the whole cgroup tree for containers."),
+    row("parachute_container_detection_seconds", Histogram, &[], "Time from a container's first exec in the kernel until the agent declared it up."),
+    row("parachute_runtime_requests_total", Counter, &["runtime", "call"], "Requests to container runtimes."),
+    row("parachute_runtime_request_failures_total", Counter, &["runtime", "call"], "Requests to container runtimes that failed or met their deadline."),
+    row("parachute_probe_runs_total", Counter, &["probe", "trigger"], "Finished runs of a probe, failed ones included."),
+    row("parachute_probe_failures_total", Counter, &["probe", "trigger", "reason"], "Runs of a probe that did not end well, by what they came to."),
+    row("parachute_probe_duration_seconds", Histogram, &["probe"], "Time from a run's start until its command ended or was killed."),
+    row(LAST_RUN, Gauge, &["probe", "namespace", "pod", "container"], "When the probe's last run in this container started, as Unix time."),
+    row(LAST_SUCCESS, Gauge, &["probe", "namespace", "pod", "container"], "1 if the probe's last run in this container ended well, else 0."),
+    row("parachute_probe_stuck", Gauge, &[], "Killed commands that have not gone yet because the kernel does not let go of them."),
+    row("parachute_parse_errors_total", Counter, &["probe"], "Lines or values of a probe's output that its parser could not use."),
+    row("parachute_series_dropped_total", Counter, &["probe"], "Series of a probe that were not published: over a cap, invalid, or in conflict with others."),
+    row("parachute_enter_errors_total", Counter, &["step"], "Failed attempts to enter a container, by the step that failed."),
+    row("parachute_runs_refused_total", Counter, &["reason"], "Runs that were asked for and not started."),
+    row("parachute_runs_running", Gauge, &[], "Runs in progress."),
+    row("parachute_runs_queued", Gauge, &[], "Runs that wait for a free slot."),
+    row("parachute_config_last_reload_successful", Gauge, &[], "1 if the last attempt to load the configuration succeeded, else 0."),
+    row("parachute_config_last_reload_success_timestamp_seconds", Gauge, &[], "When the configuration in use was loaded, as Unix time."),
+    row("parachute_http_requests_total", Counter, &["code"], "HTTP requests answered, by status code."),
+    row("process_cpu_seconds_total", Counter, &[], "Total user and system CPU time spent in seconds."),
+    row("process_max_fds", Gauge, &[], "Maximum number of open file descriptors."),
+    row("process_open_fds", Gauge, &[], "Number of open file descriptors."),
+    row("process_resident_memory_bytes", Gauge, &[], "Resident memory size in bytes."),
+    row("process_start_time_seconds", Gauge, &[], "Start time of the process since unix epoch in seconds."),
+    row("process_threads", Gauge, &[], "Number of OS threads in the process."),
+    row("process_virtual_memory_bytes", Gauge, &[], "Virtual memory size in bytes."),
+];
+
+pub fn find(name: &str) -> Option<&'static Doc> {
+    METRICS.iter().find(|doc| doc.name == name)
+}
+
+/// The table between the README's `<!-- metrics -->` marks, as Markdown, ending in a newline.
+pub fn readme_table() -> String {
+    let mut table = String::from("| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n");
+    for doc in METRICS {
+        let labels = doc.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+        // Writing to a String cannot fail.
+        let _ = writeln!(table, "| `{}` | {} | {labels} | {} |", doc.name, doc.kind.as_str(), doc.help);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let names: BTreeSet<_> = METRICS.iter().map(|doc| doc.name).collect();
+        assert_eq!(names.len(), METRICS.len(), "a name stands twice");
+        for doc in METRICS {
+            assert_eq!(doc.name.ends_with("_total"), doc.kind == Counter, "{}", doc.name);
+            assert!(doc.help.ends_with('.') && !doc.help.contains('|'), "{}", doc.name);
+        }
+    }
+
+    #[test]
+    fn readme_rows_show_every_column() {
+        let table = readme_table();
+        assert_eq!(table.lines().count(), METRICS.len() + 2);
+        assert!(table.contains(
+            "| `parachute_probe_failures_total` | counter | `probe`, `trigger`, `reason` | Runs of a probe that"
+        ));
+    }
+}

@@ -1,0 +1,97 @@
+//! `parse: table`: rows of columns, named by a header line or by the configuration.
+
+use std::collections::HashMap;
+
+use super::series::{Series, scaled};
+use super::{ParseError, text};
+use crate::config::parse::{Table, TableMetric, TableTake};
+
+/// A metric with the places of its columns.
+struct Resolved<'a> {
+    metric: &'a TableMetric,
+    family: usize,
+    labels: Vec<usize>,
+    value: Option<usize>,
+}
+
+pub(super) fn parse(table: &Table, output: &[u8], series: &mut Series) -> Result<(), ParseError> {
+    let mut lines = text::lines(output).skip(table.skip);
+    let header: Vec<String> = if let Some(columns) = &table.columns {
+        columns.clone()
+    } else {
+        let line = lines.next().and_then(Result::ok).ok_or(ParseError::NoHeader)?;
+        let names = cells(line, table.separator, usize::MAX);
+        names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    };
+    let mut places = HashMap::new();
+    for (place, name) in header.iter().enumerate() {
+        places.entry(name.as_str()).or_insert(place);
+    }
+    let place =
+        |name: &String| places.get(name.as_str()).copied().ok_or_else(|| ParseError::NoColumn(name.clone()));
+
+    let mut metrics = Vec::with_capacity(table.metrics.len());
+    for metric in &table.metrics {
+        let value = match &metric.take {
+            TableTake::Value(column) | TableTake::Sum(column) => Some(place(column)?),
+            TableTake::Count => None,
+        };
+        let labels = metric.labels.iter().map(|(_, column)| place(column)).collect::<Result<_, _>>()?;
+        let family = series.family_of(&metric.def);
+        if metric.labels.is_empty() && !matches!(metric.take, TableTake::Value(_)) {
+            // No row at all is the number 0, not the absence of a number.
+            let labels = series.labels(&metric.def.const_labels, []);
+            series.add(family, labels, Some(0.0));
+        }
+        metrics.push(Resolved { metric, family, labels, value });
+    }
+
+    for line in lines {
+        let Ok(line) = line else {
+            series.error();
+            continue;
+        };
+        let row: Vec<&[u8]> = cells(line, table.separator, header.len()).collect();
+        let cell = |place: usize| row.get(place).copied().unwrap_or_default();
+        for Resolved { metric, family, labels, value } in &metrics {
+            let names = metric.labels.iter().map(|(name, _)| name);
+            let labels = series.labels(&metric.def.const_labels, names.zip(labels.iter().map(|&p| cell(p))));
+            let number = match value {
+                Some(place) => text::number(cell(*place)),
+                None => Some(1.0),
+            };
+            let number = scaled(&metric.def, number);
+            match metric.take {
+                TableTake::Value(_) => series.put(*family, "", labels, number),
+                TableTake::Count | TableTake::Sum(_) => series.add(*family, labels, number),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The cells of a line, trimmed. Without a separator, white space parts them and cell number `most` takes the rest
+/// of the line: a command's name may have spaces in it.
+fn cells(line: &[u8], separator: Option<char>, most: usize) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+    let Some(separator) = separator else {
+        let mut rest = line.trim_ascii();
+        let mut left = most;
+        return Box::new(std::iter::from_fn(move || {
+            left = left.checked_sub(1).filter(|_| !rest.is_empty())?;
+            let end =
+                rest.iter().position(u8::is_ascii_whitespace).filter(|_| left > 0).unwrap_or(rest.len());
+            let (cell, after) = rest.split_at(end);
+            rest = after.trim_ascii_start();
+            Some(cell)
+        }));
+    };
+    let mut utf8 = [0; 4];
+    let separator = separator.encode_utf8(&mut utf8).as_bytes().to_vec();
+    let mut rest = Some(line);
+    Box::new(std::iter::from_fn(move || {
+        let from = rest?;
+        let end = from.windows(separator.len()).position(|window| window == separator);
+        rest = end.map(|end| &from[end + separator.len()..]);
+        Some(from[..end.unwrap_or(from.len())].trim_ascii())
+    }))
+}

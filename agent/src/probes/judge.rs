@@ -1,0 +1,93 @@
+//! Pure: a command's end and output to an outcome and samples.
+
+use crate::config::Probe;
+use crate::model::{End, Outcome, Output};
+use crate::parse::{self, Parsed};
+
+/// What came of one run.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) outcome: Outcome,
+    pub(super) output: Output,
+    pub(super) parsed: Option<Parsed>,
+}
+
+/// Only the whole output of a command that ended with status 0 is parsed: a number from half an output, or from a tool
+/// that says it failed, is worse than none.
+pub(super) fn judge(probe: &Probe, output: Output) -> Judged {
+    let outcome = match &output.end {
+        _ if output.truncated => Outcome::Truncated,
+        End::Exited { code: 0 } => Outcome::Ok,
+        End::Exited { code } => Outcome::Nonzero { status: *code },
+        // 128 + signal, as shells say it.
+        End::Signaled { signal } => Outcome::Nonzero { status: 128 + signal },
+        End::TimedOut { .. } => Outcome::Timeout,
+        // Without a truncated output nobody but a failing reader cancels.
+        End::Cancelled { .. } => Outcome::Truncated,
+        End::TargetGone => Outcome::TargetGone,
+        End::EnterFailed { step, errno } => Outcome::EnterFailed {
+            step: step.clone(),
+            errno: *errno,
+            message: std::io::Error::from_raw_os_error(*errno).to_string(),
+        },
+        End::Refused { reason } => Outcome::Refused { reason: reason.clone() },
+    };
+    if outcome != Outcome::Ok {
+        return Judged { outcome, output, parsed: None };
+    }
+    match parse::parse(&probe.parse, &output.stdout, probe.max_series) {
+        Ok(parsed) => Judged { outcome, output, parsed: Some(parsed) },
+        Err(error) => Judged {
+            outcome: Outcome::ParseFailed { message: error.to_string() },
+            output,
+            parsed: Some(Parsed { errors: 1, ..Parsed::default() }),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{Isolation, parse::Parse};
+    use crate::model::ProbeName;
+
+    fn judged(end: End, truncated: bool) -> Outcome {
+        let probe = Probe {
+            name: ProbeName::new("p"),
+            command: vec!["true".into()],
+            program: "/bin/true".into(),
+            timeout: Duration::from_secs(1),
+            max_output: 10,
+            max_series: 10,
+            isolation: Isolation::Joined,
+            parse: Parse::None,
+        };
+        let output = Output { stdout: vec![], stderr: vec![], truncated, end, duration: Duration::ZERO };
+        judge(&probe, output).outcome
+    }
+
+    #[test]
+    fn every_end_has_its_outcome() {
+        let gone = Outcome::EnterFailed {
+            step: "exec".into(),
+            errno: 2,
+            message: "No such file or directory (os error 2)".into(),
+        };
+        for (end, truncated, outcome) in [
+            (End::Exited { code: 0 }, false, Outcome::Ok),
+            (End::Exited { code: 0 }, true, Outcome::Truncated),
+            (End::Exited { code: 3 }, false, Outcome::Nonzero { status: 3 }),
+            (End::Signaled { signal: 9 }, false, Outcome::Nonzero { status: 137 }),
+            (End::TimedOut { stuck: false }, false, Outcome::Timeout),
+            (End::TimedOut { stuck: true }, false, Outcome::Timeout),
+            (End::Cancelled { stuck: false }, true, Outcome::Truncated),
+            (End::TargetGone, false, Outcome::TargetGone),
+            (End::EnterFailed { step: "exec".into(), errno: 2 }, false, gone),
+            (End::Refused { reason: "r".into() }, false, Outcome::Refused { reason: "r".into() }),
+        ] {
+            assert_eq!(judged(end.clone(), truncated), outcome, "{end:?}");
+        }
+    }
+}
