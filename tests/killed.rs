@@ -13,8 +13,14 @@ limits: { concurrent_runs: 16, queued_runs: 1000 }
 probes:
   hold: { command: [sleep, "600"], timeout: 10m, parse: { none: {} } }
 triggers:
-  at-start: { container_start: { delay: 0s }, probes: [hold] }
+  when: { TRIGGER, probes: [hold] }
 "#;
+
+/// One run in each container.
+const AT_START: &str = "container_start: { delay: 0s }";
+
+/// Also in containers that are older than the agent.
+const STEADY: &str = "schedule: { every: 1s }";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_killed_in_mid_run_leaves_nothing() {
@@ -22,7 +28,7 @@ async fn a_container_killed_in_mid_run_leaves_nothing() {
     const BATCH: usize = 10;
 
     let rig = Rig::new().await;
-    let agent = rig.agent(CONFIGURATION).await;
+    let agent = rig.agent(&CONFIGURATION.replace("TRIGGER", AT_START)).await;
     let mut files = Vec::new();
     for batch in 0..BATCHES {
         let mounts = common::mounts();
@@ -62,8 +68,9 @@ async fn an_agent_killed_in_mid_run_leaves_nothing() {
     let pod = started(&rig, "survivor-0".into()).await;
     let init = pod.containers[0].pid;
     let mounts = common::mounts();
+    let configuration = CONFIGURATION.replace("TRIGGER", STEADY);
     for _ in 0..20 {
-        let mut agent = rig.unready_agent(CONFIGURATION);
+        let mut agent = rig.unready_agent(&configuration);
         wait_for_run(&pod).await;
         agent.kill().unwrap();
         common::eventually("the run is gone with the agent", SOON, async || {
@@ -73,7 +80,7 @@ async fn an_agent_killed_in_mid_run_leaves_nothing() {
         .await;
         assert_eq!(common::mounts(), mounts);
     }
-    let agent = rig.agent(CONFIGURATION).await;
+    let agent = rig.agent(&configuration).await;
     rig.finish(agent);
 }
 

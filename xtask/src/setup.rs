@@ -172,7 +172,7 @@ fn debian_version() -> Option<u32> {
 
 /// Where a `core` for BPF comes from: Debian's packages, or the sources beside a nightly of rustup's.
 fn bpf_core() -> Option<PathBuf> {
-    let packaged = PathBuf::from("/usr/lib/rustlib/bpfel-unknown-none");
+    let packaged = exists("/usr/bin/rustc").then(|| PathBuf::from("/usr/lib/rustlib/bpfel-unknown-none"));
     let toolchains = env::var_os("RUSTUP_HOME")
         .map_or_else(|| Path::new(&env::var_os("HOME").unwrap_or_default()).join(".rustup"), PathBuf::from)
         .join("toolchains");
@@ -180,7 +180,7 @@ fn bpf_core() -> Option<PathBuf> {
     let sources = nightlies
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("nightly"))
         .map(|entry| entry.path().join("lib/rustlib/src/rust/library/core"));
-    std::iter::once(packaged).chain(sources).find(|path| path.exists())
+    packaged.into_iter().chain(sources).find(|path| path.exists())
 }
 
 /// Also where sudo's or a plain user's PATH does not lead.
