@@ -150,7 +150,7 @@ impl App {
             submit: {
                 let pool = pool.clone();
                 // What is refused is counted there.
-                Box::new(move |request| drop(pool.submit(request)))
+                Box::new(move |request| _ = pool.submit(request))
             },
             node: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         }));
@@ -166,7 +166,7 @@ impl App {
         match &swapped {
             Ok(()) => tracing::info!(source = %self.source, "configuration reloaded"),
             Err(error) => {
-                tracing::error!(source = %self.source, %error, "the old configuration stays in use")
+                tracing::error!(source = %self.source, %error, "the old configuration stays in use");
             }
         }
         swapped
@@ -199,7 +199,7 @@ impl App {
             Resolved::One(container) => container,
             Resolved::None => return Err(RunRefusal::NoContainer),
             Resolved::Several(all) => {
-                return Err(RunRefusal::Ambiguous(all.iter().map(|c| c.to_string()).collect()));
+                return Err(RunRefusal::Ambiguous(all.iter().map(ToString::to_string).collect()));
             }
         };
         let Some(trigger) = triggers::http_trigger(&config, &ask.probe, &container) else {

@@ -15,7 +15,7 @@ use crate::config::Source;
 use crate::enter::LauncherOptions;
 use crate::http::RunView;
 use crate::metrics::encode::{Encoder, label_text};
-use crate::model::{Container, Outcome, RunRequest, RunResult, TriggerName};
+use crate::model::{Container, Outcome, ProbeName, RunRequest, RunResult, TriggerName};
 use crate::probes::Pool;
 use crate::triggers::{Resolved, Target, resolve};
 
@@ -49,7 +49,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = LauncherOptions { allow_unsafe_joined: args.allow_unsafe_joined };
     let result = survey::with(&source, options, async |survey: Survey| {
         let Some(probe) = survey.config.probes.get(args.probe.as_str()) else {
-            let names: Vec<_> = survey.config.probes.keys().map(|name| name.as_str()).collect();
+            let names: Vec<_> = survey.config.probes.keys().map(ProbeName::as_str).collect();
             bail!("no probe named {} in {source}; there are {}", args.probe, names.join(", "));
         };
         let container = find(&survey.registry.containers(), &args.container)?;

@@ -46,7 +46,7 @@ pub struct Counters {
 /// The attached kernel half.
 pub type Hook = (Kernel, Seen);
 /// Told of everything that happens to the live set, before anybody else.
-pub type Tell = Arc<dyn Fn(&ContainerEvent) + Send + Sync>;
+pub(super) type Tell = Arc<dyn Fn(&ContainerEvent) + Send + Sync>;
 
 /// What the registry needs to start.
 pub struct Start<'a> {

@@ -65,10 +65,13 @@ impl Rule {
             // In step with the last due time, so that it does not drift; or from now if that has been missed too.
             Self::Every(every) => (last + *every).max(now),
             Self::Cron(crontab, within) => {
+                // Asked from this node's place in the present minute, so that its turn there still counts.
                 let wall = jiff::Timestamp::now();
-                let next = crontab.find_next(wall).ok();
-                let wait =
-                    next.and_then(|next| Duration::try_from(next.timestamp().duration_since(wall)).ok());
+                let next = jiff::SignedDuration::try_from(*within).ok().and_then(|within| {
+                    let next = crontab.find_next(wall.checked_sub(within).ok()?).ok()?;
+                    next.timestamp().checked_add(within).ok()
+                });
+                let wait = next.and_then(|next| Duration::try_from(next.duration_since(wall)).ok());
                 now + wait.unwrap_or(NEVER)
             }
         }
