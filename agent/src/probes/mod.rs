@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use self::judge::{Judged, judge};
 use crate::config::Config;
 use crate::enter::{EnterError, Launcher};
-use crate::model::{End, Outcome, Output, RunRequest, RunResult};
+use crate::model::{Container, End, Outcome, Output, RunRequest, RunResult};
 
 /// Runs of which a process is still there in D state after it was killed. Beyond this many new runs are refused: each
 /// holds memory and a cgroup, and the node has a problem that more probes do not cure.
@@ -90,7 +90,9 @@ struct Shared {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Job>,
-    running: usize,
+    /// The containers in which something runs. A joined command is a process of its container: two at once would count
+    /// each other, so there is one at a time in each.
+    running: Vec<Arc<Container>>,
     closed: bool,
 }
 
@@ -103,7 +105,7 @@ impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = self.shared.state();
         f.debug_struct("Pool")
-            .field("running", &state.running)
+            .field("running", &state.running.len())
             .field("waiting", &state.waiting.len())
             .finish()
     }
@@ -141,7 +143,7 @@ impl Pool {
         }
         let deadline = Instant::now() + grace;
         // Once, at the end of the process: a tick is simpler than a signal that only this would wait for.
-        while self.shared.state().running > 0 && Instant::now() < deadline {
+        while !self.shared.state().running.is_empty() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -169,7 +171,7 @@ impl Pool {
         if job.reply.is_none() && state.waiting.iter().any(|waiting| waiting.is_same(&job.request)) {
             return Err(Refusal::AlreadyQueued);
         }
-        if state.waiting.len() >= limits.queued_runs && state.running >= limits.concurrent_runs {
+        if state.waiting.len() >= limits.queued_runs {
             return Err(Refusal::QueueFull);
         }
         state.waiting.push_back(job);
@@ -180,14 +182,15 @@ impl Pool {
     fn pump(&self) {
         let concurrent = self.shared.config.load().limits.concurrent_runs;
         let mut state = self.shared.state();
-        while state.running < concurrent
-            && let Some(job) = state.waiting.pop_front()
+        while state.running.len() < concurrent
+            && let Some(job) = state.next()
         {
-            state.running += 1;
+            let container = Arc::clone(&job.request.container);
+            state.running.push(Arc::clone(&container));
             let pool = self.clone();
             tokio::spawn(async move {
                 pool.finish(job).await;
-                pool.shared.state().running -= 1;
+                pool.shared.state().running.retain(|busy| !Arc::ptr_eq(busy, &container));
                 pool.pump();
             });
         }
@@ -202,6 +205,15 @@ impl Pool {
             // Whoever asked may have left; the result is published all the same.
             let _ = reply.send(result);
         }
+    }
+}
+
+impl State {
+    /// The oldest job whose container is free.
+    fn next(&mut self) -> Option<Job> {
+        let is_free = |job: &Job| !self.running.iter().any(|busy| Arc::ptr_eq(busy, &job.request.container));
+        let place = self.waiting.iter().position(is_free)?;
+        self.waiting.remove(place)
     }
 }
 
@@ -221,7 +233,7 @@ impl Shared {
 
     fn show(&self, state: &State) {
         let whole = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.counters.running.set(whole(state.running));
+        self.counters.running.set(whole(state.running.len()));
         self.counters.queued.set(whole(state.waiting.len()));
         self.counters.stuck.set(whole(self.launcher.stuck()));
     }
