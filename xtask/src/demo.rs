@@ -58,8 +58,8 @@ async fn show(once: bool) -> anyhow::Result<()> {
     step("starting two pods: one listens and talks to itself, one is a tree of processes");
     let cart =
         bed.pod("shop", "cart-0").container("cart", WORKLOAD_IMAGE, &["/workload", "listen", "3", "2"]);
-    let worker = bed.pod("shop", "worker-0").container("worker", WORKLOAD_IMAGE, &["/workload", "tree", "6"]);
-    let mut pods = vec![cart.start().await?, worker.start().await?];
+    let jobs = bed.pod("shop", "jobs-0").container("jobs", WORKLOAD_IMAGE, &["/workload", "tree", "6"]);
+    let mut pods = vec![cart.start().await?, jobs.start().await?];
     pods.iter().for_each(tell);
 
     step("starting the agent on parachute.example.yml: it finds what already runs");
@@ -76,11 +76,11 @@ async fn show(once: bool) -> anyhow::Result<()> {
     agent.ready(READY_DEADLINE).await?;
 
     step("starting a third pod: the agent hears of it from the kernel");
-    let checkout = bed
-        .pod("shop", "checkout-0")
-        .container("checkout", WORKLOAD_IMAGE, &["/workload", "listen", "1", "5"])
+    let pay = bed
+        .pod("shop", "pay-0")
+        .container("pay", WORKLOAD_IMAGE, &["/workload", "listen", "1", "5"])
         .container("audit", WORKLOAD_IMAGE, &["/workload", "sleep"]);
-    pods.push(checkout.start().await?);
+    pods.push(pay.start().await?);
     tell(&pods[2]);
 
     let containers: Vec<table::Column> = pods.iter().flat_map(columns).collect();
@@ -152,7 +152,7 @@ fn tell(pod: &Pod) {
     for container in &pod.containers {
         let (namespace, name, ip) = (&pod.namespace, &pod.name, &pod.ip);
         let path = format!("{namespace}/{name}/{}", container.name);
-        println!("  made  {path:26}  {}  address {ip}", &container.id[..12]);
+        println!("  made  {path:18}  {}  address {ip}", &container.id[..12]);
     }
 }
 

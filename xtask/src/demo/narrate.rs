@@ -14,17 +14,17 @@ pub(super) fn tell(line: &str, colours: bool) -> Option<String> {
     let paint = |text: String, code: &str| if colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text };
     Some(match field("message") {
         "container up" if field("sandbox") == "true" => {
-            paint(format!("  up    {container:26}  {id}  pid {}, the pod's sandbox", field("pid")), DIM)
+            paint(format!("  up    {container:18}  {id}  pid {}, the pod's sandbox", field("pid")), DIM)
         }
         "container up" => {
-            format!("{}{container:26}  {id}  pid {}", paint("  up    ".into(), GREEN), field("pid"))
+            format!("{}{container:18}  {id}  pid {}", paint("  up    ".into(), GREEN), field("pid"))
         }
-        "container down" => format!("{}{container:26}  {id}", paint("  down  ".into(), DIM)),
+        "container down" => format!("{}{container:18}  {id}", paint("  down  ".into(), DIM)),
         "run ok" => {
             let took = rounded(field("duration"));
             let (probe, series) = (field("probe"), field("series"));
             format!(
-                "{}{container:26}  {probe:15}  {series:>3} series  {took}",
+                "{}{container:18}  {probe:15}  {series:>3} series  {took}",
                 paint("  run   ".into(), CYAN)
             )
         }
@@ -87,19 +87,19 @@ mod tests {
         let cases = [
             (
                 r#"ts=2026-11-23T21:00:00Z level=info target=parachute::containers message="container up" namespace=shop pod=cart-0 container=cart sandbox=false id=6b6320f62059aaaa pid=9344"#,
-                Some("  up    shop/cart-0/cart            6b6320f62059  pid 9344"),
+                Some("  up    shop/cart-0/cart    6b6320f62059  pid 9344"),
             ),
             (
                 r#"level=info message="container up" namespace=shop pod=cart-0 container="" sandbox=true id=6b6320f62059aaaa pid=9"#,
-                Some("  up    shop/cart-0                 6b6320f62059  pid 9, the pod's sandbox"),
+                Some("  up    shop/cart-0         6b6320f62059  pid 9, the pod's sandbox"),
             ),
             (
                 r#"level=debug message="run ok" probe=sockets trigger=at-start namespace=shop pod=cart-0 container=cart duration=3.141592ms series=4"#,
-                Some("  run   shop/cart-0/cart            sockets            4 series  3.1 ms"),
+                Some("  run   shop/cart-0/cart    sockets            4 series  3.1 ms"),
             ),
             (
                 r#"level=info message="container down" namespace="" pod="" container=6b6320f62059 id=6b6320f62059aaaa"#,
-                Some("  down  6b6320f62059                6b6320f62059"),
+                Some("  down  6b6320f62059        6b6320f62059"),
             ),
             (
                 r#"level=warn message="run \"x\" failed" outcome=timeout"#,
