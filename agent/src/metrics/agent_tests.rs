@@ -1,3 +1,5 @@
+//! The agent's own metrics against their table, a reload and promtool.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
