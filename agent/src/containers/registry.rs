@@ -27,8 +27,6 @@ const MAX_LOOKS: u32 = 3;
 const MAX_UNSETTLED: usize = 1024;
 /// An init that ends sooner than this may have been a helper that passed through: its cgroup is looked at again.
 const SHORT_LIFE: Duration = Duration::from_secs(5);
-/// Where there is no unified hierarchy the kernel half cannot tell cgroups apart, and their trees are walked this often.
-const LEGACY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The metrics that this room moves.
 #[derive(Clone, Debug)]
@@ -148,12 +146,6 @@ impl Actor {
         self.scan(Reason::Start).await;
         self.describer.scanned().await;
         ready.send_replace(true);
-        let legacy = self.hierarchies.roots().all(|(_, unified)| !unified);
-        if legacy {
-            tracing::warn!(
-                "cgroup v1 only: container starts are noticed within {LEGACY_INTERVAL:?}, by walking its trees"
-            );
-        }
         loop {
             tokio::select! {
                 batch = next(&mut kernel) => match batch {
@@ -164,7 +156,6 @@ impl Actor {
                     }
                 },
                 Some(ended) = self.ends.join_next() => if let Ok(id) = ended { self.down(&id).await },
-                () = tokio::time::sleep(LEGACY_INTERVAL), if legacy => self.scan(Reason::Legacy).await,
             }
         }
     }
