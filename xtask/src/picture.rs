@@ -24,23 +24,31 @@ fn picture(text: &str) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
          font-family=\"ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace\" \
-         font-size=\"13\" fill=\"#d6dbe3\" xml:space=\"preserve\">\n\
+         font-size=\"13\" fill=\"#d6dbe3\">\n\
          <rect width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"#171b22\"/>\n"
     );
     for (row, line) in lines.iter().enumerate() {
         let y = MARGIN + row * LINE + LINE * 3 / 4;
         let mut column = 0;
         for (code, text) in line {
-            let letters = text.chars().count();
-            let (x, length) = (MARGIN + column * LETTER, letters * LETTER);
-            let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-            // Writing to a String cannot fail.
-            let _ = writeln!(
-                svg,
-                "<text x=\"{x}\" y=\"{y}\" textLength=\"{length}\"{}>{text}</text>",
-                fill(code)
-            );
-            column += letters;
+            // Browsers take several blanks for one: what they separate is placed by itself.
+            for chunk in text.split("  ") {
+                let word = chunk.trim();
+                let x = MARGIN + (column + chunk.len() - chunk.trim_start().len()) * LETTER;
+                column += chunk.chars().count() + 2;
+                if !word.is_empty() {
+                    let length = word.chars().count() * LETTER;
+                    let word = word.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+                    let fill = fill(code);
+                    // Writing to a String cannot fail.
+                    let _ = writeln!(
+                        svg,
+                        "<text x=\"{x}\" y=\"{y}\" textLength=\"{length}\"{fill}>{word}</text>"
+                    );
+                }
+            }
+            // The last chunk has no blanks after it.
+            column -= 2;
         }
     }
     svg.push_str("</svg>\n");
@@ -78,7 +86,7 @@ mod tests {
         let svg = picture("\x1b[32m  up  \x1b[0ma<b\nlonger line\n");
         assert!(svg.contains("viewBox=\"0 0 120 66\""), "{svg}");
         assert!(
-            svg.contains("<text x=\"16\" y=\"28\" textLength=\"48\" fill=\"#6fcf8a\">  up  </text>"),
+            svg.contains("<text x=\"32\" y=\"28\" textLength=\"16\" fill=\"#6fcf8a\">up</text>"),
             "{svg}"
         );
         assert!(svg.contains("<text x=\"64\" y=\"28\" textLength=\"24\">a&lt;b</text>"), "{svg}");

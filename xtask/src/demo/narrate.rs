@@ -106,7 +106,7 @@ mod tests {
                 Some(r#"  level=warn message="run \"x\" failed" outcome=timeout"#),
             ),
             ("thread 'main' panicked", Some("  thread 'main' panicked")),
-            (r#"level=debug message=listed containers=2"#, None),
+            ("level=debug message=listed containers=2", None),
             (r#"level=info message="parachute agent started""#, None),
         ];
         for (line, told) in cases {
