@@ -161,6 +161,7 @@ fn hierarchy(mountinfo: &str) -> Option<(PathBuf, bool)> {
 
 /// Removes what launchers left behind that were killed together with their agent.
 fn sweep(ours: &Path) {
+    // Beside the launchers' folders are the files of the cgroup itself.
     for entry in fs::read_dir(ours).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let lives = name
