@@ -56,6 +56,8 @@ pub(super) enum Answer {
     Done {
         id: u64,
         end: End,
+        /// Something of it has still not gone, and [`Answer::Unstuck`] follows when it has.
+        stuck: bool,
     },
     Reloaded {
         id: u64,

@@ -149,7 +149,7 @@ impl Launcher {
             Ask::Run { id, probe, trigger } => {
                 let Ok([target, stdout, stderr]) = <[OwnedFd; 3]>::try_from(fds) else {
                     let reason = "a run needs three fds".to_owned();
-                    return self.say(&Answer::Done { id, end: End::Refused { reason } });
+                    return self.say(&done(id, End::Refused { reason }));
                 };
                 match self.start_run(
                     id,
@@ -163,7 +163,7 @@ impl Launcher {
                         self.runs.push(run);
                         Ok(())
                     }
-                    Err(end) => self.say(&Answer::Done { id, end }),
+                    Err(end) => self.say(&done(id, end)),
                 }
             }
             Ask::Cancel { id } => {
@@ -280,6 +280,11 @@ impl Launcher {
     fn say(&self, answer: &Answer) -> io::Result<()> {
         send(self.socket.as_fd(), answer, &[])
     }
+}
+
+/// The answer for a run of which nothing was started.
+fn done(id: u64, end: End) -> Answer {
+    Answer::Done { id, end, stuck: false }
 }
 
 fn programs(config: &Config) -> Vec<PathBuf> {
