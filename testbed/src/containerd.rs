@@ -41,7 +41,7 @@ impl Containerd {
     /// Starts containerd in `dir`, which is made if need be and should be empty. Needs root.
     pub async fn start(dir: &Path) -> anyhow::Result<Self> {
         ensure!(dir.is_absolute(), "{}: the folder's path must be absolute", dir.display());
-        let socket = dir.join("c.sock");
+        let socket = dir.join("containerd.sock");
         ensure!(
             socket.as_os_str().len() <= LONGEST_SOCKET,
             "{}: too long for a socket's path, use a shorter folder",
@@ -65,7 +65,7 @@ impl Containerd {
 
     /// The CRI socket, for an agent's `runtimes:`.
     pub fn socket(&self) -> PathBuf {
-        self.dir.join("c.sock")
+        self.dir.join("containerd.sock")
     }
 
     /// Describes a pod; nothing happens before [`PodBuilder::start`].

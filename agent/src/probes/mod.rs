@@ -175,6 +175,7 @@ impl Pool {
         if job.reply.is_none() && state.waiting.iter().any(|waiting| waiting.is_same(&job.request)) {
             return Err(Refusal::AlreadyQueued);
         }
+        state.forget_abandoned();
         if state.waiting.len() >= limits.queued_runs {
             return Err(Refusal::QueueFull);
         }
@@ -213,12 +214,17 @@ impl Pool {
 }
 
 impl State {
-    /// The oldest job whose pid namespace is free.
+    /// The oldest job whose pid namespace is free; those whose asker has left are forgotten.
     fn next(&mut self) -> Option<Job> {
+        self.forget_abandoned();
         let is_free =
             |job: &Job| !self.running.iter().any(|busy| busy.pid_ns == job.request.container.pid_ns);
         let place = self.waiting.iter().position(is_free)?;
         self.waiting.remove(place)
+    }
+
+    fn forget_abandoned(&mut self) {
+        self.waiting.retain(|job| job.reply.as_ref().is_none_or(|reply| !reply.is_closed()));
     }
 }
 
