@@ -28,11 +28,16 @@ pub const SUBMITTED: u32 = 0;
 /// Index in `COUNTERS`: records that found the ring full.
 pub const LOST: u32 = 1;
 
+/// Global of the program, `[u64; 5]`, set before it is loaded: the way from a task to the id of its cgroup in a
+/// cgroup v1 hierarchy, as offsets in bytes, each from where the pointer before it leads. All zero, as it is in the
+/// object, means the unified hierarchy, whose ids a helper tells.
+pub const WALK: &str = "WALK";
+
 /// The first exec in a cgroup that the kernel half did not know.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExecSeen {
-    /// Id of the cgroup in the unified hierarchy: the inode number of its directory there.
+    /// Id of the cgroup in the hierarchy that the program goes by: the inode number of its directory there.
     pub cgroup_id: u64,
     /// When, in nanoseconds of `CLOCK_MONOTONIC`.
     pub at_ns: u64,

@@ -12,6 +12,9 @@
 //! | `bpf_ktime_get_ns`          | 4.1                 |
 //! | `bpf_get_current_pid_tgid`  | 4.2                 |
 //! | ring buffer                 | 5.8                 |
+//!
+//! Where there is no unified hierarchy, also global data (5.2), `bpf_get_current_task` (4.8) and
+//! `bpf_probe_read_kernel` (5.5).
 #![no_std]
 #![no_main]
 #![allow(
@@ -21,7 +24,10 @@
 
 use agent_ebpf::{EVENTS_BYTES, ExecSeen, LOST, SEEN_ENTRIES, SUBMITTED};
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use aya_ebpf::helpers::{
+    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns,
+    bpf_probe_read_kernel,
+};
 use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::{LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
@@ -37,13 +43,16 @@ static SEEN: LruHashMap<u64, u8> = LruHashMap::with_max_entries(SEEN_ENTRIES, 0)
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
 
+/// See `agent_ebpf::WALK`. The kernel freezes it, so the verifier takes the branch that is not used out.
+#[unsafe(no_mangle)]
+static WALK: [u64; 5] = [0; 5];
+
 /// EEXIST of `errno-base.h`, as helpers return it.
 const EXISTS: i32 = -17;
 
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 fn exec_seen(_: RawTracePointContext) -> i32 {
-    // SAFETY: takes nothing and reads only the current task.
-    let cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+    let Some(cgroup_id) = current_cgroup() else { return 0 };
     // SAFETY: the value is not read, only whether there is one, so a concurrent change cannot be seen torn.
     if unsafe { SEEN.get(cgroup_id) }.is_some() {
         return 0;
@@ -67,6 +76,22 @@ fn exec_seen(_: RawTracePointContext) -> i32 {
     count(SUBMITTED);
     record.submit(0);
     0
+}
+
+fn current_cgroup() -> Option<u64> {
+    // SAFETY: a static of this program. Volatile, because the agent sets it after the compiler has seen the zeroes.
+    let walk = unsafe { core::ptr::read_volatile(&raw const WALK) };
+    if walk[0] == 0 {
+        // SAFETY: takes nothing and reads only the current task.
+        return Some(unsafe { bpf_get_current_cgroup_id() });
+    }
+    // SAFETY: takes nothing.
+    let mut at = unsafe { bpf_get_current_task() };
+    for offset in walk {
+        // SAFETY: the helper checks the address itself, and fails where nothing can be read.
+        at = unsafe { bpf_probe_read_kernel((at + offset) as *const u64) }.ok()?;
+    }
+    Some(at)
 }
 
 fn count(counter: u32) {

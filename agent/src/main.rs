@@ -8,8 +8,21 @@ fn main() -> ExitCode {
     match parachute::cli::Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("parachute: {error:#}");
+            eprintln!("parachute: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes on one line. The rooms' messages hold their causes' text already: it is not said twice.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
+        if told.is_empty() {
+            cause
+        } else if told.ends_with(&cause) {
+            told
+        } else {
+            format!("{told}: {cause}")
+        }
+    })
 }

@@ -109,7 +109,7 @@ pub struct Container {
     pub pid: u32,
     /// Start time of the init in clock ticks since boot (`/proc/PID/stat`, field 22).
     pub start_ticks: u64,
-    /// cgroup v2 id of the container's cgroup; 0 where there is no unified hierarchy.
+    /// Id of the container's cgroup in the hierarchy that detection goes by; 0 where it is in another one.
     pub cgroup_id: u64,
     /// Path of the container's cgroup below its hierarchy's root.
     pub cgroup_path: String,

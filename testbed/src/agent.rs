@@ -34,12 +34,23 @@ impl Agent {
         configuration: &Path,
         show: impl Fn(&str) + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
+        Self::start_with(program, configuration, &[], show)
+    }
+
+    /// The same with more flags.
+    pub fn start_with(
+        program: &Path,
+        configuration: &Path,
+        flags: &[&str],
+        show: impl Fn(&str) + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
         let address = free_address()?;
         let mut child = Command::new(program)
             .arg("agent")
             .arg("--config.file")
             .arg(configuration)
             .args(["--web.listen-address", &address.to_string()])
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

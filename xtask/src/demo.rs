@@ -1,8 +1,10 @@
 //! `cargo xtask demo`: a few real pods on a private containerd, the agent beside them, and what it makes of them.
 
+mod narrate;
 mod table;
 
 use std::fs;
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -56,22 +58,29 @@ async fn show(once: bool) -> anyhow::Result<()> {
     step("starting two pods: one listens and talks to itself, one is a tree of processes");
     let cart =
         bed.pod("shop", "cart-0").container("cart", WORKLOAD_IMAGE, &["/workload", "listen", "3", "2"]);
-    let worker = bed.pod("shop", "worker-0").container("worker", WORKLOAD_IMAGE, &["/workload", "tree", "6"]);
-    let mut pods = vec![cart.start().await?, worker.start().await?];
+    let jobs = bed.pod("shop", "jobs-0").container("jobs", WORKLOAD_IMAGE, &["/workload", "tree", "6"]);
+    let mut pods = vec![cart.start().await?, jobs.start().await?];
     pods.iter().for_each(tell);
 
     step("starting the agent on parachute.example.yml: it finds what already runs");
-    let mut agent = Agent::start(Path::new(AGENT), &configuration(dir.path(), &bed.socket())?, |line| {
-        println!("     {line}");
-    })?;
+    let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let show = move |line: &str| {
+        if let Some(told) = narrate::tell(line, colours) {
+            println!("{told}");
+        }
+    };
+    let configuration = configuration(dir.path(), &bed.socket())?;
+    // Runs that went well are logged at that level.
+    let flags = ["--log.level", "debug"];
+    let mut agent = Agent::start_with(Path::new(AGENT), &configuration, &flags, show)?;
     agent.ready(READY_DEADLINE).await?;
 
     step("starting a third pod: the agent hears of it from the kernel");
-    let checkout = bed
-        .pod("shop", "checkout-0")
-        .container("checkout", WORKLOAD_IMAGE, &["/workload", "listen", "1", "5"])
+    let pay = bed
+        .pod("shop", "pay-0")
+        .container("pay", WORKLOAD_IMAGE, &["/workload", "listen", "1", "5"])
         .container("audit", WORKLOAD_IMAGE, &["/workload", "sleep"]);
-    pods.push(checkout.start().await?);
+    pods.push(pay.start().await?);
     tell(&pods[2]);
 
     let containers: Vec<table::Column> = pods.iter().flat_map(columns).collect();
@@ -142,7 +151,8 @@ fn columns(pod: &Pod) -> impl Iterator<Item = table::Column> {
 fn tell(pod: &Pod) {
     for container in &pod.containers {
         let (namespace, name, ip) = (&pod.namespace, &pod.name, &pod.ip);
-        println!("     {namespace}/{name}/{}  {}  {ip}", container.name, &container.id[..12]);
+        let path = format!("{namespace}/{name}/{}", container.name);
+        println!("  made  {path:18}  {}  address {ip}", &container.id[..12]);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod codegen;
 mod demo;
+mod picture;
 mod progress;
 mod setup;
 mod test;
@@ -27,6 +28,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Turn a terminal's text on standard input into an SVG, as docs/demo.svg
+    Picture,
     /// Make the committed gRPC code from the .proto files
     Codegen {
         /// Only tell whether the committed code is up to date
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Task::Demo { once } => demo::run(once),
         Task::Test => test::run(),
         Task::Setup { check } => setup::run(check),
+        Task::Picture => picture::run(),
         Task::Codegen { check } => codegen::run(check),
     };
     match done {

@@ -16,7 +16,7 @@ use crate::{detect, privileges};
 pub(super) struct Args {
     #[command(flatten)]
     config: ConfigFile,
-    /// Check the configuration and leave.
+    /// Only check the configuration: exit status 0 if it is right, 1 if not.
     #[arg(long = "config.check")]
     config_check: bool,
     /// Where to serve: ADDRESS:PORT, :PORT or unix:PATH; may be given several times.
@@ -37,7 +37,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     logging::start(&args.logging)?;
     ensure!(
         rustix::process::geteuid().is_root(),
-        "the agent enters containers and loads an eBPF program, which root alone may: run it with sudo"
+        "the agent needs root, to load an eBPF program and to enter containers: run it with sudo"
     );
     let config = source.load()?;
     // Before there is a second thread, and with all capabilities.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use serde::Deserialize;
 
@@ -14,6 +14,7 @@ use crate::http::{ContainerView, ListenAddress};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// A table for people, or all that is known as JSON.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     output: Format,
     /// Address of the running agent: ADDRESS:PORT or unix:PATH.
@@ -52,7 +53,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let json = match ask::get(&args.agent, "/api/v1/containers")? {
         Some(answer) => answer,
         // Nobody listens there.
-        None => look(&Source::of(args.config.config_file))?,
+        None => look(&Source::of(args.config.config_file))
+            .with_context(|| format!("no agent answers at {}, and its own look fails", args.agent))?,
     };
     match args.output {
         Format::Json => println!("{}", json.trim_end()),

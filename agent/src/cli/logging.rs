@@ -1,6 +1,8 @@
 //! Sets up logs on standard error.
 
-use anyhow::Context as _;
+use std::io::IsTerminal as _;
+
+use anyhow::{Context as _, ensure};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -12,6 +14,12 @@ use super::{LogFormat, Logging};
 pub(super) fn start(logging: &Logging) -> anyhow::Result<()> {
     let bare = logging.level.parse::<LevelFilter>().is_ok();
     let directives = if bare { format!("info,parachute={}", logging.level) } else { logging.level.clone() };
+    // A word alone would be taken for a module's name, and everything else would be silent.
+    ensure!(
+        bare || logging.level.contains('='),
+        "--log.level {}: use error, warn, info, debug or trace",
+        logging.level
+    );
     let filter = EnvFilter::try_new(&directives)
         .with_context(|| format!("--log.level {}: use error, warn, info, debug or trace", logging.level))?;
     let registry = tracing_subscriber::registry().with(filter);
@@ -35,6 +43,7 @@ pub(super) fn start_plain() {
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::WARN)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .with_target(false)
         .init();

@@ -26,11 +26,11 @@ pub struct Cli {
 enum Verb {
     /// Watch for containers, run the configured probes, serve /metrics.
     Agent(agent::Args),
-    /// List the containers: those a running agent knows, or those found by a look of its own.
+    /// List the containers that the running agent knows; without an agent, look for them.
     Containers(containers::Args),
     /// Run one configured probe in one container, without a running agent.
     Run(run::Args),
-    /// Check a configuration file; every mistake is shown with its line.
+    /// Check a configuration file and show every mistake with its line.
     CheckConfig(check_config::Args),
     /// Print the JSON schema of the configuration file, for editors.
     Schema,
@@ -53,6 +53,7 @@ struct Logging {
     /// error, warn, info, debug or trace; per module as in `info,parachute::probes=debug`.
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
     level: String,
+    /// Pairs of key=value, or a JSON object, per line.
     #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
     format: LogFormat,
 }

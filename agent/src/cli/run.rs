@@ -23,13 +23,13 @@ use crate::triggers::{Resolved, Target, resolve};
 pub(super) struct Args {
     /// Name of a probe in the configuration.
     probe: String,
-    /// Container: [NS/][POD/]NAME, or the beginning of an id.
+    /// Which container: [NS/][POD/]NAME, or the first six or more characters of an id.
     #[arg(long, value_name = "CONTAINER")]
     container: String,
     /// What is printed: samples in the text format, everything as JSON, or the command's own output.
     #[arg(short, long, value_name = "FORMAT", default_value = "metrics")]
     output: Format,
-    /// Enter a container even if it could take over a process beside it.
+    /// Also run in a container that could take over a process beside it (SYS_PTRACE, SYS_ADMIN, PERFMON).
     #[arg(long)]
     allow_unsafe_joined: bool,
     #[command(flatten)]
@@ -70,6 +70,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn find(live: &[Arc<Container>], wanted: &str) -> anyhow::Result<Arc<Container>> {
     match resolve(live, &Target::parse(wanted)) {
         Resolved::One(container) => Ok(container),
+        Resolved::None if live.is_empty() => bail!("no container {wanted}: no container runs here at all"),
         Resolved::None => {
             bail!("no container {wanted}; `parachute containers` lists the {} there are", live.len())
         }

@@ -32,7 +32,7 @@ pub(super) fn with<T>(
     super::logging::start_plain();
     ensure!(
         rustix::process::geteuid().is_root(),
-        "looking into containers is for root alone: run this with sudo, or with --agent against a running agent"
+        "looking into containers is for root alone: run this with sudo"
     );
     let config = source.load()?;
     let process = LauncherProcess::start(source, options)?;

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use agent_ebpf::{
-    COUNTERS, EVENTS, EVENTS_BYTES, ExecSeen, LOST, PROGRAM, RECORD_BYTES, SEEN, SUBMITTED, TRACEPOINT,
+    COUNTERS, EVENTS, EVENTS_BYTES, ExecSeen, LOST, PROGRAM, RECORD_BYTES, SEEN, SUBMITTED, TRACEPOINT, WALK,
 };
-use aya::Ebpf;
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::RawTracePoint;
+use aya::{Ebpf, EbpfLoader};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::DetectError;
+use super::hierarchy::Hierarchies;
+use super::{DetectError, btf};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/parachute-exec"));
 
@@ -50,6 +51,11 @@ pub struct Seen(HashMap<MapData, u64, u8>);
 
 /// Loads the program and attaches it: from its return on, no first exec goes unnoticed.
 pub fn attach() -> Result<(Kernel, Seen), DetectError> {
+    attach_by(&Hierarchies::find()?)
+}
+
+/// The same, by the ids of these hierarchies.
+pub fn attach_by(hierarchies: &Hierarchies) -> Result<(Kernel, Seen), DetectError> {
     if OBJECT.is_empty() {
         return Err(DetectError::NoProgram);
     }
@@ -59,7 +65,12 @@ pub fn attach() -> Result<(Kernel, Seen), DetectError> {
     if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
         tracing::debug!(%error, "RLIMIT_MEMLOCK cannot be raised");
     }
-    let mut ebpf = Ebpf::load(OBJECT)?;
+    let walk = hierarchies.controller().map(btf::walk).transpose()?;
+    let mut loader = EbpfLoader::new();
+    if let Some(walk) = &walk {
+        loader.override_global(WALK, walk, true);
+    }
+    let mut ebpf = loader.load(OBJECT)?;
     let mut take = |name: &'static str| ebpf.take_map(name).ok_or(DetectError::Missing(name));
     let ring = RingBuf::try_from(take(EVENTS)?)?;
     let seen = HashMap::try_from(take(SEEN)?)?;
@@ -104,7 +115,8 @@ impl Kernel {
                 self.drain().await
             };
             let batch = self.account(records.map_err(DetectError::Ring)?)?;
-            if !batch.records.is_empty() || batch.lost > 0 {
+            // A record may be counted a moment before it can be read.
+            if !batch.records.is_empty() || batch.submitted > 0 || batch.lost > 0 {
                 return Ok(batch);
             }
         }

@@ -2,15 +2,17 @@
 //! keeps no list of containers: that is the next room.
 //!
 //! `kernel` hears of a first exec as it happens; `scan` finds what already ran, at start and after a loss;
-//! `hierarchy` leads from a cgroup's id to its path and its processes; `cgroup` reads the path.
+//! `hierarchy` leads from a cgroup's id to its path and its processes; `cgroup` reads the path; `btf` is for machines
+//! that have cgroup v1 only.
 
+mod btf;
 pub mod cgroup;
 mod hierarchy;
 mod kernel;
 mod scan;
 
 pub use hierarchy::{Cgroup, Hierarchies};
-pub use kernel::{Batch, Kernel, Seen, attach};
+pub use kernel::{Batch, Kernel, Seen, attach, attach_by};
 pub use scan::{Reason, Scan, walk};
 
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,12 @@ pub enum DetectError {
     Mountinfo(#[source] std::io::Error),
     #[error("the cgroup hierarchy at {path} cannot be opened: {source}", path = path.display())]
     Hierarchy { path: std::path::PathBuf, source: std::io::Error },
+    #[error(
+        "cgroup v1 only, and {path} cannot be read; it needs a kernel with CONFIG_DEBUG_INFO_BTF: {source}"
+    )]
+    Btf { path: &'static str, source: std::io::Error },
+    #[error("cgroup v1 only, and {path} does not tell where a task's cgroup is; mount cgroup2")]
+    NoWalk { path: &'static str },
     #[error("no cgroup hierarchy is mounted; mount one (cgroup2 on /sys/fs/cgroup)")]
     NoHierarchy,
 }

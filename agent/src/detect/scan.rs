@@ -16,18 +16,15 @@ const MAX_CGROUPS: usize = 65_536;
 pub enum Reason {
     Start,
     Loss,
-    /// There is no unified hierarchy, so that the kernel half cannot tell cgroups apart.
-    Legacy,
 }
 
 impl Reason {
-    pub const ALL: [Self; 3] = [Self::Start, Self::Loss, Self::Legacy];
+    pub const ALL: [Self; 2] = [Self::Start, Self::Loss];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::Loss => "loss",
-            Self::Legacy => "legacy",
         }
     }
 }

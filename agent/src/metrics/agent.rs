@@ -149,14 +149,6 @@ impl AgentMetrics {
         zero(&self.resyncs, resyncs);
     }
 
-    /// Shows every call that a configured runtime may be asked with a zero.
-    pub fn declare_runtime(&self, runtime: &str, calls: &[&str]) {
-        for call in calls {
-            self.runtime_requests.with_label_values(&[runtime, call]);
-            self.runtime_request_failures.with_label_values(&[runtime, call]);
-        }
-    }
-
     /// Brings the label sets in step with a configuration: a zero for every probe and trigger that can count, and
     /// nothing for those that are no longer configured. What stays configured keeps its numbers.
     pub fn declare(&self, config: &Config) {

@@ -1,3 +1,5 @@
+//! The agent's own metrics against their table, a reload and promtool.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,13 +51,14 @@ fn exposition(metrics: &AgentMetrics) -> String {
 fn an_idle_agent_shows_zeros_and_promtool_is_content() {
     let metrics = AgentMetrics::new().unwrap();
     metrics.declare(&config(&[("hand", &["sockets"])]));
-    metrics.declare_steps(&["setns_pid"]);
-    metrics.declare_runtime("containerd", &["list"]);
+    metrics.declare_words(&["setns_pid"], &["queue_full"], &["start"]);
+    metrics.runtime_requests.with_label_values(&["containerd", "list"]);
+    metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);
     let text = exposition(&metrics);
     promtool::assert_clean(&text);
     for line in [
         "parachute_exec_events_total 0",
-        "parachute_resyncs_total{reason=\"lost_events\"} 0",
+        "parachute_resyncs_total{reason=\"start\"} 0",
         "parachute_probe_runs_total{probe=\"sockets\",trigger=\"hand\"} 0",
         "parachute_probe_failures_total{probe=\"sockets\",reason=\"timeout\",trigger=\"hand\"} 0",
         "parachute_probe_duration_seconds_bucket{probe=\"sockets\",le=\"+Inf\"} 0",
@@ -72,8 +75,9 @@ fn an_idle_agent_shows_zeros_and_promtool_is_content() {
 fn what_is_registered_is_what_the_table_says() {
     let metrics = AgentMetrics::new().unwrap();
     metrics.declare(&config(&[("hand", &["sockets"])]));
-    metrics.declare_steps(&["setns_pid"]);
-    metrics.declare_runtime("containerd", &["list"]);
+    metrics.declare_words(&["setns_pid"], &["queue_full"], &["start"]);
+    metrics.runtime_requests.with_label_values(&["containerd", "list"]);
+    metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);
     let gathered = metrics.gather();
     for family in &gathered {
         let doc =

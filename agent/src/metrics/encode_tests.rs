@@ -1,3 +1,5 @@
+//! The text format, read back by a reader of its own.
+
 use proptest::prelude::*;
 
 use super::*;

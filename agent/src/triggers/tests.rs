@@ -20,7 +20,7 @@ fn container(id: u8, described: Option<(&str, &str, &str)>) -> Arc<Container> {
         net_ns: 0,
         runtime: Runtime::Containerd,
         cgroup_pod_uid: None,
-        up_at: std::time::SystemTime::now(),
+        up_at: SystemTime::now(),
         metadata: arc_swap::ArcSwapOption::empty(),
     };
     if let Some(labels) = described {

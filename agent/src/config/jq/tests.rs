@@ -1,3 +1,5 @@
+//! What an expression may do, and what of it must not harm the agent.
+
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};

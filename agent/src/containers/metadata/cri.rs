@@ -28,6 +28,11 @@ const USUAL: [&str; 6] = [
     "/var/snap/microk8s/common/run/containerd.sock",
 ];
 
+/// The calls, as the label `call` has them.
+pub(super) const CALLS: [&str; 2] = [LIST_CONTAINERS, LIST_SANDBOXES];
+const LIST_CONTAINERS: &str = "ListContainers";
+const LIST_SANDBOXES: &str = "ListPodSandbox";
+
 /// Why a runtime gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CriError {
@@ -82,7 +87,7 @@ impl Client {
         let filter = id.map(|id| ContainerFilter { id: id.to_owned() });
         let mut api = self.api.clone();
         let call = async move { api.list_containers(ListContainersRequest { filter }).await };
-        let answer = self.counted("ListContainers", counters, call).await?;
+        let answer = self.counted(LIST_CONTAINERS, counters, call).await?;
         Ok(answer.containers.into_iter().map(container).collect())
     }
 
@@ -95,7 +100,7 @@ impl Client {
         let filter = id.map(|id| PodSandboxFilter { id: id.to_owned() });
         let mut api = self.api.clone();
         let call = async move { api.list_pod_sandbox(ListPodSandboxRequest { filter }).await };
-        let answer = self.counted("ListPodSandbox", counters, call).await?;
+        let answer = self.counted(LIST_SANDBOXES, counters, call).await?;
         Ok(answer.items.into_iter().map(sandbox).collect())
     }
 

@@ -91,6 +91,14 @@ pub fn start(runtimes: &Runtimes, counters: Counters, described: OnDescribed) ->
                 .ok()
         })
         .collect();
+    for client in &clients {
+        for call in cri::CALLS {
+            let labels = [client.runtime.as_str(), call];
+            // Zeros from the first scrape on, so that a rate does not miss the first failure.
+            counters.requests.with_label_values(&labels);
+            counters.failures.with_label_values(&labels);
+        }
+    }
     let described = Arc::new(described);
     let (news, inbox) = mpsc::channel(QUEUE);
     let (tell_listed, listed) = watch::channel(false);

@@ -1,3 +1,5 @@
+//! The store through lives of containers, reloads and conflicts, as a scrape shows it.
+
 use std::collections::BTreeSet;
 
 use super::*;

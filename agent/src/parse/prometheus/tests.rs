@@ -1,3 +1,5 @@
+//! Exposition text as commands print it, good and bad.
+
 use crate::config::parse::{Parse, Passthrough};
 use crate::parse::{Parsed, parse};
 
