@@ -6,7 +6,7 @@ use crate::common::{self, Rig, SOON};
 
 const CONFIGURATION: &str = r"
 probes:
-  sockets: { command: [ss, -s], parse: { none: {} } }
+  sockets: { command: [ss, -s], parse: none }
 triggers:
   by-hand: { http: {}, probes: [sockets] }
 ";

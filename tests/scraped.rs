@@ -1,7 +1,6 @@
 //! promtool finds nothing to say about `/metrics`, and a real Prometheus scrapes it and answers a query.
 
 use std::fs;
-use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
@@ -29,17 +28,7 @@ async fn a_real_prometheus_scrapes_the_example() {
     .await;
 
     let metrics = agent.get("/metrics").await.unwrap().body;
-    let mut promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
-    let verdict = promtool.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&verdict.stdout) + String::from_utf8_lossy(&verdict.stderr);
-    assert!(verdict.status.success() && said.is_empty(), "{said}");
+    common::promtool(&metrics);
 
     let prometheus = Prometheus::start(&rig, agent.address());
     common::eventually("Prometheus answers with the truth", SOON, async || {

@@ -1,7 +1,5 @@
 //! Ten thousand execs in a known container wake nobody, and a container that starts among them is still seen.
 
-use std::time::Instant;
-
 use testbed::WORKLOAD_IMAGE;
 
 use crate::common::{self, Rig, SOON};
@@ -10,7 +8,7 @@ const EXECS: &str = "10000";
 
 const CONFIGURATION: &str = r"
 probes:
-  sockets: { command: [ss, -s], parse: { none: {} } }
+  sockets: { command: [ss, -s], parse: none }
 triggers:
   by-hand: { http: {}, probes: [sockets] }
 ";
@@ -25,31 +23,26 @@ async fn an_exec_storm_costs_nothing_and_hides_nobody() {
         common::sum(&samples, "parachute_exec_events_total", &[])
     };
     let before = records().await;
-    let (start, used) = (Instant::now(), common::processor_seconds(&agent));
+    let used = common::processor_seconds(&agent);
     let storm =
         rig.bed.pod("shop", "storm-0").container("main", WORKLOAD_IMAGE, &["/workload", "execs", EXECS]);
     let storm = storm.start().await.unwrap();
     let other = rig.bed.pod("shop", "other-0").container("main", WORKLOAD_IMAGE, &["/workload", "sleep"]);
     let other = other.start().await.unwrap();
-    assert!(
-        common::processes_beside(storm.containers[0].pid).len() > 1,
-        "the storm was over too early to count"
-    );
-    let ended = storm.containers[0].pid;
+    let init = storm.containers[0].pid;
     common::knows(&agent, &[storm, other]).await;
+    // The workload takes this name when it has made its last process.
+    let is_over = || common::processes_beside(init).contains(&"done".to_owned());
+    assert!(!is_over(), "the storm was over before the other container was known");
 
     common::eventually("the storm is over", SOON * 6, async || {
-        // The workload waits for each of its children, so it is alone only between two of them or at the end.
-        for _ in 0..20 {
-            if common::processes_beside(ended).len() > 1 {
-                return Err("it still execs".into());
-            }
-        }
-        Ok(())
+        if is_over() { Ok(()) } else { Err("it still execs".into()) }
     })
     .await;
-    let share = (common::processor_seconds(&agent) - used) / start.elapsed().as_secs_f64();
-    assert!(share < 0.05, "the agent used {:.1} % of a processor", share * 100.0);
+    let (agents, storms) = (common::processor_seconds(&agent) - used, common::processor_seconds_of_tree(init));
+    println!("the storm used {storms} s of a processor, the agent {agents} s");
+    // Against the storm's own use, as a busy machine makes both slow. Starting four containers is in it too.
+    assert!(agents < storms * 0.1, "the agent used {agents} s while the storm used {storms} s");
     // Two sandboxes, two containers, and what containerd, runc and the machine itself start meanwhile.
     let written = records().await - before;
     assert!(written < 40.0, "{written} records for four containers");

@@ -7,11 +7,18 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     match parachute::cli::Cli::parse().run() {
         Ok(code) => code,
+        // Whoever read the output has had enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("parachute: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    causes.into_iter().any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// The error and its causes on one line. The rooms' messages hold their causes' text already: it is not said twice.

@@ -29,6 +29,14 @@ pub(crate) fn lock() -> anyhow::Result<File> {
     Ok(lock)
 }
 
+/// The same lock for whoever compares the state of the whole machine: waits until no other bed lives, and keeps others
+/// from starting as long as it, or the bed that it is given to, lives.
+pub fn alone() -> anyhow::Result<File> {
+    let lock = File::open("/sys/fs/cgroup").context("opening /sys/fs/cgroup")?;
+    lock.lock().context("locking /sys/fs/cgroup")?;
+    Ok(lock)
+}
+
 /// Removes all; returns what could not be removed, in words.
 pub(crate) fn all(dir: &Path, bridge: &str, pod_uids: &[String], lock: &File) -> Vec<String> {
     let mut mistakes = Vec::new();

@@ -40,8 +40,13 @@ pub struct Containerd {
 impl Containerd {
     /// Starts containerd in `dir`, which is made if need be and should be empty. Needs root.
     pub async fn start(dir: &Path) -> anyhow::Result<Self> {
+        Self::start_under(cleanup::lock()?, dir).await
+    }
+
+    /// As [`Self::start`], under a lock of [`crate::alone`]'s: there is no other bed as long as this one lives.
+    pub async fn start_under(lock: File, dir: &Path) -> anyhow::Result<Self> {
         ensure!(dir.is_absolute(), "{}: the folder's path must be absolute", dir.display());
-        let socket = dir.join("c.sock");
+        let socket = dir.join("containerd.sock");
         ensure!(
             socket.as_os_str().len() <= LONGEST_SOCKET,
             "{}: too long for a socket's path, use a shorter folder",
@@ -55,7 +60,6 @@ impl Containerd {
         let subnet = u16::try_from(number & 0x1ff)?;
         fs::write(dir.join("cni/10-bed.conflist"), settings::network(dir, &bridge, subnet))?;
         let channel = Endpoint::from_shared(format!("unix://{}", socket.display()))?.connect_lazy();
-        let lock = cleanup::lock()?;
         let mut bed =
             Self { dir: dir.into(), bridge, daemon: None, channel, pod_uids: Mutex::default(), lock };
         bed.start_daemon().await?;
@@ -65,7 +69,7 @@ impl Containerd {
 
     /// The CRI socket, for an agent's `runtimes:`.
     pub fn socket(&self) -> PathBuf {
-        self.dir.join("c.sock")
+        self.dir.join("containerd.sock")
     }
 
     /// Describes a pod; nothing happens before [`PodBuilder::start`].

@@ -4,6 +4,7 @@
 //! once beside whatever containers the machine already has, and so that dropping it can find and remove all of it.
 
 pub use agent::Agent;
+pub use cleanup::alone;
 pub use containerd::Containerd;
 pub use image::WORKLOAD_IMAGE;
 pub use leftovers::Snapshot;

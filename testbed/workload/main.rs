@@ -78,11 +78,12 @@ fn tree(descendants: u16) -> io::Result<()> {
     sleep().map(|()| drop(children))
 }
 
-/// Execs `count` short processes one after the other, then stays.
+/// Execs `count` short processes one after the other, then stays under the name `done`.
 fn execs(count: u16) -> io::Result<()> {
     for _ in 0..count {
         Command::new(SELF).arg("true").status()?;
     }
+    fs::write("/proc/self/comm", "done")?;
     sleep()
 }
 

@@ -1,12 +1,14 @@
 //! What every whole-agent test stands on: a private containerd, the agent of this build beside it, and the proof at the
 //! end that nothing was left over.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use testbed::{Agent, Containerd, Pod, Sample, Snapshot};
-use tokio::sync::{Mutex, MutexGuard};
 
 /// How long the agent may take to load its hook and scan what runs.
 pub(crate) const READY: Duration = Duration::from_secs(20);
@@ -14,22 +16,20 @@ pub(crate) const READY: Duration = Duration::from_secs(20);
 /// How long anything that should happen soon may take on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// The tests compare the state of the whole machine: two at once would see each other.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-
 pub(crate) struct Rig {
     pub(crate) bed: Containerd,
     before: Snapshot,
     dir: tempfile::TempDir,
-    _alone: MutexGuard<'static, ()>,
+    /// The tests compare the state of the whole machine: two at once would see each other.
+    _alone: File,
 }
 
 impl Rig {
     pub(crate) async fn new() -> Self {
-        let alone = ONE_AT_A_TIME.lock().await;
+        let alone = tokio::task::spawn_blocking(testbed::alone).await.unwrap().unwrap();
         let before = Snapshot::take();
         let dir = tempfile::Builder::new().prefix("pt-").tempdir().unwrap();
-        let bed = Containerd::start(&dir.path().join("bed")).await.unwrap();
+        let bed = Containerd::start_under(alone.try_clone().unwrap(), &dir.path().join("bed")).await.unwrap();
         Self { bed, before, dir, _alone: alone }
     }
 
@@ -42,7 +42,7 @@ impl Rig {
 
     pub(crate) fn unready_agent(&self, configuration: &str) -> Agent {
         let program = Path::new(env!("CARGO_BIN_EXE_parachute"));
-        Agent::start(program, &self.write(configuration), |line| println!("agent: {line}")).unwrap()
+        Agent::start(program, &self.configuration(configuration), |line| println!("agent: {line}")).unwrap()
     }
 
     /// A file in the test's folder, for programs that want one.
@@ -53,13 +53,19 @@ impl Rig {
     /// Ends the agent and all pods, and shows that nothing of them is left.
     pub(crate) fn finish(self, agent: Agent) {
         drop(agent);
+        self.finish_alone();
+    }
+
+    /// The same where there is no agent.
+    pub(crate) fn finish_alone(self) {
         let Self { bed, before, dir, _alone } = self;
         drop(bed);
         drop(dir);
         assert_eq!(before.leftovers(), [""; 0]);
     }
 
-    fn write(&self, configuration: &str) -> PathBuf {
+    /// Writes the configuration file, with the private containerd as its only runtime.
+    pub(crate) fn configuration(&self, configuration: &str) -> PathBuf {
         let path = self.path("parachute.yml");
         let runtimes = format!("runtimes: [{{cri: {}}}]\n", self.bed.socket().display());
         fs::write(&path, runtimes + configuration).unwrap();
@@ -147,15 +153,23 @@ pub(crate) fn open_files(agent: &Agent) -> usize {
     family(agent.pid()).into_iter().map(count).sum()
 }
 
-/// Processor seconds that the agent and its children have used: `proc_pid_stat(5)`, fields 14 and 15, in ticks of 10 ms
-/// (`USER_HZ` is 100 on every architecture that the agent runs on).
+/// Processor seconds that the agent and its children have used.
 pub(crate) fn processor_seconds(agent: &Agent) -> f64 {
-    let ticks = |pid: u32| -> Option<u64> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
-    };
-    family(agent.pid()).into_iter().filter_map(ticks).sum::<u64>() as f64 / 100.0
+    family(agent.pid()).into_iter().map(|pid| seconds(pid, 11..13)).sum()
+}
+
+/// Processor seconds of a process and of all children that it has waited for.
+pub(crate) fn processor_seconds_of_tree(pid: i32) -> f64 {
+    seconds(pid.try_into().unwrap(), 11..15)
+}
+
+/// `proc_pid_stat(5)`: utime, stime, cutime and cstime are fields 14 to 17, the eleventh and so on after the name, in ticks
+/// of 10 ms (`USER_HZ` is 100 on every architecture that the agent runs on).
+fn seconds(pid: u32, fields: Range<usize>) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let Some((_, rest)) = stat.rsplit_once(')') else { return 0.0 };
+    let all: Vec<&str> = rest.split_whitespace().collect();
+    all[fields].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>() as f64 / 100.0
 }
 
 /// A process and all its descendants.
@@ -167,4 +181,48 @@ fn family(pid: u32) -> Vec<u32> {
         found.extend(children.split_whitespace().filter_map(|c| c.parse().ok()).flat_map(family));
     }
     found
+}
+
+/// Names of the agent's own processes: itself, its launcher, and what they have started.
+pub(crate) fn processes_of(agent: &Agent) -> Vec<String> {
+    let name = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    family(agent.pid()).into_iter().filter_map(name).map(|name| name.trim().to_owned()).collect()
+}
+
+/// The cgroups of any launcher's, all the way down; empty when there is none.
+pub(crate) fn run_cgroups() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let kinds = ["cgroup", "cgroup2"];
+    let roots = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let ours = roots.filter(|fields| kinds.contains(&fields[2])).map(|f| Path::new(f[1]).join("parachute"));
+    ours.flat_map(|folder| folders(&folder)).collect()
+}
+
+/// True while there are processes in a cgroup: `cgroup.procs` names them on v1 and v2.
+pub(crate) fn is_populated(cgroup: &Path) -> bool {
+    fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(|processes| !processes.is_empty())
+}
+
+fn folders(folder: &Path) -> Vec<PathBuf> {
+    let below = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut found: Vec<PathBuf> = below.filter(|path| path.is_dir()).flat_map(|path| folders(&path)).collect();
+    if folder.is_dir() {
+        found.push(folder.to_owned());
+    }
+    found
+}
+
+/// Fails unless the real `promtool check metrics` has nothing to say of this exposition text.
+pub(crate) fn promtool(metrics: &str) {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("cargo xtask setup installs promtool");
+    promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let verdict = promtool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&verdict.stdout) + String::from_utf8_lossy(&verdict.stderr);
+    assert!(verdict.status.success() && said.is_empty(), "{said}");
 }

@@ -32,7 +32,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let source = Source::of(args.config.config_file);
     if args.config_check {
-        return Ok(check_config::check(&source));
+        return check_config::check(&source);
     }
     logging::start(&args.logging)?;
     ensure!(

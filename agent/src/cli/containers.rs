@@ -12,14 +12,18 @@ use crate::config::Source;
 use crate::enter::LauncherOptions;
 use crate::http::{ContainerView, ListenAddress};
 
+/// Where an agent listens unless told otherwise.
+const USUAL_AGENT: &str = "127.0.0.1:10068";
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A table for people, or all that is known as JSON.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     output: Format,
-    /// Address of the running agent: ADDRESS:PORT or unix:PATH.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10068")]
-    agent: ListenAddress,
+    /// Ask the agent at ADDRESS:PORT or unix:PATH; without this the one at 127.0.0.1:10068, or a look of its own if there
+    /// is none.
+    #[arg(long, value_name = "ADDRESS")]
+    agent: Option<ListenAddress>,
     #[command(flatten)]
     config: ConfigFile,
 }
@@ -50,15 +54,19 @@ struct Row {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let json = match ask::get(&args.agent, "/api/v1/containers")? {
+    let usual: ListenAddress = USUAL_AGENT.parse()?;
+    let asked = args.agent.is_some();
+    let agent = args.agent.unwrap_or(usual);
+    let json = match ask::get(&agent, "/api/v1/containers")? {
         Some(answer) => answer,
-        // Nobody listens there.
+        // Who names an agent wants to hear what that one knows.
+        None if asked => bail!("nobody listens at {agent}; is the agent running?"),
         None => look(&Source::of(args.config.config_file))
-            .with_context(|| format!("no agent answers at {}, and its own look fails", args.agent))?,
+            .with_context(|| format!("no agent answers at {agent}, and its own look fails"))?,
     };
     match args.output {
-        Format::Json => println!("{}", json.trim_end()),
-        Format::Table => print(&json)?,
+        Format::Json => super::print(&format!("{}\n", json.trim_end()))?,
+        Format::Table => super::print(&table(&json)?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -72,7 +80,7 @@ fn look(source: &Source) -> anyhow::Result<String> {
     })
 }
 
-fn print(json: &str) -> anyhow::Result<()> {
+fn table(json: &str) -> anyhow::Result<String> {
     let Ok(List { containers: mut rows }) = serde_json::from_str(json) else {
         bail!("the answer is no list of containers; is it a parachute agent that listens there?")
     };
@@ -97,9 +105,8 @@ fn print(json: &str) -> anyhow::Result<()> {
             *width = (*width).max(cell.chars().count());
         }
     }
-    for line in &lines {
+    Ok(lines.iter().fold(String::new(), |table, line| {
         let cells: Vec<_> = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        println!("{}", cells.join("  ").trim_end());
-    }
-    Ok(())
+        table + cells.join("  ").trim_end() + "\n"
+    }))
 }

@@ -9,6 +9,7 @@ mod logging;
 mod run;
 mod survey;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -71,12 +72,19 @@ impl Cli {
             Verb::Agent(args) => agent::run(args),
             Verb::Containers(args) => containers::run(args),
             Verb::Run(args) => run::run(args),
-            Verb::CheckConfig(args) => Ok(check_config::run(args)),
+            Verb::CheckConfig(args) => check_config::run(args),
             Verb::Schema => {
-                print!("{}", crate::config::json_schema());
+                print(&crate::config::json_schema())?;
                 Ok(ExitCode::SUCCESS)
             }
             Verb::Launcher(args) => launcher::run(args),
         }
     }
+}
+
+/// To standard output; a reader that has left (`| head`) is an error of its own kind, which `main` says nothing about.
+fn print(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
 }

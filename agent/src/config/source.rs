@@ -20,7 +20,10 @@ impl Source {
     /// The named file, else the usual one if it exists, else what is built in.
     pub fn of(named: Option<PathBuf>) -> Self {
         let usual = || Path::new(USUAL).exists().then(|| PathBuf::from(USUAL));
-        named.or_else(usual).map_or(Self::BuiltIn, Self::File)
+        // Absolute, since the launcher reads it too, at a reload from another working directory. An empty path has no
+        // absolute form; it is refused when it is read.
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        named.or_else(usual).map(absolute).map_or(Self::BuiltIn, Self::File)
     }
 
     pub fn load(&self) -> Result<Config, ConfigError> {
@@ -37,5 +40,22 @@ impl fmt::Display for Source {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::BuiltIn => f.write_str("the built-in configuration"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_path_is_the_same_file_from_everywhere() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(Source::of(Some("p.yml".into())), Source::File(here.join("p.yml")));
+        assert_eq!(Source::of(Some("/etc/p.yml".into())), Source::File("/etc/p.yml".into()));
+    }
+
+    #[test]
+    fn the_built_in_configuration_has_no_mistake() {
+        assert_eq!(Source::BuiltIn.load().map(|_| ()).map_err(|e| e.to_string()), Ok(()));
     }
 }

@@ -64,10 +64,11 @@ fn rank(about: &Inspection) -> (bool, u64) {
     (about.inner_pid != 1, about.start_ticks)
 }
 
-/// runc's first two stages end before the container runs; the third (`runc:[2:INIT]`) becomes the init by exec
-/// (libcontainer/nsenter/nsexec.c).
+/// runc's first two stages end before the container runs; the third becomes the init by exec, when the container is
+/// started and not merely created (libcontainer/nsenter/nsexec.c, libcontainer/standard_init_linux.go). Until then it has
+/// all capabilities, so that a run beside it would be refused for what the container itself never has.
 fn is_setting_up(about: &Inspection) -> bool {
-    about.comm.starts_with("runc:[0:") || about.comm.starts_with("runc:[1:")
+    ["runc:[0:PARENT]", "runc:[1:CHILD]", "runc:[2:INIT]"].contains(&about.comm.as_str())
 }
 
 #[cfg(test)]
@@ -100,8 +101,8 @@ mod tests {
     }
 
     #[test]
-    fn only_runcs_passing_stages_are_left_out() {
+    fn only_runcs_own_stages_are_left_out() {
         let stages = ["runc:[0:PARENT]", "runc:[1:CHILD]", "runc:[2:INIT]", "nginx"];
-        assert_eq!(stages.map(|comm| is_setting_up(&about(comm, 1, 0))), [true, true, false, false]);
+        assert_eq!(stages.map(|comm| is_setting_up(&about(comm, 1, 0))), [true, true, true, false]);
     }
 }

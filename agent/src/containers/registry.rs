@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use agent_ebpf::ExecSeen;
 use arc_swap::ArcSwap;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -138,7 +139,7 @@ struct Actor {
     /// How often a cgroup was looked at in which no init was found.
     unsettled: HashMap<u64, u32>,
     /// One waiting task per container; it ends with the container.
-    ends: JoinSet<ContainerId>,
+    ends: JoinSet<Arc<Container>>,
 }
 
 impl Actor {
@@ -155,7 +156,7 @@ impl Actor {
                         kernel = None;
                     }
                 },
-                Some(ended) = self.ends.join_next() => if let Ok(id) = ended { self.down(&id).await },
+                Some(ended) = self.ends.join_next() => if let Ok(ended) = ended { self.down(&ended).await },
             }
         }
     }
@@ -182,7 +183,7 @@ impl Actor {
             );
         }
         for cgroup in scan.cgroups {
-            if self.known.contains_key(&cgroup.named.id) {
+            if self.is_up(&cgroup.named.id).await {
                 continue;
             }
             // What is not found yet writes a record at its next exec.
@@ -192,10 +193,23 @@ impl Actor {
         }
     }
 
+    /// Whether this container is known and has not ended. One that was started again under its id may be seen before the
+    /// end of its first life is: that is taken note of here.
+    async fn is_up(&mut self, id: &ContainerId) -> bool {
+        let Some(known) = self.known.get(id) else { return false };
+        let container = Arc::clone(&known.container);
+        if !has_ended(&container) {
+            return true;
+        }
+        self.down(&container).await;
+        // A short life has been looked into again.
+        self.known.contains_key(id)
+    }
+
     /// A cgroup has been seen for the first time: is it a container's, and which process is its init?
     async fn first_exec(&mut self, record: ExecSeen) {
         let Some(cgroup) = self.hierarchies.resolve(record.cgroup_id) else { return };
-        if self.known.contains_key(&cgroup.named.id) {
+        if self.is_up(&cgroup.named.id).await {
             return;
         }
         match self.settle(&cgroup, record.cgroup_id).await {
@@ -204,9 +218,11 @@ impl Actor {
                 self.up(cgroup, init, Some(record.at_ns)).await;
             }
             Ok(Look::NotYet) => {
-                if self.unsettled.len() < MAX_UNSETTLED {
-                    *self.unsettled.entry(record.cgroup_id).or_default() += 1;
+                // Most of them have gone without another word.
+                if self.unsettled.len() >= MAX_UNSETTLED {
+                    self.unsettled.clear();
                 }
+                *self.unsettled.entry(record.cgroup_id).or_default() += 1;
             }
             Ok(Look::Empty) => {
                 self.unsettled.remove(&record.cgroup_id);
@@ -243,9 +259,8 @@ impl Actor {
                 return;
             }
         };
-        let id = cgroup.named.id.clone();
         let container = Arc::new(Container {
-            id: id.clone(),
+            id: cgroup.named.id.clone(),
             pidfd,
             pid: about.pid,
             start_ticks: about.start_ticks,
@@ -258,10 +273,11 @@ impl Actor {
             up_at: SystemTime::now(),
             metadata: arc_swap::ArcSwapOption::empty(),
         });
+        let ends = Arc::clone(&container);
         self.ends.spawn(async move {
             // An error would mean that the runtime is shutting down.
             let _ = end.readable().await;
-            id
+            ends
         });
         if let Some(at) = exec_at_ns {
             self.counters.detection.observe(seconds_since(at));
@@ -281,7 +297,12 @@ impl Actor {
         tracing::info!(namespace, pod, container = name, sandbox = container.is_sandbox(), id = %container.id, pid = container.pid, "container up");
     }
 
-    async fn down(&mut self, id: &ContainerId) {
+    async fn down(&mut self, ended: &Arc<Container>) {
+        let id = &ended.id;
+        // Another with its id may be up already.
+        if self.known.get(id).is_none_or(|known| !Arc::ptr_eq(&known.container, ended)) {
+            return;
+        }
         let Some(known) = self.known.remove(id) else { return };
         self.publish();
         if let Some(seen) = &mut self.seen {
@@ -321,6 +342,12 @@ fn runtime(by_path: Runtime, parent_cwd: Option<&std::path::Path>) -> Runtime {
         Runtime::Unknown if in_bundle("/io.containerd.runtime.v2.task/") => Runtime::Containerd,
         known => known,
     }
+}
+
+/// A pidfd is readable once its process has ended.
+fn has_ended(container: &Container) -> bool {
+    let mut fds = [PollFd::new(&container.pidfd, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..))
 }
 
 /// `at` is in nanoseconds of CLOCK_MONOTONIC, as bpf_ktime_get_ns gives them.

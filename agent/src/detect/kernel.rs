@@ -115,7 +115,8 @@ impl Kernel {
                 self.drain().await
             };
             let batch = self.account(records.map_err(DetectError::Ring)?)?;
-            if !batch.records.is_empty() || batch.lost > 0 {
+            // A record may be counted a moment before it can be read.
+            if !batch.records.is_empty() || batch.submitted > 0 || batch.lost > 0 {
                 return Ok(batch);
             }
         }

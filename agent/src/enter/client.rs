@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use super::protocol::{Answer, Ask, receive, send};
 use super::watch::watch;
 use super::{EnterError, Inspection};
 use crate::config::{Probe, Source};
-use crate::model::{End, Output, RunRequest};
+use crate::model::{ContainerId, Output, RunRequest};
 
 /// The launcher reads and checks a file and builds its template within this; nothing in it waits for others.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -92,7 +92,7 @@ impl LauncherProcess {
         let shared = Arc::new(Shared {
             socket,
             next_id: AtomicU64::new(1),
-            stuck: AtomicUsize::new(0),
+            stuck: Mutex::default(),
             pending: Mutex::new(Some(HashMap::new())),
             child: Mutex::new(self.child),
         });
@@ -105,17 +105,28 @@ impl LauncherProcess {
 struct Shared {
     socket: AsyncFd<OwnedFd>,
     next_id: AtomicU64,
-    /// Runs that were answered as stuck and have not gone yet.
-    stuck: AtomicUsize,
-    /// Who waits for which answer; `None` once the launcher has gone. A std mutex: it is never held across an await.
-    pending: Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>,
+    /// Runs that were answered as stuck and have not gone yet. Kept by the one who reads the answers, in their order.
+    stuck: Mutex<HashMap<u64, ContainerId>>,
+    /// Who waits for which answer; `None` once the launcher has gone. Std mutexes: never held across an await.
+    pending: Mutex<Option<HashMap<u64, Waiting>>>,
     /// Reaped by [`Launcher::close`]; it leaves by itself when the socket closes.
     child: Mutex<Child>,
 }
 
+#[derive(Debug)]
+struct Waiting {
+    tell: oneshot::Sender<Answer>,
+    /// The container, if it is a run that is waited for.
+    container: Option<ContainerId>,
+}
+
 impl Shared {
-    fn pending(&self) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Answer>>>> {
+    fn pending(&self) -> MutexGuard<'_, Option<HashMap<u64, Waiting>>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stuck(&self) -> MutexGuard<'_, HashMap<u64, ContainerId>> {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -129,7 +140,7 @@ pub struct Launcher {
 impl Launcher {
     /// Reads what is known of the process behind `pidfd`.
     pub async fn inspect(&self, pidfd: BorrowedFd<'_>) -> Result<Inspection, EnterError> {
-        let (id, answer) = self.expect()?;
+        let (id, answer) = self.expect(None)?;
         self.send(&Ask::Inspect { id }, &[pidfd]).await?;
         match self.answer(id, answer, INSPECT_DEADLINE).await? {
             Answer::Inspected { inspection, .. } => inspection.ok_or(EnterError::TargetGone),
@@ -143,7 +154,7 @@ impl Launcher {
         let pipe = || capture_pipe().map_err(|source| EnterError::System { call: "pipe2", source });
         let (stdout_read, stdout_write) = pipe()?;
         let (stderr_read, stderr_write) = pipe()?;
-        let (id, answer) = self.expect()?;
+        let (id, answer) = self.expect(Some(&request.container.id))?;
         let ask = Ask::Run {
             id,
             probe: request.probe.as_str().to_owned(),
@@ -177,9 +188,6 @@ impl Launcher {
                 return Err(error);
             }
         };
-        if matches!(end, End::TimedOut { stuck: true } | End::Cancelled { stuck: true }) {
-            self.shared.stuck.fetch_add(1, Ordering::Relaxed);
-        }
         Ok(Output {
             truncated: stdout.truncated || stderr.truncated,
             stdout: stdout.bytes,
@@ -191,7 +199,7 @@ impl Launcher {
 
     /// Asks the launcher to swap to the configuration with this digest.
     pub async fn reload(&self, digest: [u8; 32]) -> Result<(), EnterError> {
-        let (id, answer) = self.expect()?;
+        let (id, answer) = self.expect(None)?;
         self.send(&Ask::Reload { id, digest }, &[]).await?;
         match self.answer(id, answer, START_DEADLINE).await? {
             Answer::Reloaded { error: None, .. } => Ok(()),
@@ -202,7 +210,12 @@ impl Launcher {
 
     /// Number of runs of which a process in D state is still there.
     pub fn stuck(&self) -> usize {
-        self.shared.stuck.load(Ordering::Relaxed)
+        self.shared.stuck().len()
+    }
+
+    /// Whether one of them is in this container.
+    pub fn is_stuck_in(&self, container: &ContainerId) -> bool {
+        self.shared.stuck().values().any(|stuck| stuck == container)
     }
 
     /// Ends the launcher, which ends its runs and removes its traces first; waits for that at most `deadline`.
@@ -240,10 +253,14 @@ impl Launcher {
         tokio::join!(one(&a, into_a), one(&b, into_b));
     }
 
-    fn expect(&self) -> Result<(u64, oneshot::Receiver<Answer>), EnterError> {
+    fn expect(
+        &self,
+        container: Option<&ContainerId>,
+    ) -> Result<(u64, oneshot::Receiver<Answer>), EnterError> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let (tell, answer) = oneshot::channel();
-        self.shared.pending().as_mut().ok_or(EnterError::LauncherGone)?.insert(id, tell);
+        let waiting = Waiting { tell, container: container.cloned() };
+        self.shared.pending().as_mut().ok_or(EnterError::LauncherGone)?.insert(id, waiting);
         Ok((id, answer))
     }
 
@@ -294,16 +311,19 @@ async fn read_answers(shared: Arc<Shared>, gone: watch::Sender<bool>) {
         };
         let id = match &answer {
             Answer::Inspected { id, .. } | Answer::Done { id, .. } | Answer::Reloaded { id, .. } => *id,
-            Answer::Unstuck { .. } => {
-                shared.stuck.fetch_sub(1, Ordering::Relaxed);
+            Answer::Unstuck { id } => {
+                shared.stuck().remove(id);
                 continue;
             }
             Answer::Ready { .. } | Answer::Failed { .. } => continue,
         };
         let waiting = shared.pending().as_mut().and_then(|pending| pending.remove(&id));
-        if let Some(waiting) = waiting {
+        if let Some(Waiting { tell, container }) = waiting {
+            if let (Answer::Done { stuck: true, .. }, Some(container)) = (&answer, container) {
+                shared.stuck().insert(id, container);
+            }
             // The asker may have given up in the meantime.
-            let _ = waiting.send(answer);
+            let _ = tell.send(answer);
         }
     }
     shared.pending().take();

@@ -14,8 +14,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::Inspection;
 use crate::model::End;
 
-/// Largest datagram in bytes. The largest message is an `Inspected` with a path of at most 4 KiB.
-const MAX_MESSAGE: usize = 16 * 1024;
+/// Largest datagram in bytes. The largest message is an `Inspected` with a path of at most 4 KiB (`PATH_MAX`), which a
+/// container may choose so that JSON writes six bytes for each of it.
+const MAX_MESSAGE: usize = 32 * 1024;
+/// Longest text of an error that is sent, in bytes: a configuration's mistakes can be many.
+const MAX_REASON: usize = 4 * 1024;
 /// Most fds in one message: pidfd, stdout, stderr.
 const MAX_FDS: usize = 3;
 
@@ -53,6 +56,8 @@ pub(super) enum Answer {
     Done {
         id: u64,
         end: End,
+        /// Something of it has still not gone, and [`Answer::Unstuck`] follows when it has.
+        stuck: bool,
     },
     Reloaded {
         id: u64,
@@ -62,6 +67,13 @@ pub(super) enum Answer {
     Unstuck {
         id: u64,
     },
+}
+
+/// An error's text as it may be sent: a message that is too long would look to its receiver like no message at all.
+pub(super) fn reason(error: &impl std::fmt::Display) -> String {
+    let mut text = error.to_string();
+    text.truncate(text.floor_char_boundary(MAX_REASON));
+    text
 }
 
 /// Sends one message; the fds are duplicated into the receiver.
@@ -103,7 +115,8 @@ pub(super) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result
     if got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a message was cut"));
     }
-    let message = serde_json::from_slice(body.get(..got.bytes).unwrap_or_default())?;
+    let message = serde_json::from_slice(body.get(..got.bytes).unwrap_or_default())
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     Ok(Some((message, fds)))
 }
 
@@ -138,10 +151,42 @@ mod tests {
         let (a, b) = pair();
         rustix::net::send(&a, br#"{"run":{"id":1,"argv":["sh"]}}"#, SendFlags::empty()).unwrap();
         assert_eq!(receive::<Ask>(b.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        // A message that ends too soon is no end of the stream.
+        rustix::net::send(&a, br#"{"cancel":{"#, SendFlags::empty()).unwrap();
+        assert_eq!(receive::<Ask>(b.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
         rustix::net::send(&a, &vec![b' '; MAX_MESSAGE + 1], SendFlags::empty()).unwrap();
         assert_eq!(receive::<Ask>(b.as_fd()).unwrap_err().to_string(), "a message was cut");
         drop(a);
         assert!(receive::<Ask>(b.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_longest_texts_fit_whatever_is_in_them() {
+        let (a, b) = pair();
+        // A container's process stands in a folder of this name, and has a child.
+        let inspection = Inspection {
+            pid: u32::MAX,
+            start_ticks: u64::MAX,
+            pid_ns: u64::MAX,
+            net_ns: u64::MAX,
+            mnt_ns: u64::MAX,
+            user_ns: u64::MAX,
+            in_host_mnt_ns: false,
+            in_host_user_ns: false,
+            inner_pid: u32::MAX,
+            comm: "\u{1}".repeat(64),
+            parent_cwd: Some("\u{1}".repeat(4096).into()),
+            cap_bounding: u64::MAX,
+        };
+        let reason = reason(&"\u{1}".repeat(100_000));
+        for answer in [
+            Answer::Inspected { id: u64::MAX, inspection: Some(inspection) },
+            Answer::Reloaded { id: u64::MAX, error: Some(reason.clone()) },
+            Answer::Failed { reason },
+        ] {
+            send(a.as_fd(), &answer, &[]).unwrap();
+            assert_eq!(receive::<Answer>(b.as_fd()).unwrap().unwrap().0, answer);
+        }
     }
 
     #[test]

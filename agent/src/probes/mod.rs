@@ -27,7 +27,9 @@ pub enum Refusal {
     QueueFull,
     #[error("the same run is already waiting")]
     AlreadyQueued,
-    #[error("too many earlier commands hang in the kernel; see parachute_probe_stuck")]
+    #[error(
+        "an earlier command hangs in the kernel in this container, or too many in others; see parachute_probe_stuck"
+    )]
     Stuck,
     #[error("the agent is shutting down")]
     ShuttingDown,
@@ -91,7 +93,7 @@ struct Shared {
 struct State {
     waiting: VecDeque<Job>,
     /// The containers in which something runs. A joined command is a process of its container: two at once would count
-    /// each other, so there is one at a time in each.
+    /// each other, so there is one at a time in each pid namespace, which containers of a pod may share.
     running: Vec<Arc<Container>>,
     closed: bool,
 }
@@ -159,18 +161,21 @@ impl Pool {
 
     fn admit(&self, job: Job) -> Result<(), Refusal> {
         let limits = &self.shared.config.load().limits;
-        let stuck = self.shared.launcher.stuck();
+        let launcher = &self.shared.launcher;
+        // One in each container: what hangs there would take all places of the node, run after run.
+        let stuck = launcher.stuck() >= MAX_STUCK || launcher.is_stuck_in(&job.request.container.id);
         let mut state = self.shared.state();
         if state.closed {
             return Err(Refusal::ShuttingDown);
         }
-        if stuck >= MAX_STUCK {
+        if stuck {
             return Err(Refusal::Stuck);
         }
         // A schedule that is faster than its probe must not fill the queue with copies of one run.
         if job.reply.is_none() && state.waiting.iter().any(|waiting| waiting.is_same(&job.request)) {
             return Err(Refusal::AlreadyQueued);
         }
+        state.forget_abandoned();
         if state.waiting.len() >= limits.queued_runs {
             return Err(Refusal::QueueFull);
         }
@@ -209,11 +214,17 @@ impl Pool {
 }
 
 impl State {
-    /// The oldest job whose container is free.
+    /// The oldest job whose pid namespace is free; those whose asker has left are forgotten.
     fn next(&mut self) -> Option<Job> {
-        let is_free = |job: &Job| !self.running.iter().any(|busy| Arc::ptr_eq(busy, &job.request.container));
+        self.forget_abandoned();
+        let is_free =
+            |job: &Job| !self.running.iter().any(|busy| busy.pid_ns == job.request.container.pid_ns);
         let place = self.waiting.iter().position(is_free)?;
         self.waiting.remove(place)
+    }
+
+    fn forget_abandoned(&mut self) {
+        self.waiting.retain(|job| job.reply.as_ref().is_none_or(|reply| !reply.is_closed()));
     }
 }
 

@@ -62,7 +62,7 @@ impl Start {
 
 /// Runs until the registry closes its channel. Sleeps until the next schedule or start is due and not a moment less.
 pub async fn watch(mut wiring: Wiring) {
-    let mut schedules = plan(&wiring);
+    let mut schedules = plan(&wiring, Vec::new());
     let mut starts: Vec<Start> = Vec::new();
     // Who came up before this has been planned for, or ran before the agent did.
     let mut planned_until = SystemTime::now();
@@ -80,7 +80,7 @@ pub async fn watch(mut wiring: Wiring) {
                 if reloaded.is_err() {
                     return;
                 }
-                schedules = plan(&wiring);
+                schedules = plan(&wiring, schedules);
             }
             event = wiring.events.recv() => match event {
                 Ok(ContainerEvent::Up(container)) => {
@@ -104,9 +104,14 @@ pub async fn watch(mut wiring: Wiring) {
     }
 }
 
-fn plan(wiring: &Wiring) -> Vec<Schedule> {
+/// A schedule that a reload has not changed keeps its turn: reloads more often than its period must not starve it.
+fn plan(wiring: &Wiring, mut before: Vec<Schedule>) -> Vec<Schedule> {
     let config = wiring.config.load();
-    config.triggers.values().filter_map(|trigger| Schedule::of(trigger, &wiring.node)).collect()
+    let mut keep = |new: Schedule| match before.iter().position(|old| old.is_like(&new)) {
+        Some(place) => before.swap_remove(place),
+        None => new,
+    };
+    config.triggers.values().filter_map(|t| Schedule::of(t, &wiring.node)).map(&mut keep).collect()
 }
 
 fn wait_for(wiring: &Wiring, container: &Arc<Container>, starts: &mut Vec<Start>) {

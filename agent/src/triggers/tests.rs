@@ -39,6 +39,7 @@ fn describe(container: &Container, (namespace, pod, name): (&str, &str, &str)) {
     })));
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "a rule has optional globs, and most of these have one")]
 fn glob(text: &str) -> Option<Glob> {
     let (negated, pattern) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
     Some(Glob { negated, matcher: globset::Glob::new(pattern).unwrap().compile_matcher() })
@@ -64,7 +65,7 @@ fn config(when: When, matches: Match) -> Config {
 /// A running room, and what it has submitted as `probe@pod`.
 struct Room {
     events: broadcast::Sender<ContainerEvent>,
-    _reload: watch::Sender<u64>,
+    reload: watch::Sender<u64>,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
@@ -85,7 +86,7 @@ impl Room {
             }),
             node: "node-1".into(),
         }));
-        Self { events, _reload: reload, seen }
+        Self { events, reload, seen }
     }
 
     async fn after(&self, wait: Duration) -> Vec<String> {
@@ -142,6 +143,30 @@ async fn a_schedule_fires_for_what_matches_and_leaves_sandboxes_out() {
     ];
     let room = Room::start(config(When::Every(30 * SECOND), rule), live);
     assert_eq!(room.after(300 * SECOND).await.len(), 20, "ten rounds of two probes in one container");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reloads_more_often_than_its_period_do_not_starve_a_schedule() {
+    let live = vec![container(1, Some(("shop", "cart-0", "cart")))];
+    let room = Room::start(config(When::Every(30 * SECOND), Match::default()), live);
+    let mut runs = 0;
+    for _ in 0..30 {
+        runs += room.after(10 * SECOND).await.len();
+        room.reload.send_modify(|times| *times += 1);
+    }
+    assert!((18..=20).contains(&runs), "{runs} runs of two probes in 300 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_nobody_has_described_matches_no_glob() {
+    for (rule, fires) in [
+        (Match { container: glob("!istio-proxy"), ..Match::default() }, false),
+        (Match { namespace: glob("*"), ..Match::default() }, false),
+        (Match::default(), true),
+    ] {
+        let room = Room::start(config(When::Every(30 * SECOND), rule), vec![container(1, None)]);
+        assert_eq!(!room.after(60 * SECOND).await.is_empty(), fires);
+    }
 }
 
 #[test]

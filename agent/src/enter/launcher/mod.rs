@@ -20,7 +20,7 @@ use self::run::Run;
 use self::slots::Slots;
 use self::template::Template;
 use super::client::LauncherOptions;
-use super::protocol::{Answer, Ask, receive, send};
+use super::protocol::{self, Answer, Ask, receive, send};
 use crate::config::{Config, Source};
 use crate::model::{End, ProbeName, TriggerName};
 pub use stub::STEPS;
@@ -49,19 +49,28 @@ struct Launcher {
 
 /// Serves the agent at the other end of `socket` until that end closes; then every run is ended and its traces removed.
 pub fn serve(socket: &OwnedFd, source: Source, options: LauncherOptions) -> io::Result<()> {
+    // Opened first, so that no change after the template is built goes unnoticed. Tied to the host's mount namespace;
+    // the kernel marks it with POLLPRI when the table changes (proc(5)).
+    let mount_table = std::fs::File::open("/proc/self/mountinfo")?;
     let mut launcher = match Launcher::start(socket, source, options) {
         Ok(launcher) => launcher,
         Err(reason) => {
-            send(socket.as_fd(), &Answer::Failed { reason: reason.clone() }, &[])?;
+            send(socket.as_fd(), &Answer::Failed { reason: protocol::reason(&reason) }, &[])?;
             return Err(io::Error::other(reason));
         }
     };
     send(socket.as_fd(), &Answer::Ready { digest: launcher.config.digest }, &[])?;
-    // Tied to the host's mount namespace; the kernel marks it with POLLPRI when the table changes (proc(5)).
-    let mount_table = std::fs::File::open("/proc/self/mountinfo")?;
-    while launcher.turn(mount_table.as_fd())? {}
+    let served = loop {
+        match launcher.turn(mount_table.as_fd()) {
+            Ok(true) => {}
+            Ok(false) => break Ok(()),
+            // The agent died before it was answered.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
     launcher.end_all();
-    Ok(())
+    served
 }
 
 impl Launcher {
@@ -140,7 +149,7 @@ impl Launcher {
             Ask::Run { id, probe, trigger } => {
                 let Ok([target, stdout, stderr]) = <[OwnedFd; 3]>::try_from(fds) else {
                     let reason = "a run needs three fds".to_owned();
-                    return self.say(&Answer::Done { id, end: End::Refused { reason } });
+                    return self.say(&done(id, End::Refused { reason }));
                 };
                 match self.start_run(
                     id,
@@ -154,7 +163,7 @@ impl Launcher {
                         self.runs.push(run);
                         Ok(())
                     }
-                    Err(end) => self.say(&Answer::Done { id, end }),
+                    Err(end) => self.say(&done(id, end)),
                 }
             }
             Ask::Cancel { id } => {
@@ -162,7 +171,7 @@ impl Launcher {
                 Ok(())
             }
             Ask::Reload { id, digest } => {
-                let error = self.reload(digest).err();
+                let error = self.reload(digest).err().map(|error| protocol::reason(&error));
                 self.say(&Answer::Reloaded { id, error })
             }
         }
@@ -271,6 +280,11 @@ impl Launcher {
     fn say(&self, answer: &Answer) -> io::Result<()> {
         send(self.socket.as_fd(), answer, &[])
     }
+}
+
+/// The answer for a run of which nothing was started.
+fn done(id: u64, end: End) -> Answer {
+    Answer::Done { id, end, stuck: false }
 }
 
 fn programs(config: &Config) -> Vec<PathBuf> {

@@ -187,7 +187,7 @@ impl Run {
             }
             let answer = match self.phase {
                 Phase::Stuck { .. } => Answer::Unstuck { id: self.id },
-                _ => Answer::Done { id: self.id, end: self.how_it_ended() },
+                _ => Answer::Done { id: self.id, end: self.how_it_ended(), stuck: false },
             };
             return (Some(answer), true);
         }
@@ -209,7 +209,7 @@ impl Run {
                     Why::Cancelled => End::Cancelled { stuck: true },
                     Why::TargetGone => End::TargetGone,
                 };
-                return (Some(Answer::Done { id: self.id, end }), false);
+                return (Some(Answer::Done { id: self.id, end, stuck: true }), false);
             }
             Phase::Stuck { looked } if now >= looked + STUCK_INTERVAL => {
                 self.phase = Phase::Stuck { looked: now };

@@ -39,7 +39,7 @@ pub(super) struct Slot {
     path: PathBuf,
     /// The cgroup's folder, for `CLONE_INTO_CGROUP`.
     folder: OwnedFd,
-    /// `cgroup.procs`, to read who is in it, and for cgroup v1 to join it.
+    /// `cgroup.procs`, for cgroup v1 to join it.
     procs: OwnedFd,
     /// `cgroup.kill` (Linux 5.14), where there is one.
     kill: Option<OwnedFd>,
@@ -88,7 +88,11 @@ impl Slots {
         if fs::remove_dir(&slot.path).is_err() {
             self.given_up.push(slot.path);
         }
-        self.given_up.retain(|path| fs::remove_dir(path).is_err());
+        self.given_up.retain(|path| {
+            // Without cgroup.kill a child that was forked during the last kill is still there.
+            kill_cgroup(path);
+            fs::remove_dir(path).is_err()
+        });
     }
 
     fn make(&mut self) -> Result<Slot, SlotError> {
@@ -114,7 +118,7 @@ impl Slot {
             |name: &str, flags: OFlags| openat(CWD, path.join(name), flags | OFlags::CLOEXEC, Mode::empty());
         Ok(Self {
             folder: openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
-            procs: open("cgroup.procs", OFlags::RDWR)?,
+            procs: open("cgroup.procs", OFlags::WRONLY)?,
             kill: open("cgroup.kill", OFlags::WRONLY).ok(),
             path: path.to_owned(),
         })
@@ -175,8 +179,10 @@ fn sweep(ours: &Path) {
 
 /// Kills and removes a launcher's folder with all its slots.
 fn remove_tree(folder: &Path) {
+    // One deadline for all: many slots with a process in D state must not keep the next launcher from starting.
+    let deadline = Instant::now() + EMPTY_DEADLINE;
     for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
-        let deadline = Instant::now() + EMPTY_DEADLINE;
+        kill_cgroup(&entry.path());
         // rmdir succeeds once the last process has left, which no event tells on every kernel that is supported.
         while fs::remove_dir(entry.path()).is_err_and(|e| e.raw_os_error() == Some(libc::EBUSY))
             && Instant::now() < deadline

@@ -202,13 +202,20 @@ fn kill_tree(frame: &Frame<'_>) {
             return;
         }
     }
-    // Before Linux 5.14: one by one. cgroup.procs shows pids as this process's pid namespace knows them.
-    let procs = frame.cgroup_procs.as_raw_fd();
+    // Before Linux 5.14: one by one. cgroup.procs shows pids as this process's pid namespace knows them. It is opened
+    // anew each time: cgroup v1 keeps the list of an open file as it was, for a second after its last use
+    // (CGROUP_PIDLIST_DESTROY_DELAY), and a pid in it may be another process by then.
     let mut text = [0u8; 4096];
-    // SAFETY: the buffer is as long as said.
+    // SAFETY: a static path below a folder that stays open, and a buffer that is as long as said.
     let got = unsafe {
-        libc::lseek(procs, 0, libc::SEEK_SET);
-        libc::read(procs, text.as_mut_ptr().cast(), text.len())
+        let procs = libc::openat(
+            frame.cgroup.as_raw_fd(),
+            c"cgroup.procs".as_ptr(),
+            libc::O_RDONLY | libc::O_CLOEXEC,
+        );
+        let got = libc::read(procs, text.as_mut_ptr().cast(), text.len());
+        libc::close(procs);
+        got
     };
     let mut pid: pid_t = 0;
     for byte in text.iter().take(usize::try_from(got).unwrap_or(0)) {

@@ -48,10 +48,14 @@ impl Template {
     /// a single thread.
     pub(super) fn build(programs: &[PathBuf]) -> Result<Self, TemplateError> {
         let home = open_namespace()?;
+        // setns(2) leads to the namespace's root; a relative path of the configuration must go on to mean the same.
+        let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let cwd = openat(rustix::fs::CWD, ".", folder, Mode::empty()).map_err(at("open ."))?;
         unshare(CloneFlags::CLONE_NEWNS).map_err(at("unshare"))?;
         // Opened before it is filled: afterwards there is no /proc in it.
         let built = open_namespace().and_then(|namespace| populate(programs).map(|()| namespace));
         setns(home, CloneFlags::CLONE_NEWNS).map_err(at("setns back to the host"))?;
+        rustix::process::fchdir(&cwd).map_err(at("go back to the working directory"))?;
         Ok(Self { namespace: built? })
     }
 
@@ -61,7 +65,9 @@ impl Template {
 }
 
 fn open_namespace() -> Result<OwnedFd, TemplateError> {
-    std::fs::File::open("/proc/self/ns/mnt").map(OwnedFd::from).map_err(at("open /proc/self/ns/mnt"))
+    std::fs::File::open("/proc/thread-self/ns/mnt")
+        .map(OwnedFd::from)
+        .map_err(at("open /proc/thread-self/ns/mnt"))
 }
 
 /// Runs inside the new namespace: gathers what is kept under a new root, then makes that the root.
@@ -69,7 +75,8 @@ fn populate(programs: &[PathBuf]) -> Result<(), TemplateError> {
     let none = None::<&str>;
     // Before anything else: from here on nothing that happens below reaches the host.
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).map_err(at("make / a slave"))?;
-    let table = std::fs::read_to_string("/proc/self/mountinfo").map_err(at("read /proc/self/mountinfo"))?;
+    let table = std::fs::read_to_string("/proc/thread-self/mountinfo")
+        .map_err(at("read /proc/thread-self/mountinfo"))?;
     let kept = kept_mounts(&table, programs);
 
     let clone =
@@ -146,6 +153,23 @@ mod tests {
         let kept = kept_mounts(table, &[PathBuf::from("/srv/tools/bin/probe")]);
         let kept: Vec<_> = kept.iter().map(|p| p.to_str().unwrap()).collect();
         assert_eq!(kept, ["/dev", "/srv", "/usr", "/usr/local bin"]);
+    }
+
+    #[test]
+    fn building_it_changes_neither_the_hosts_mounts_nor_the_working_directory() {
+        let look = || {
+            let namespace = std::fs::read_link("/proc/thread-self/ns/mnt").unwrap();
+            (namespace, std::fs::read_link("/proc/thread-self/cwd").unwrap())
+        };
+        // unshare(CLONE_NEWNS) gives this thread a working directory of its own: the other tests keep theirs.
+        std::thread::spawn(move || {
+            let before = look();
+            assert_ne!(before.1, Path::new("/"), "a test runs in its crate's folder");
+            Template::build(&[]).unwrap();
+            assert_eq!(look(), before);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]
