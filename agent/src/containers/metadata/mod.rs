@@ -28,9 +28,11 @@ use crate::model::{Container, ContainerId, Metadata};
 
 /// Containers whose news may wait for this task; the registry holds no more than that.
 const QUEUE: usize = 4096;
-/// A runtime lists a sandbox only once RunPodSandbox has returned, some hundred milliseconds after its first exec. The
-/// first container of the pod tells that it has; this is for pods that have none.
-const SANDBOX_DELAY: Duration = Duration::from_secs(2);
+/// A runtime lists a sandbox only once RunPodSandbox has returned, which is seconds after its first exec on a busy node.
+/// The first container of the pod tells that it has; this is for pods that have none.
+const SANDBOX_DELAY: Duration = Duration::from_secs(30);
+/// Until an answer without the container is asked for again.
+const MISS_DELAY: Duration = Duration::from_secs(2);
 /// Between tries after a failure: doubled from the first to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// An answer without the container is asked for again this often: it may have come a moment too early.
@@ -203,7 +205,8 @@ impl Asker {
 
     fn add(&mut self, container: Arc<Container>, kind: Option<Kind>, sandbox_id: String) {
         let now = Instant::now();
-        let wait = if kind == Some(Kind::Sandbox) { SANDBOX_DELAY } else { Duration::ZERO };
+        let is_alone = || !self.known.values().any(|known| known.sandbox_id == container.id.as_str());
+        let wait = if kind == Some(Kind::Sandbox) && is_alone() { SANDBOX_DELAY } else { Duration::ZERO };
         if let (Some(Kind::Container), Some(sandbox)) = (kind, self.known.get_mut(sandbox_id.as_str())) {
             // Its pod's sandbox is listed by now.
             sandbox.due = sandbox.due.map(|_| now);
@@ -298,7 +301,7 @@ impl Known {
     fn miss(&mut self, now: Instant) {
         if self.due.is_some() {
             self.misses += 1;
-            self.due = (self.misses < MAX_MISSES).then(|| now + SANDBOX_DELAY);
+            self.due = (self.misses < MAX_MISSES).then(|| now + MISS_DELAY);
         }
     }
 }

@@ -216,6 +216,6 @@ async fn who_is_no_runtimes_is_given_up_after_two_answers() {
     let describer = describer(&socket, &counters());
     describer.up(&container('d'), None).await;
     describer.scanned().await;
-    tokio::time::sleep(SANDBOX_DELAY * 3).await;
+    tokio::time::sleep(MISS_DELAY * 3).await;
     assert_eq!(fake.calls(), ["sandboxes al", "containers a", "containers d", "sandboxes dd"]);
 }
