@@ -8,6 +8,7 @@
 
 mod common;
 
+mod asked;
 mod fleet;
 mod hostile;
 mod killed;

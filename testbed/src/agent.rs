@@ -104,6 +104,12 @@ impl Agent {
         Ok(())
     }
 
+    /// Sends SIGHUP, on which the agent reads its configuration again.
+    pub fn hang_up(&self) -> anyhow::Result<()> {
+        kill(Pid::from_raw(i32::try_from(self.pid())?), Signal::SIGHUP)?;
+        Ok(())
+    }
+
     /// Fails once the agent has ended, which it should not.
     pub fn check(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {

@@ -42,7 +42,7 @@ impl Rig {
 
     pub(crate) fn unready_agent(&self, configuration: &str) -> Agent {
         let program = Path::new(env!("CARGO_BIN_EXE_parachute"));
-        Agent::start(program, &self.write(configuration), |line| println!("agent: {line}")).unwrap()
+        Agent::start(program, &self.configuration(configuration), |line| println!("agent: {line}")).unwrap()
     }
 
     /// A file in the test's folder, for programs that want one.
@@ -53,13 +53,19 @@ impl Rig {
     /// Ends the agent and all pods, and shows that nothing of them is left.
     pub(crate) fn finish(self, agent: Agent) {
         drop(agent);
+        self.finish_alone();
+    }
+
+    /// The same where there is no agent.
+    pub(crate) fn finish_alone(self) {
         let Self { bed, before, dir, _alone } = self;
         drop(bed);
         drop(dir);
         assert_eq!(before.leftovers(), [""; 0]);
     }
 
-    fn write(&self, configuration: &str) -> PathBuf {
+    /// Writes the configuration file, with the private containerd as its only runtime.
+    pub(crate) fn configuration(&self, configuration: &str) -> PathBuf {
         let path = self.path("parachute.yml");
         let runtimes = format!("runtimes: [{{cri: {}}}]\n", self.bed.socket().display());
         fs::write(&path, runtimes + configuration).unwrap();
@@ -199,7 +205,8 @@ pub(crate) fn is_populated(cgroup: &Path) -> bool {
 
 fn folders(folder: &Path) -> Vec<PathBuf> {
     let below = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut found: Vec<PathBuf> = below.filter(|path| path.is_dir()).flat_map(|path| folders(&path)).collect();
+    let mut found: Vec<PathBuf> =
+        below.filter(|path| path.is_dir()).flat_map(|path| folders(&path)).collect();
     if folder.is_dir() {
         found.push(folder.to_owned());
     }
