@@ -44,12 +44,17 @@ async fn hostile_output_never_costs_the_scrape() {
     let metrics = agent.get("/metrics").await.unwrap().body;
     common::promtool(&metrics);
     let samples = testbed::samples(&metrics).unwrap();
-    for (probe, truncated) in [("endless", 1.0), ("zeros", 1.0), ("line", 1.0), ("long", 0.0), ("rows", 0.0)] {
+    for (probe, truncated) in [("endless", 1.0), ("zeros", 1.0), ("line", 1.0), ("long", 0.0), ("rows", 0.0)]
+    {
         let labels = [("probe", probe), ("reason", "truncated")];
         assert_eq!(common::sum(&samples, "parachute_probe_failures_total", &labels), truncated, "{probe}");
     }
     for probe in ["binary", "long", "rows", "names", "comm"] {
-        assert_eq!(common::sum(&samples, "parachute_probe_last_success", &[("probe", probe)]), 1.0, "{probe}");
+        assert_eq!(
+            common::sum(&samples, "parachute_probe_last_success", &[("probe", probe)]),
+            1.0,
+            "{probe}"
+        );
     }
     // Half an output gives no number.
     for metric in ["hostile_endless", "hostile_zeros", "hostile_line"] {

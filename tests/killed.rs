@@ -46,7 +46,8 @@ async fn a_container_killed_in_mid_run_leaves_nothing() {
             let listed = common::containers(&agent).await.len();
             let now = common::mounts();
             let more: Vec<&String> = now.iter().filter(|mount| !mounts.contains(mount)).collect();
-            let running = common::run_cgroups().into_iter().filter(|cgroup| common::is_populated(cgroup)).count();
+            let running =
+                common::run_cgroups().into_iter().filter(|cgroup| common::is_populated(cgroup)).count();
             if listed == 0 && more.is_empty() && running == 0 {
                 Ok(())
             } else {

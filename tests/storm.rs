@@ -39,7 +39,8 @@ async fn an_exec_storm_costs_nothing_and_hides_nobody() {
         if is_over() { Ok(()) } else { Err("it still execs".into()) }
     })
     .await;
-    let (agents, storms) = (common::processor_seconds(&agent) - used, common::processor_seconds_of_tree(init));
+    let (agents, storms) =
+        (common::processor_seconds(&agent) - used, common::processor_seconds_of_tree(init));
     println!("the storm used {storms} s of a processor, the agent {agents} s");
     // Against the storm's own use, as a busy machine makes both slow. Starting four containers is in it too.
     assert!(agents < storms * 0.1, "the agent used {agents} s while the storm used {storms} s");

@@ -205,7 +205,8 @@ pub(crate) fn is_populated(cgroup: &Path) -> bool {
 
 fn folders(folder: &Path) -> Vec<PathBuf> {
     let below = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut found: Vec<PathBuf> = below.filter(|path| path.is_dir()).flat_map(|path| folders(&path)).collect();
+    let mut found: Vec<PathBuf> =
+        below.filter(|path| path.is_dir()).flat_map(|path| folders(&path)).collect();
     if folder.is_dir() {
         found.push(folder.to_owned());
     }

@@ -64,7 +64,7 @@ pub struct PodSandbox {
     pub id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub metadata: ::core::option::Option<PodSandboxMetadata>,
-    #[prost(map = "string, string", tag = "7")]
+    #[prost(map = "string, string", tag = "5")]
     pub labels: ::std::collections::HashMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
