@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::{ConfigFile, Logging, check_config, logging};
 use crate::app::{self, Setup};
@@ -43,6 +44,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Before there is a second thread, and with all capabilities.
     let launcher = LauncherProcess::start(&source, LauncherOptions::default())?;
     ensure!(launcher.digest == config.digest, "{source} changed while it was read; start again");
+    raise_open_files();
     // One thread: it only moves bytes. Parsing and rendering go to others, which are made after the privileges are gone.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
@@ -63,4 +65,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         app::run(Setup { source, config, metrics, launcher, hook, bound, enable_lifecycle }).await?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Two descriptors hold a container, so that the usual soft limit of 1,024 ends at some 500. It is there for select(2)
+/// (`systemd.exec(5)`), which is not used here. Not for the launcher: its commands would inherit it.
+fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files cannot be raised: some hundred containers may be too many");
+    }
 }

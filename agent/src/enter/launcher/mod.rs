@@ -1,6 +1,7 @@
 //! The launcher process: one thread, one `poll` over the agent's socket, the host's mount table and the runs. It reads
 //! the configuration itself, so that whoever takes over the agent can name a probe but not choose what it runs.
 
+mod calls;
 mod inspect;
 mod plan;
 mod run;

@@ -5,8 +5,9 @@
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use libc::{c_int, c_long, c_ulong, pid_t};
+use libc::{c_int, c_ulong, pid_t};
 
+use super::calls::{CLONE_INTO_CGROUP, CloneArgs, check, clone3, close_all_but, close_range, errno};
 use super::plan::Frame;
 
 /// Names of the steps, as they stand in metrics and messages; a step's number is its place here.
@@ -66,8 +67,11 @@ const KILL_INTERVAL_MS: c_int = 20;
 pub(super) fn spawn(frame: &Frame<'_>) -> Result<OwnedFd, i32> {
     let kept = frame.kept();
     let mut pidfd: c_int = -1;
-    let mut args =
-        CloneArgs { flags: libc::CLONE_PIDFD as u64, exit_signal: libc::SIGCHLD as u64, ..CloneArgs::ZERO };
+    let mut args = CloneArgs {
+        flags: libc::CLONE_PIDFD as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
     args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
     // SAFETY: without CLONE_VM the child has a copy of this process's memory and this thread alone. The launcher is
     // single-threaded, so no lock can be held by a thread that the child lacks, and `stub` does nothing but system
@@ -121,7 +125,7 @@ fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
     check(signals).unwrap_or_else(|e| fail(status, Step::Prepare, e));
     hide(own_pid, empty).unwrap_or_else(|e| fail(status, Step::HideStub, e));
 
-    let mut args = CloneArgs { exit_signal: libc::SIGCHLD as u64, ..CloneArgs::ZERO };
+    let mut args = CloneArgs { exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
     if frame.unified {
         args.flags = CLONE_INTO_CGROUP;
         args.cgroup = u64::from(frame.cgroup.as_raw_fd().unsigned_abs());
@@ -343,81 +347,4 @@ fn block_all_signals() {
 fn default_signal(signal: c_int) {
     // SAFETY: SIG_DFL is no function that could run; numbers that are no signal are refused by the kernel.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
-}
-
-/// Closes every fd above 2 that is not in `kept`, which is ascending: another run's leash must not be held open here.
-fn close_all_but(kept: &[RawFd]) -> Result<c_int, i32> {
-    let mut from: c_ulong = 3;
-    for fd in kept {
-        let fd = c_ulong::from(fd.unsigned_abs());
-        if fd > from {
-            close_range(from, fd.wrapping_sub(1))?;
-        }
-        from = from.max(fd.wrapping_add(1));
-    }
-    close_range(from, c_ulong::from(u32::MAX))
-}
-
-/// close_range(2), Linux 5.9.
-fn close_range(first: c_ulong, last: c_ulong) -> Result<c_int, i32> {
-    // SAFETY: numbers; the fds closed are this process's copies.
-    check(
-        c_int::try_from(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0 as c_ulong) })
-            .unwrap_or(-1),
-    )
-}
-
-fn check(result: c_int) -> Result<c_int, i32> {
-    if result < 0 { Err(errno()) } else { Ok(result) }
-}
-
-fn errno() -> i32 {
-    // SAFETY: the address is this thread's own; a clone with a copied address space keeps it valid.
-    unsafe { *libc::__errno_location() }
-}
-
-/// linux/sched.h, Linux 5.7; libc's constant is too narrow.
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-
-/// `struct clone_args` up to `cgroup` (clone3(2); CLONE_ARGS_SIZE_VER2, Linux 5.7).
-#[repr(C)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
-
-const _: () = assert!(size_of::<CloneArgs>() == 88);
-
-impl CloneArgs {
-    const ZERO: Self = Self {
-        flags: 0,
-        pidfd: 0,
-        child_tid: 0,
-        parent_tid: 0,
-        exit_signal: 0,
-        stack: 0,
-        stack_size: 0,
-        tls: 0,
-        set_tid: 0,
-        set_tid_size: 0,
-        cgroup: 0,
-    };
-}
-
-/// # Safety
-/// As fork(2): in the child only what is async-signal-safe may happen. `args` must not ask for a shared address space.
-unsafe fn clone3(args: &CloneArgs) -> pid_t {
-    // SAFETY: the struct is laid out as the kernel wants it and its size is given.
-    let pid: c_long =
-        unsafe { libc::syscall(libc::SYS_clone3, std::ptr::from_ref(args), size_of::<CloneArgs>()) };
-    pid_t::try_from(pid).unwrap_or(-1)
 }
