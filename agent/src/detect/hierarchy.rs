@@ -250,9 +250,13 @@ mod tests {
     }
 
     #[tokio::test]
-    #[ignore = "needs root and a cgroup v1 pids hierarchy; cargo xtask test runs it"]
     async fn a_start_is_seen_where_there_is_cgroup_v1_only() {
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        if !mountinfo.contains("- cgroup cgroup ") {
+            // A controller that is in use in the unified hierarchy cannot be had in a v1 one.
+            eprintln!("NOT TESTED: this machine has no cgroup v1 hierarchy at all");
+            return;
+        }
         let legacy: Vec<&str> = mountinfo.lines().filter(|line| !line.contains(" - cgroup2 ")).collect();
         let hierarchies = Hierarchies::of(&legacy.join("\n")).unwrap();
         assert_eq!(hierarchies.controller(), Some("pids"));
