@@ -5,6 +5,7 @@
     clippy::expect_used,
     reason = "a helper of a test fails by panicking, as the test does"
 )]
+#![allow(clippy::float_cmp, reason = "counts, which are whole numbers and exact")]
 
 mod common;
 
