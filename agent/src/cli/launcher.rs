@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use nix::sys::signal::{SigSet, Signal};
 
+use super::{LogFormat, Logging, logging};
 use crate::config::Source;
 use crate::enter::{self, LauncherOptions};
 
@@ -16,10 +17,18 @@ pub(super) struct Args {
     config_file: Option<PathBuf>,
     #[arg(long)]
     allow_unsafe_joined: bool,
+    /// Without it: warnings only, as plain lines.
+    #[arg(long = "log.level")]
+    log_level: Option<String>,
+    #[arg(long = "log.format", default_value = "logfmt")]
+    log_format: LogFormat,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    super::logging::start_plain();
+    match args.log_level {
+        Some(level) => logging::start(&Logging { level, format: args.log_format })?,
+        None => logging::start_plain(),
+    }
     // Everything below 4 is taken, so that no pipe of a run gets a number that a command's standard streams need.
     let socket: OwnedFd = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)
         .context("standard input is not the agent's socket; this verb is not for people")?;

@@ -65,6 +65,16 @@ enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    /// As the flag has it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Logfmt => "logfmt",
+            Self::Json => "json",
+        }
+    }
+}
+
 impl Cli {
     /// Runs the verb to its end.
     pub fn run(self) -> anyhow::Result<ExitCode> {

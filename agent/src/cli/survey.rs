@@ -35,7 +35,7 @@ pub(super) fn with<T>(
         "looking into containers is for root alone: run this with sudo"
     );
     let config = source.load()?;
-    let process = LauncherProcess::start(source, options)?;
+    let process = LauncherProcess::start(source, options, &[])?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
     runtime.block_on(async {

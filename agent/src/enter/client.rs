@@ -46,14 +46,14 @@ pub struct LauncherProcess {
 
 impl LauncherProcess {
     /// Re-executes this program as `parachute launcher` and waits until it is ready. To be called while the process
-    /// has one thread and all its capabilities.
-    pub fn start(config: &Source, options: LauncherOptions) -> Result<Self, EnterError> {
+    /// has one thread and all its capabilities. `log` are the flags that make its log look like this process's.
+    pub fn start(config: &Source, options: LauncherOptions, log: &[&str]) -> Result<Self, EnterError> {
         let system = |call| move |source: io::Error| EnterError::System { call, source };
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|e| system("socketpair")(e.into()))?;
         let mut command = Command::new("/proc/self/exe");
-        command.arg("launcher");
+        command.arg("launcher").args(log);
         if let Source::File(path) = config {
             command.arg("--config.file").arg(path);
         }
