@@ -4,9 +4,16 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use warp::http::StatusCode;
 
+use super::deadline::Deadline;
+use super::{Backend, CONNECTION_TIMEOUT, RUN_TIMEOUT};
+use crate::model::RunResult;
 use crate::triggers::{MIN_ID, Target};
+
+/// What a client is told when too many wait; a slot is free again as soon as one run has ended.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A request's body.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -34,6 +41,8 @@ pub enum RunRefusal {
     Full { retry_after: Duration },
     #[error("{0}")]
     Unavailable(String),
+    #[error("the run did not end in time")]
+    NoEnd,
 }
 
 impl RunRefusal {
@@ -42,6 +51,7 @@ impl RunRefusal {
             Self::UnknownProbe(_) | Self::NotByRequest(_) | Self::NoContainer => StatusCode::NOT_FOUND,
             Self::Ambiguous(_) => StatusCode::CONFLICT,
             Self::Full { .. } | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEnd => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -53,6 +63,22 @@ impl RunRefusal {
             _ => None,
         }
     }
+}
+
+/// Waits for the run: in a slot of its own, and for longer than a connection is otherwise served.
+pub(super) async fn wait(
+    ask: RunAsk,
+    backend: &dyn Backend,
+    slots: &Semaphore,
+    deadline: &Deadline,
+) -> Result<RunResult, RunRefusal> {
+    let Ok(_slot) = slots.try_acquire() else {
+        return Err(RunRefusal::Full { retry_after: RETRY_AFTER });
+    };
+    deadline.reset(RUN_TIMEOUT + CONNECTION_TIMEOUT);
+    let ended = tokio::time::timeout(RUN_TIMEOUT, backend.run(ask)).await;
+    deadline.reset(CONNECTION_TIMEOUT);
+    ended.unwrap_or(Err(RunRefusal::NoEnd))
 }
 
 /// Reads a body; the error says what is wrong and where.
