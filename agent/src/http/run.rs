@@ -1,9 +1,11 @@
 //! `POST /api/v1/run`: what may be asked, how it is read, and which status each refusal is. Nothing in a request
 //! can choose a command, only the name of a configured probe.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use warp::http::StatusCode;
 
@@ -83,8 +85,14 @@ pub(super) async fn wait(
 
 /// Reads a body; the error says what is wrong and where.
 pub(super) fn parse(body: &[u8]) -> Result<RunAsk, String> {
-    let ask: RunAsk =
-        serde_json::from_slice(body).map_err(|error| format!("body is not a run request: {error}"))?;
+    // Twice: serde takes an array for a struct, by the order of its fields. Such a body would mean something else
+    // after a change of the struct. An object read as a map loses its duplicates, so the struct is read from the bytes.
+    let wrong = |error: serde_json::Error| format!("body is not a run request: {error}");
+    let object: BTreeMap<String, Value> = serde_json::from_slice(body).map_err(wrong)?;
+    if object.get("target").is_some_and(|target| !target.is_object()) {
+        return Err("body is not a run request: target must be an object".into());
+    }
+    let ask: RunAsk = serde_json::from_slice(body).map_err(wrong)?;
     if ask.target == Target::default() {
         return Err("body is not a run request: target names neither namespace, pod, container nor id".into());
     }
@@ -104,7 +112,10 @@ mod tests {
         assert_eq!((ask.probe.as_str(), ask.target.pod.as_deref()), ("ss", Some("p")));
         for (body, wrong) in [
             ("", "EOF"),
-            ("[]", "invalid length"),
+            ("[]", "invalid type: sequence, expected a map"),
+            (r#"["ss",{"pod":"p"}]"#, "invalid type: sequence, expected a map"),
+            (r#"{"probe":"ss","target":[null,"p",null,null]}"#, "target must be an object"),
+            (r#"{"probe":"ss","target":"p"}"#, "target must be an object"),
             (r#"{"probe":"ss"}"#, "missing field `target`"),
             (r#"{"target":{"pod":"p"}}"#, "missing field `probe`"),
             (r#"{"probe":"ss","target":{}}"#, "names neither"),

@@ -307,6 +307,8 @@ async fn bad_run_requests_never_reach_the_rooms() {
             400,
             "unknown field `command`",
         ),
+        (json, r#"["sockets",{"pod":"cart-0"}]"#, 400, "expected a map"),
+        (json, r#"{"probe":"sockets","target":[null,"cart-0",null,null]}"#, 400, "target must be an object"),
         (json, &big, 413, "65536"),
         (json, &big.repeat(15), 413, "65536"),
     ] {
