@@ -73,8 +73,24 @@ pub(super) fn routes(
         .and(shared)
         .map(|method: Method, backend: Shared| landing(&method, &*backend));
     let nowhere = warp::path::full().map(|path: FullPath| not_found(&path));
+    // To warp's `path!` a slash at the end is nothing; here it makes another path.
+    let slash = warp::path::full().and_then(async |path: FullPath| match path.as_str() {
+        "/" => Err(warp::reject::not_found()),
+        text if text.ends_with('/') => Ok(not_found(&path)),
+        _ => Err(warp::reject::not_found()),
+    });
 
-    let all = metrics.or(healthy).unify().or(ready).unify().or(reload).unify().or(containers).unify();
+    let all = slash
+        .or(metrics)
+        .unify()
+        .or(healthy)
+        .unify()
+        .or(ready)
+        .unify()
+        .or(reload)
+        .unify()
+        .or(containers)
+        .unify();
     all.or(run).unify().or(page).unify().or(nowhere).unify().map(move |mut response: Response| {
         options.requests.with_label_values(&[response.status().as_str()]).inc();
         set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");

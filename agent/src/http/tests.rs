@@ -194,11 +194,24 @@ async fn health_readiness_and_unknown_paths() {
     let answer = served.get("/-/ready").await;
     assert_eq!((answer.status, answer.text()), (503, "not ready: the first scan is not done\n"));
     assert_eq!(served.get("/-/healthy").await.status, 200, "a process that is not ready is still healthy");
-    for path in ["/nowhere", "/metrics/x", "/../etc/passwd", "/%2e%2e/etc/passwd"] {
+    for path in [
+        "/nowhere",
+        "/metrics/x",
+        "/../etc/passwd",
+        "/%2e%2e/etc/passwd",
+        "/metrics/",
+        "//",
+        "/-/healthy/",
+        "/-/ready/",
+        "/-/reload/",
+    ] {
         assert_eq!(served.get(path).await.status, 404, "{path}");
     }
-    let api = served.get("/api/v2/run").await;
-    assert_eq!((api.status, api.error().as_str()), (404, "there is nothing at this path"));
+    for path in ["/api/v2/run", "/api/v1/run/", "/api/v1/containers/"] {
+        let api = served.get(path).await;
+        assert_eq!((api.status, api.error().as_str()), (404, "there is nothing at this path"), "{path}");
+    }
+    assert_eq!(served.get("/metrics?x=1/").await.status, 200, "the slash of a query is not the path's");
 }
 
 #[tokio::test]
