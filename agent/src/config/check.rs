@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::error::Found;
 use super::host::Host;
 use super::raw::{RawConfig, RawEndpoint, RawLimits, RawRuntimes};
-use super::yaml::at::At;
+use super::yaml::at::{At, Tried};
 use super::{Config, Limits, RuntimeEndpoint, Runtimes};
 use crate::model::{ProbeName, TriggerName};
 
@@ -64,19 +64,19 @@ impl Checker<'_> {
     fn runtimes(&self, raw: Option<&At<RawRuntimes>>) -> Runtimes {
         let Some(raw) = raw else { return Runtimes::Auto };
         let RawRuntimes::Listed(listed) = &raw.value else { return Runtimes::Auto };
-        let endpoint = |endpoint: &At<RawEndpoint>| {
-            let RawEndpoint::Cri(path) = &endpoint.value;
+        let endpoint = |endpoint: &Tried<At<RawEndpoint>>| {
+            let RawEndpoint::Cri(path) = &endpoint.get()?.value;
             if !path.value.starts_with('/') {
                 let message =
                     format!("{:?} is not an absolute path; write the socket's full path", path.value);
                 self.found.add(&path.place, message);
             }
-            RuntimeEndpoint::Cri((&path.value).into())
+            Some(RuntimeEndpoint::Cri((&path.value).into()))
         };
         if listed.is_empty() {
             self.found.add(&raw.place, "the list is empty; name a socket or write auto");
         }
-        Runtimes::Listed(listed.iter().map(endpoint).collect())
+        Runtimes::Listed(listed.iter().filter_map(endpoint).collect())
     }
 
     fn limits(&self, raw: Option<&RawLimits>) -> Limits {

@@ -1,5 +1,6 @@
 //! The configuration as it is written: the structs that are read from the YAML, before anything is checked. Their
-//! doc comments are the descriptions in `parachute.schema.json`, so they are written for the operator.
+//! doc comments are the descriptions in `parachute.schema.json`, so they are written for the operator. Every field is
+//! `Tried`: one that cannot be read must not keep the check from its neighbours.
 
 pub(super) mod parse;
 
@@ -10,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Unexpected, Visitor};
 
-use super::yaml::at::{At, Tried};
+use super::yaml::at::{At, Several, Tried};
 
 /// Configuration of parachute: which commands may run inside which containers, when, and which metrics they make.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -35,7 +36,7 @@ pub(super) struct RawConfig {
 #[schemars(untagged)]
 pub(super) enum RawRuntimes {
     Auto(RawAuto),
-    Listed(Vec<At<RawEndpoint>>),
+    Listed(Vec<Tried<At<RawEndpoint>>>),
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -57,13 +58,13 @@ pub(super) enum RawEndpoint {
 pub(super) struct RawLimits {
     /// Commands that run at the same time, 1 to 256. Default 8.
     #[serde(default)]
-    pub(super) concurrent_runs: Option<At<u64>>,
+    pub(super) concurrent_runs: Option<Tried<At<u64>>>,
     /// Runs that may wait for their turn, 1 to 100000; what does not fit is refused and counted. Default 1000.
     #[serde(default)]
-    pub(super) queued_runs: Option<At<u64>>,
+    pub(super) queued_runs: Option<Tried<At<u64>>>,
     /// How long results of a container that has gone stay on /metrics, at most 1h. Default 2m.
     #[serde(default)]
-    pub(super) results_grace: Option<At<String>>,
+    pub(super) results_grace: Option<Tried<At<String>>>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -72,22 +73,22 @@ pub(super) struct RawProbe {
     /// Program and arguments. The program is the host's: an absolute path, or a name that is found in
     /// /usr/local/sbin, /usr/local/bin, /usr/sbin, /usr/bin, /sbin or /bin. No shell is involved.
     #[schemars(extend("items" = {"type": ["string", "number", "boolean"]}))]
-    pub(super) command: Tried<At<Vec<String>>>,
+    pub(super) command: Tried<At<Vec<Tried<String>>>>,
     /// The command and all its children are killed after this time, at most 10m. Default 5s.
     #[serde(default)]
-    pub(super) timeout: Option<At<String>>,
+    pub(super) timeout: Option<Tried<At<String>>>,
     /// Cap on stdout and on stderr, each, such as 64KiB or 1MiB; at most 64MiB. Default 1MiB.
     #[serde(default)]
     #[schemars(extend("type" = ["string", "integer"]))]
-    pub(super) max_output: Option<At<String>>,
+    pub(super) max_output: Option<Tried<At<String>>>,
     /// Series that one run may publish, 1 to 10000; what is cut is counted. Default 500.
     #[serde(default)]
-    pub(super) max_series: Option<At<u64>>,
+    pub(super) max_series: Option<Tried<At<u64>>>,
     /// How the command enters the container. Default joined.
     #[serde(default)]
-    pub(super) isolation: Option<At<RawIsolation>>,
+    pub(super) isolation: Option<Tried<At<RawIsolation>>>,
     /// How the output becomes metrics; `none` keeps it for `parachute run -o raw` and the API only.
-    pub(super) parse: Tried<parse::RawParse>,
+    pub(super) parse: Tried<Several<parse::RawParse>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
@@ -105,22 +106,22 @@ pub(super) enum RawIsolation {
 pub(super) struct RawTrigger {
     /// Once, soon after each container's start; also once for each container that runs when the agent starts.
     #[serde(default)]
-    pub(super) container_start: Option<At<RawContainerStart>>,
+    pub(super) container_start: Option<Tried<At<RawContainerStart>>>,
     /// Again and again.
     #[serde(default)]
-    pub(super) schedule: Option<At<RawSchedule>>,
+    pub(super) schedule: Option<Tried<At<RawSchedule>>>,
     /// When somebody asks with POST /api/v1/run.
     #[serde(default)]
-    pub(super) http: Option<At<RawHttp>>,
+    pub(super) http: Option<Tried<At<RawHttp>>>,
     /// Names of the probes to run.
-    pub(super) probes: At<Vec<At<String>>>,
+    pub(super) probes: Tried<At<Vec<Tried<At<String>>>>>,
     /// In which containers; without it, in all but pods' pause containers.
     #[serde(default, rename = "match")]
-    pub(super) matches: Option<RawMatch>,
+    pub(super) matches: Option<Tried<RawMatch>>,
     /// Also run in containers whose capabilities let them take over a process that joins them (SYS_PTRACE,
     /// SYS_ADMIN, PERFMON): whoever controls such a container then controls the command, which is the host's root.
     #[serde(default)]
-    pub(super) allow_unsafe_joined: bool,
+    pub(super) allow_unsafe_joined: Option<Tried<bool>>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -128,7 +129,7 @@ pub(super) struct RawTrigger {
 pub(super) struct RawContainerStart {
     /// Time between the container's start and the run, at most 1h. Default 0s.
     #[serde(default)]
-    pub(super) delay: Option<At<String>>,
+    pub(super) delay: Option<Tried<At<String>>>,
 }
 
 /// Exactly one of the two.
@@ -137,12 +138,12 @@ pub(super) struct RawContainerStart {
 pub(super) struct RawSchedule {
     /// Period, 1s to 7d. When in it is hashed from the node's name, so that a fleet is spread out.
     #[serde(default)]
-    pub(super) every: Option<At<String>>,
+    pub(super) every: Option<Tried<At<String>>>,
     /// Minute, hour, day of month, month, day of week and, if it is not UTC, a time zone: `H 3 * * * Europe/Berlin`.
     /// `H` is a value hashed from the node's name, so that a fleet is spread out.
     /// Or @hourly, @daily, @midnight, @weekly, @monthly, @yearly, which stand for forms with `H`.
     #[serde(default)]
-    pub(super) cron: Option<At<String>>,
+    pub(super) cron: Option<Tried<At<String>>>,
 }
 
 /// No settings yet: write `http: {}`.
@@ -155,14 +156,14 @@ pub(super) struct RawHttp {}
 #[serde(deny_unknown_fields)]
 pub(super) struct RawMatch {
     #[serde(default)]
-    pub(super) namespace: Option<At<String>>,
+    pub(super) namespace: Option<Tried<At<String>>>,
     #[serde(default)]
-    pub(super) pod: Option<At<String>>,
+    pub(super) pod: Option<Tried<At<String>>>,
     #[serde(default)]
-    pub(super) container: Option<At<String>>,
+    pub(super) container: Option<Tried<At<String>>>,
     /// Also run in pods' pause containers. Default false.
     #[serde(default)]
-    pub(super) sandboxes: bool,
+    pub(super) sandboxes: Option<Tried<bool>>,
 }
 
 /// Written out because serde's untagged enums lose the places of the mistakes inside them.
@@ -171,7 +172,7 @@ impl<'de> Deserialize<'de> for RawRuntimes {
         struct WordOrList;
 
         impl<'de> Visitor<'de> for WordOrList {
-            type Value = Option<Vec<At<RawEndpoint>>>;
+            type Value = Option<Vec<Tried<At<RawEndpoint>>>>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("auto or a list such as [{cri: /run/containerd/containerd.sock}]")

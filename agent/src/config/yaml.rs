@@ -2,7 +2,9 @@
 //! the first mistake: with the tree in hand, `yaml::read` reports one and goes on to the next.
 
 pub(super) mod at;
+mod choice;
 mod fault;
+mod fields;
 pub(super) mod read;
 
 use std::fmt;

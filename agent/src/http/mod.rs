@@ -1,9 +1,11 @@
 //! The front door: it listens, keeps clients within bounds, and passes what they ask to the rooms behind it, which
 //! it knows as one [`Backend`]. It decides nothing: not which container is meant, not what may run.
 //!
-//! One request per connection, and the whole connection under one deadline: that bounds slow readers, slow writers
+//! One request per connection, and the whole connection under a deadline: that bounds slow readers, slow writers
 //! and idle ones alike, which warp's own server does not. A scrape every few seconds does not miss keep-alive.
 
+mod body;
+mod deadline;
 mod gzip;
 pub mod listen;
 mod page;
@@ -11,32 +13,42 @@ mod routes;
 mod run;
 mod view;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use prometheus::IntCounterVec;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use warp::Filter;
+use warp::reply::Response;
 
 pub use listen::{Bound, HttpError, ListenAddress};
 pub use run::{RunAsk, RunRefusal};
 pub use view::{ContainerView, RunView};
 
+use self::deadline::Deadline;
 use crate::metrics::samples::LastRun;
 use crate::model::{Container, RunResult};
 
-/// Connections served at once; more wait in the kernel's backlog. Scrapers are few, and each waiting run holds one.
-const MAX_CONNECTIONS: usize = 64;
-/// A request's head must be there by then.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections served at once; more wait in the kernel's backlog. Scrapers are few, and waiting runs have a bound of
+/// their own, far below: a scrape or a health check finds a connection however many runs are asked for.
+const MAX_CONNECTIONS: usize = 256;
+/// Requests for a run that wait at once; the next one is refused, so that a client learns at once that it is too many.
+const MAX_WAITING_RUNS: usize = 32;
+/// A request's head must be there by then. Shorter than the 10 s after which Prometheus gives a scrape up.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for a run, its time in the queue included; a probe's own deadline is usually seconds.
 const RUN_TIMEOUT: Duration = Duration::from_mins(10);
-/// From accept to the last byte of the answer.
-const CONNECTION_TIMEOUT: Duration = Duration::from_mins(11);
+/// From accept, or from the end of the run that was waited for, to the last byte of the answer.
+const CONNECTION_TIMEOUT: Duration = Duration::from_mins(1);
 /// After a failed accept (no file descriptor left, mostly); trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -74,9 +86,11 @@ pub async fn serve(
     grace: Duration,
 ) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let runs = Arc::new(Semaphore::new(MAX_WAITING_RUNS));
     let graceful = Arc::new(GracefulShutdown::new());
     let loops = bound.into_iter().map(|bound| {
-        accept(bound, backend.clone(), options.clone(), slots.clone(), graceful.clone(), stop.clone())
+        let routes = routes::routes(backend.clone(), options.clone(), runs.clone());
+        accept(bound, routes, slots.clone(), graceful.clone(), stop.clone())
     });
     futures_util::future::join_all(loops).await;
     // The loops have ended and each held one of the clones.
@@ -88,13 +102,12 @@ pub async fn serve(
 
 async fn accept(
     bound: Bound,
-    backend: Arc<dyn Backend>,
-    options: Options,
+    routes: impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
     slots: Arc<Semaphore>,
     graceful: Arc<GracefulShutdown>,
     stop: CancellationToken,
 ) {
-    let service = warp::service(routes::routes(backend, options));
+    let service = warp::service(routes);
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).keep_alive(false);
     loop {
@@ -114,13 +127,18 @@ async fn accept(
                 }
             },
         };
-        let service = TowerToHyperService::new(service.clone());
+        let deadline = Deadline::after(CONNECTION_TIMEOUT);
+        let (service, of_request) = (TowerToHyperService::new(service.clone()), deadline.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(of_request.clone());
+            service.call(request)
+        });
         let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
-            match tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!("connection ended early: {error}"),
-                Err(_) => tracing::debug!("connection met its deadline"),
+            match deadline.bound(connection).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => tracing::debug!("connection ended early: {error}"),
+                None => tracing::debug!("connection met its deadline"),
             }
             drop(slot);
         });

@@ -6,24 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::Stream;
+use tokio::sync::Semaphore;
 use warp::Filter;
 use warp::http::header::{
     ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName,
     HeaderValue, ORIGIN, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use warp::http::{Method, StatusCode};
+use warp::path::FullPath;
 use warp::reply::{Reply as _, Response};
 
+use super::deadline::Deadline;
 use super::view::{ContainerView, RunView};
-use super::{Backend, Options, RUN_TIMEOUT, gzip, page, run};
+use super::{Backend, Options, body, gzip, page, run};
 use crate::metrics;
 
-/// A run request is some hundred bytes.
-const MAX_BODY: usize = 64 * 1024;
-/// Of a body that is too large, so much more is read and thrown away: closing on unread bytes resets the connection,
-/// and the client would not see why. Clients announce larger ones (curl: `Expect`) and wait for the refusal.
-const MAX_DRAIN: usize = 1024 * 1024;
 /// A request's body must be there by then.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// For everything that waits for no run.
@@ -40,6 +38,7 @@ type Shared = Arc<dyn Backend>;
 pub(super) fn routes(
     backend: Shared,
     options: Options,
+    run_slots: Arc<Semaphore>,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
     let shared = warp::any().map(move || backend.clone());
     let asked = warp::method().and(warp::header::headers_cloned());
@@ -64,18 +63,34 @@ pub(super) fn routes(
     let run = warp::path!("api" / "v1" / "run")
         .and(asked)
         .and(warp::body::stream())
+        .and(warp::ext::get::<Deadline>())
         .and(shared.clone())
-        .then(run_probe);
+        .then(move |method, headers, body, deadline, backend| {
+            run_probe(method, headers, body, deadline, backend, run_slots.clone())
+        });
     let page = warp::path::end()
         .and(warp::method())
         .and(shared)
         .map(|method: Method, backend: Shared| landing(&method, &*backend));
-    let nowhere = warp::path::full().map(|path: warp::path::FullPath| {
-        let path = path.as_str();
-        refuse(path.starts_with("/api/"), StatusCode::NOT_FOUND, "there is nothing at this path")
+    let nowhere = warp::path::full().map(|path: FullPath| not_found(&path));
+    // To warp's `path!` a slash at the end is nothing; here it makes another path.
+    let slash = warp::path::full().and_then(async |path: FullPath| match path.as_str() {
+        "/" => Err(warp::reject::not_found()),
+        text if text.ends_with('/') => Ok(not_found(&path)),
+        _ => Err(warp::reject::not_found()),
     });
 
-    let all = metrics.or(healthy).unify().or(ready).unify().or(reload).unify().or(containers).unify();
+    let all = slash
+        .or(metrics)
+        .unify()
+        .or(healthy)
+        .unify()
+        .or(ready)
+        .unify()
+        .or(reload)
+        .unify()
+        .or(containers)
+        .unify();
     all.or(run).unify().or(page).unify().or(nowhere).unify().map(move |mut response: Response| {
         options.requests.with_label_values(&[response.status().as_str()]).inc();
         set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
@@ -161,7 +176,9 @@ async fn run_probe(
     method: Method,
     headers: HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    deadline: Deadline,
     backend: Shared,
+    slots: Arc<Semaphore>,
 ) -> Response {
     if let Some(refused) = post_only(true, &method, &headers) {
         return refused;
@@ -169,10 +186,10 @@ async fn run_probe(
     if !is_json(&headers) {
         return refuse(true, StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json");
     }
-    if content_length(&headers).is_some_and(|length| length > MAX_DRAIN) {
-        return refuse(true, StatusCode::PAYLOAD_TOO_LARGE, &format!("body is larger than {MAX_BODY} bytes"));
+    if content_length(&headers).is_some_and(|length| length > body::MAX_DRAIN) {
+        return refuse(true, StatusCode::PAYLOAD_TOO_LARGE, &body::too_large());
     }
-    let body = match tokio::time::timeout(BODY_TIMEOUT, read(body)).await {
+    let body = match tokio::time::timeout(BODY_TIMEOUT, body::read(body)).await {
         Ok(Ok(body)) => body,
         Ok(Err((status, reason))) => return refuse(true, status, &reason),
         Err(_) => return refuse(true, StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
@@ -181,40 +198,20 @@ async fn run_probe(
         Ok(ask) => ask,
         Err(reason) => return refuse(true, StatusCode::BAD_REQUEST, &reason),
     };
-    match tokio::time::timeout(RUN_TIMEOUT, backend.run(ask)).await {
-        Ok(Ok(result)) => json(StatusCode::OK, &RunView::from(&result)),
-        Ok(Err(refusal)) => {
+    match run::wait(ask, &*backend, &slots, &deadline).await {
+        Ok(result) => json(StatusCode::OK, &RunView::from(&result)),
+        Err(refusal) => {
             let mut response = refuse(true, refusal.status(), &refusal.to_string());
             if let Some(seconds) = refusal.retry_after() {
                 response.headers_mut().insert(RETRY_AFTER, seconds.into());
             }
             response
         }
-        Err(_) => refuse(true, StatusCode::GATEWAY_TIMEOUT, "the run did not end in time"),
     }
 }
 
-async fn read(
-    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
-) -> Result<Bytes, (StatusCode, String)> {
-    let mut body = std::pin::pin!(body);
-    let mut bytes = Vec::new();
-    let mut length = 0;
-    while let Some(chunk) = body.next().await {
-        let mut chunk =
-            chunk.map_err(|error| (StatusCode::BAD_REQUEST, format!("body cannot be read: {error}")))?;
-        length += chunk.remaining();
-        if length > MAX_DRAIN {
-            break;
-        }
-        if length <= MAX_BODY {
-            bytes.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
-        }
-    }
-    if length > MAX_BODY {
-        return Err((StatusCode::PAYLOAD_TOO_LARGE, format!("body is larger than {MAX_BODY} bytes")));
-    }
-    Ok(bytes.into())
+fn not_found(path: &FullPath) -> Response {
+    refuse(path.as_str().starts_with("/api/"), StatusCode::NOT_FOUND, "there is nothing at this path")
 }
 
 fn get_only(method: &Method) -> Option<Response> {

@@ -1,12 +1,21 @@
 //! `POST /api/v1/run`: what may be asked, how it is read, and which status each refusal is. Nothing in a request
 //! can choose a command, only the name of a configured probe.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::Semaphore;
 use warp::http::StatusCode;
 
+use super::deadline::Deadline;
+use super::{Backend, CONNECTION_TIMEOUT, RUN_TIMEOUT};
+use crate::model::RunResult;
 use crate::triggers::{MIN_ID, Target};
+
+/// What a client is told when too many wait; a slot is free again as soon as one run has ended.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A request's body.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -34,6 +43,8 @@ pub enum RunRefusal {
     Full { retry_after: Duration },
     #[error("{0}")]
     Unavailable(String),
+    #[error("the run did not end in time")]
+    NoEnd,
 }
 
 impl RunRefusal {
@@ -42,6 +53,7 @@ impl RunRefusal {
             Self::UnknownProbe(_) | Self::NotByRequest(_) | Self::NoContainer => StatusCode::NOT_FOUND,
             Self::Ambiguous(_) => StatusCode::CONFLICT,
             Self::Full { .. } | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEnd => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -55,10 +67,32 @@ impl RunRefusal {
     }
 }
 
+/// Waits for the run: in a slot of its own, and for longer than a connection is otherwise served.
+pub(super) async fn wait(
+    ask: RunAsk,
+    backend: &dyn Backend,
+    slots: &Semaphore,
+    deadline: &Deadline,
+) -> Result<RunResult, RunRefusal> {
+    let Ok(_slot) = slots.try_acquire() else {
+        return Err(RunRefusal::Full { retry_after: RETRY_AFTER });
+    };
+    deadline.reset(RUN_TIMEOUT + CONNECTION_TIMEOUT);
+    let ended = tokio::time::timeout(RUN_TIMEOUT, backend.run(ask)).await;
+    deadline.reset(CONNECTION_TIMEOUT);
+    ended.unwrap_or(Err(RunRefusal::NoEnd))
+}
+
 /// Reads a body; the error says what is wrong and where.
 pub(super) fn parse(body: &[u8]) -> Result<RunAsk, String> {
-    let ask: RunAsk =
-        serde_json::from_slice(body).map_err(|error| format!("body is not a run request: {error}"))?;
+    // Twice: serde takes an array for a struct, by the order of its fields. Such a body would mean something else
+    // after a change of the struct. An object read as a map loses its duplicates, so the struct is read from the bytes.
+    let wrong = |error: serde_json::Error| format!("body is not a run request: {error}");
+    let object: BTreeMap<String, Value> = serde_json::from_slice(body).map_err(wrong)?;
+    if object.get("target").is_some_and(|target| !target.is_object()) {
+        return Err("body is not a run request: target must be an object".into());
+    }
+    let ask: RunAsk = serde_json::from_slice(body).map_err(wrong)?;
     if ask.target == Target::default() {
         return Err("body is not a run request: target names neither namespace, pod, container nor id".into());
     }
@@ -78,7 +112,10 @@ mod tests {
         assert_eq!((ask.probe.as_str(), ask.target.pod.as_deref()), ("ss", Some("p")));
         for (body, wrong) in [
             ("", "EOF"),
-            ("[]", "invalid length"),
+            ("[]", "invalid type: sequence, expected a map"),
+            (r#"["ss",{"pod":"p"}]"#, "invalid type: sequence, expected a map"),
+            (r#"{"probe":"ss","target":[null,"p",null,null]}"#, "target must be an object"),
+            (r#"{"probe":"ss","target":"p"}"#, "target must be an object"),
             (r#"{"probe":"ss"}"#, "missing field `target`"),
             (r#"{"target":{"pod":"p"}}"#, "missing field `probe`"),
             (r#"{"probe":"ss","target":{}}"#, "names neither"),

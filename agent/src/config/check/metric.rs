@@ -1,13 +1,13 @@
 //! What every declared metric has: name, type, help, scale and labels; and that probes agree on them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::{Checker, names};
 use crate::config::error::Place;
 use crate::config::parse::MetricDef;
-use crate::config::raw::parse::{Common, RawKind};
-use crate::config::yaml::at::At;
+use crate::config::raw::parse::{Common, RawKind, RawLabels};
+use crate::config::yaml::at::{At, Tried};
 use crate::model::MetricKind;
 
 /// The metrics seen so far in the whole file, with help text and line: two probes may share one, but it has one help.
@@ -18,34 +18,39 @@ pub(super) struct Declared(HashMap<String, (String, u64)>);
 const LONGEST_TEXT: usize = 500;
 
 impl Checker<'_> {
-    pub(super) fn metric(&self, raw: &Common<'_>, declared: &mut Declared) -> MetricDef {
-        let name = raw.name.value.as_str();
-        self.found.ok(&raw.name.place, names::metric_name(name, raw.kind));
-        let kind = match raw.kind {
-            RawKind::Counter => MetricKind::Counter,
-            RawKind::Gauge => MetricKind::Gauge,
-        };
-        let help = raw.help.value.trim();
-        if help.is_empty() || help.len() > LONGEST_TEXT {
-            let message = format!("the help text is empty or too long; write up to {LONGEST_TEXT} bytes");
-            self.found.add(&raw.help.place, message);
+    pub(super) fn metric(&self, raw: &Common<'_>, declared: &mut Declared) -> Option<MetricDef> {
+        if let Some(name) = raw.name {
+            self.found.ok(&name.place, names::metric_name(&name.value, raw.kind));
         }
-        self.agrees(raw.name, help, declared);
-        let const_labels = raw.const_labels.iter().map(|(label, value)| {
-            self.label(label, &value.place);
+        let help = raw.help.map(|help| help.value.trim());
+        if let (Some(raw), Some(help)) = (raw.help, help)
+            && (help.is_empty() || help.len() > LONGEST_TEXT)
+        {
+            let message = format!("the help text is empty or too long; write up to {LONGEST_TEXT} bytes");
+            self.found.add(&raw.place, message);
+        }
+        if let (Some(name), Some(help)) = (raw.name, help) {
+            self.agrees(name, help, declared);
+        }
+        let const_labels = self.labels(raw.const_labels, |value| {
             if value.value.is_empty() || value.value.len() > LONGEST_TEXT {
                 let message = format!("the value is empty or too long; write up to {LONGEST_TEXT} bytes");
                 self.found.add(&value.place, message);
             }
-            (Arc::from(label.as_str()), value.value.clone())
+            Some(value.value.clone())
         });
-        MetricDef {
-            name: name.into(),
+        let scale = self.scale(raw.scale);
+        let kind = match raw.kind? {
+            RawKind::Counter => MetricKind::Counter,
+            RawKind::Gauge => MetricKind::Gauge,
+        };
+        Some(MetricDef {
+            name: raw.name?.value.as_str().into(),
             kind,
-            help: help.into(),
-            const_labels: const_labels.collect(),
-            scale: self.scale(raw.scale),
-        }
+            help: help?.into(),
+            const_labels,
+            scale,
+        })
     }
 
     /// Types need no look: a counter and a gauge cannot have the same valid name.
@@ -64,27 +69,28 @@ impl Checker<'_> {
         name.into()
     }
 
-    /// `labels:` of a table or of JSON: each name once checked, each value made by `value`.
+    /// `labels:` of a table or of JSON, and `const_labels:`: each name is checked, each value made by `value`.
     pub(super) fn labels<T>(
         &self,
-        raw: &BTreeMap<String, At<String>>,
+        raw: Option<&RawLabels>,
         value: impl Fn(&At<String>) -> Option<T>,
     ) -> Vec<(Arc<str>, T)> {
-        let label = |(name, raw): (&String, &At<String>)| {
+        let label = |(name, raw): (&String, &Tried<At<String>>)| {
+            let raw = raw.get()?;
             let name = self.label(name, &raw.place);
             value(raw).map(|value| (name, value))
         };
-        raw.iter().filter_map(label).collect()
+        raw.into_iter().flatten().filter_map(label).collect()
     }
 
     /// A series has each label once: those from the output must not repeat the fixed ones.
     pub(super) fn distinct<'l>(
         &self,
         place: &Place,
-        def: &MetricDef,
+        fixed: Option<&RawLabels>,
         labels: impl IntoIterator<Item = &'l str>,
     ) {
-        let mut seen: BTreeSet<&str> = def.const_labels.iter().map(|(name, _)| name.as_ref()).collect();
+        let mut seen: BTreeSet<&str> = fixed.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
         for name in labels {
             if !seen.insert(name) {
                 self.found.add(place, format!("the label {name} is given twice; rename one of the two"));

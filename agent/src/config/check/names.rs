@@ -66,8 +66,8 @@ const UNITS: [(&str, &str); 23] = [
     ("pounds", "grams"),
 ];
 
-/// What is wrong with a metric's name, if anything.
-pub(super) fn metric_name(name: &str, kind: RawKind) -> Result<(), String> {
+/// What is wrong with a metric's name, if anything. Without a kind, which could not be read, any ending is right.
+pub(super) fn metric_name(name: &str, kind: Option<RawKind>) -> Result<(), String> {
     if name.contains(':') {
         return Err(format!("{name:?} has a colon, which is for recording rules; write `_`"));
     }
@@ -91,10 +91,10 @@ pub(super) fn metric_name(name: &str, kind: RawKind) -> Result<(), String> {
         }
     }
     match (kind, name.ends_with("_total")) {
-        (RawKind::Counter, false) => {
+        (Some(RawKind::Counter), false) => {
             return Err(format!("a counter's name ends in _total; write {name}_total"));
         }
-        (RawKind::Gauge, true) => {
+        (Some(RawKind::Gauge), true) => {
             return Err(format!(
                 "{name} ends in _total, which is for counters; drop the ending or use type: counter"
             ));

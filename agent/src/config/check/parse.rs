@@ -9,8 +9,8 @@ use super::{Checker, names};
 use crate::config::error::Place;
 use crate::config::jq::Filter;
 use crate::config::parse::{
-    JsonMetric, KeyMatch, KeyvalueMetric, MetricDef, Parse, Passthrough, RegexMetric, RegexTake, Scope,
-    Table, TableMetric, TableTake,
+    JsonMetric, KeyMatch, KeyvalueMetric, Parse, Passthrough, RegexMetric, RegexTake, Scope, Table,
+    TableMetric, TableTake,
 };
 use crate::config::raw::parse::{
     RawAggregate, RawColumn, RawJson, RawKeyvalue, RawKind, RawParse, RawRegex, RawScope, RawTable,
@@ -31,11 +31,13 @@ impl Checker<'_> {
             }
             RawParse::Table(table) => Parse::Table(self.table(&table.value, declared)),
             RawParse::Prometheus(raw) => {
-                if let Some(prefix) = &raw.prefix {
+                let prefix = raw.prefix.as_ref().and_then(Tried::get);
+                if let Some(prefix) = prefix {
                     self.found.ok(&prefix.place, names::prefix(&prefix.value));
                 }
-                let prefix = raw.prefix.as_ref().map(|prefix| prefix.value.clone()).unwrap_or_default();
-                Parse::Prometheus(Passthrough { prefix })
+                Parse::Prometheus(Passthrough {
+                    prefix: prefix.map(|raw| raw.value.clone()).unwrap_or_default(),
+                })
             }
         }
     }
@@ -44,63 +46,58 @@ impl Checker<'_> {
         if list.value.is_empty() {
             self.found.add(&list.place, "the list is empty; declare a metric or write `parse: none`");
         }
-        list.value.iter().filter_map(|tried| tried.0.as_ref()).filter_map(&mut one).collect()
+        list.value.iter().filter_map(Tried::get).filter_map(&mut one).collect()
     }
 
     fn regex(&self, raw: &At<RawRegex>, declared: &mut Declared) -> Option<RegexMetric> {
         let At { place, value: raw } = raw;
         let def = self.metric(&raw.common(), declared);
-        let scope = match raw.scope {
+        let scope = match raw.scope.as_ref().and_then(Tried::get) {
             Some(RawScope::Whole) => Scope::Whole,
             Some(RawScope::Line) | None => Scope::Line,
         };
-        let pattern = self.pattern(&raw.pattern)?;
-        let groups: Vec<&str> = pattern.capture_names().flatten().collect();
-        let take = match (&raw.group_label, &raw.value) {
-            (Some(label), None) => {
-                if groups.is_empty() {
-                    let message = "no named group, but group_label needs one; write (?P<estab>\\d+)";
-                    self.found.add(&raw.pattern.place, message);
-                }
-                let name = self.label(&label.value, &label.place);
-                self.distinct(&label.place, &def, [label.value.as_str()]);
-                RegexTake::GroupLabel(name)
-            }
-            (None, Some(group)) => {
-                if !groups.contains(&group.value.as_str()) {
-                    let message =
-                        format!("the pattern has no group {0:?}; write (?P<{0}>...) in it", group.value);
-                    self.found.add(&group.place, message);
-                }
-                self.group_labels(raw, &def, groups.iter().copied().filter(|name| *name != group.value));
-                RegexTake::Value(group.value.clone())
-            }
-            (None, None) => {
-                self.group_labels(raw, &def, groups.iter().copied());
-                self.counts(raw.kind, place);
-                RegexTake::Count
-            }
-            (Some(_), Some(_)) => {
-                self.found.add(place, "group_label and value exclude each other; write one of them");
-                return None;
-            }
-        };
-        Some(RegexMetric { def, pattern, scope, take })
-    }
-
-    fn group_labels<'g>(
-        &self,
-        raw: &RawRegex,
-        def: &MetricDef,
-        groups: impl Iterator<Item = &'g str> + Clone,
-    ) {
-        for group in groups.clone() {
-            self.label(group, &raw.pattern.place);
+        let label = raw.group_label.as_ref().and_then(Tried::get);
+        if let Some(label) = label {
+            self.label(&label.value, &label.place);
+            self.distinct(&label.place, raw.common().const_labels, [label.value.as_str()]);
         }
-        self.distinct(&raw.pattern.place, def, groups);
+        if raw.group_label.is_some() && raw.value.is_some() {
+            self.found.add(place, "group_label and value exclude each other; write one of them");
+        }
+        if raw.group_label.is_none() && raw.value.is_none() {
+            self.counts(raw.common().kind, place);
+        }
+        let At { place, value: text } = raw.pattern.get()?;
+        let pattern = self.pattern(text, place)?;
+        let groups: Vec<&str> = pattern.capture_names().flatten().collect();
+        let value = raw.value.as_ref().and_then(Tried::get);
+        if raw.group_label.is_some() && groups.is_empty() {
+            let message = "no named group, but group_label needs one; write (?P<estab>\\d+)";
+            self.found.add(place, message);
+        }
+        if let Some(At { place, value: group }) =
+            value.filter(|value| !groups.contains(&value.value.as_str()))
+        {
+            self.found
+                .add(place, format!("the pattern has no group {group:?}; write (?P<{group}>...) in it"));
+        }
+        if raw.group_label.is_none() {
+            let is_value = |group: &&str| value.is_some_and(|value| value.value == **group);
+            let labels = groups.iter().copied().filter(|group| !is_value(group));
+            for group in labels.clone() {
+                self.label(group, place);
+            }
+            self.distinct(place, raw.common().const_labels, labels);
+        }
+        let take = match (label, value) {
+            (Some(label), _) => RegexTake::GroupLabel(label.value.as_str().into()),
+            (None, Some(group)) => RegexTake::Value(group.value.clone()),
+            (None, None) => RegexTake::Count,
+        };
+        Some(RegexMetric { def: def?, pattern, scope, take })
     }
 
-    fn pattern(&self, raw: &At<String>) -> Option<Regex> {
+    fn pattern(&self, text: &str, place: &Place) -> Option<Regex> {
         // The library explains over several lines with a caret; the last line says it.
         let message = |error: regex::Error| {
             let full = error.to_string();
@@ -114,20 +111,23 @@ impl Checker<'_> {
                 .to_owned();
             format!("not a regular expression: {last}; see https://docs.rs/regex for the syntax")
         };
-        let mut builder = RegexBuilder::new(&raw.value);
+        let mut builder = RegexBuilder::new(text);
         let pattern = builder.size_limit(PATTERN_SIZE).dfa_size_limit(PATTERN_SIZE).build().map_err(message);
-        self.found.ok(&raw.place, pattern)
+        self.found.ok(place, pattern)
     }
 
     fn json(&self, raw: &At<RawJson>, declared: &mut Declared) -> Option<JsonMetric> {
         let At { place, value: raw } = raw;
         let def = self.metric(&raw.common(), declared);
         let every = At { place: place.clone(), value: ".".to_owned() };
-        let select = self.filter(raw.select.as_ref().unwrap_or(&every));
-        let value = self.filter(&raw.value);
-        let labels = self.labels(&raw.labels, |filter| self.filter(filter));
-        self.distinct(place, &def, labels.iter().map(|(name, _)| name.as_ref()));
-        Some(JsonMetric { def, select: select?, value: value?, labels })
+        let select = match &raw.select {
+            None => self.filter(&every),
+            Some(select) => select.get().and_then(|select| self.filter(select)),
+        };
+        let value = raw.value.get().and_then(|value| self.filter(value));
+        let labels = self.labels(raw.labels.as_ref().and_then(Tried::get), |filter| self.filter(filter));
+        self.distinct(place, raw.common().const_labels, labels.iter().map(|(name, _)| name.as_ref()));
+        Some(JsonMetric { def: def?, select: select?, value: value?, labels })
     }
 
     fn filter(&self, raw: &At<String>) -> Option<Filter> {
@@ -139,26 +139,29 @@ impl Checker<'_> {
     fn keyvalue(&self, raw: &At<RawKeyvalue>, declared: &mut Declared) -> Option<KeyvalueMetric> {
         let At { place, value: raw } = raw;
         let def = self.metric(&raw.common(), declared);
+        let keys = raw.keys.as_ref().and_then(Tried::get);
+        let pattern = keys.and_then(|keys| self.glob(&keys.value, &keys.place));
+        let label = raw.key_label.as_ref().and_then(Tried::get).map(|label| {
+            self.distinct(&label.place, raw.common().const_labels, [label.value.as_str()]);
+            self.label(&label.value, &label.place)
+        });
         let keys = match (&raw.key, &raw.keys, &raw.key_label) {
-            (Some(key), None, None) => Some(KeyMatch::One(key.value.clone())),
-            (None, Some(keys), Some(label)) => {
-                let pattern = self.glob(&keys.value, &keys.place);
-                let name = self.label(&label.value, &label.place);
-                self.distinct(&label.place, &def, [label.value.as_str()]);
-                pattern.map(|pattern| KeyMatch::Glob { pattern, label: name })
-            }
+            (Some(key), None, None) => KeyMatch::One(key.get()?.value.clone()),
+            (None, Some(_), Some(_)) => KeyMatch::Glob { pattern: pattern?, label: label? },
             _ => {
                 self.found.add(place, "write either key, or keys together with key_label");
-                None
+                return None;
             }
         };
-        Some(KeyvalueMetric { def, keys: keys? })
+        Some(KeyvalueMetric { def: def?, keys })
     }
 
     fn table(&self, raw: &RawTable, declared: &mut Declared) -> Table {
-        let mut metrics = Vec::new();
-        let columns = raw.columns.as_ref();
-        if let Some(At { place, value: columns }) = columns {
+        let written = raw.columns.as_ref().and_then(Tried::get);
+        // None also where one of them could not be read: then nobody can say which columns there are.
+        let columns: Option<Vec<String>> =
+            written.and_then(|columns| columns.value.iter().map(|name| name.get().cloned()).collect());
+        if let (Some(At { place, .. }), Some(columns)) = (written, &columns) {
             let twice = columns.iter().enumerate().find(|(i, name)| columns[..*i].contains(name));
             if let Some((_, name)) = twice {
                 self.found.add(place, format!("the column {name:?} is named twice; rename one of the two"));
@@ -168,18 +171,20 @@ impl Checker<'_> {
                     .add(place, "the list is empty; name the columns or leave it out to read the header");
             }
         }
-        let separator = raw.separator.as_ref().and_then(|raw| {
+        let separator = raw.separator.as_ref().and_then(Tried::get).and_then(|raw| {
             let mut chars = raw.value.chars();
             let one = chars.next().filter(|c| *c != '\n' && chars.next().is_none());
             self.found.ok(&raw.place, one.ok_or("write exactly one character, not a new line"))
         });
-        let known = columns.map(|columns| columns.value.as_slice());
-        metrics.extend(self.each(&raw.metrics, |metric| self.column(metric, known, declared)));
+        let metrics = raw
+            .metrics
+            .get()
+            .map(|metrics| self.each(metrics, |metric| self.column(metric, columns.as_deref(), declared)));
         Table {
             skip: self.count(raw.skip.as_ref(), 0, 0..=1000),
-            columns: columns.map(|columns| columns.value.clone()),
+            columns,
             separator,
-            metrics,
+            metrics: metrics.unwrap_or_default(),
         }
     }
 
@@ -198,32 +203,36 @@ impl Checker<'_> {
             }
             Some(raw.value.clone())
         };
-        let labels: Vec<(Arc<str>, String)> = self.labels(&raw.labels, column);
-        self.distinct(place, &def, labels.iter().map(|(name, _)| name.as_ref()));
-        let value = raw.value.as_ref().and_then(column);
-        let take = match (raw.aggregate.as_ref().map(|raw| raw.value), value) {
-            (None, Some(value)) => Some(TableTake::Value(value)),
-            (Some(RawAggregate::Sum), Some(value)) => Some(TableTake::Sum(value)),
+        let labels: Vec<(Arc<str>, String)> = self.labels(raw.labels.as_ref().and_then(Tried::get), column);
+        self.distinct(place, raw.common().const_labels, labels.iter().map(|(name, _)| name.as_ref()));
+        let value = raw.value.as_ref().and_then(Tried::get).and_then(column);
+        let aggregate = match &raw.aggregate {
+            None => None,
+            Some(aggregate) => Some(aggregate.get()?.value),
+        };
+        let take = match (aggregate, &raw.value) {
+            (None, Some(_)) => TableTake::Value(value?),
+            (Some(RawAggregate::Sum), Some(_)) => TableTake::Sum(value?),
             (Some(RawAggregate::Count), None) => {
-                self.counts(raw.kind, place);
-                Some(TableTake::Count)
+                self.counts(raw.common().kind, place);
+                TableTake::Count
             }
             (Some(RawAggregate::Count), Some(_)) => {
                 self.found
                     .add(place, "aggregate: count counts rows and takes no value; remove one of the two");
-                None
+                return None;
             }
             (Some(RawAggregate::Sum) | None, None) => {
                 self.found.add(place, "no value; name its column, or write aggregate: count to count rows");
-                None
+                return None;
             }
         };
-        Some(TableMetric { def, labels, take: take? })
+        Some(TableMetric { def: def?, labels, take })
     }
 
     /// A count of what is there now falls as well as it rises.
-    fn counts(&self, kind: RawKind, place: &Place) {
-        if matches!(kind, RawKind::Counter) {
+    fn counts(&self, kind: Option<RawKind>, place: &Place) {
+        if matches!(kind, Some(RawKind::Counter)) {
             self.found.add(place, "a number of lines goes up and down; write type: gauge");
         }
     }

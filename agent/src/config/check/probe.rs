@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::metric::Declared;
 use super::{Checker, names};
 use crate::config::raw::{RawIsolation, RawProbe};
-use crate::config::yaml::at::At;
+use crate::config::yaml::at::{At, Tried};
 use crate::config::{Isolation, Probe};
 use crate::model::ProbeName;
 
@@ -18,7 +18,7 @@ impl Checker<'_> {
     pub(super) fn probe(&self, name: &str, raw: &At<RawProbe>, declared: &mut Declared) -> Option<Probe> {
         self.found.ok(&raw.place, names::key(name));
         let probe = &raw.value;
-        let program = probe.command.0.as_ref().and_then(|command| self.program(command));
+        let command = probe.command.get().and_then(|command| self.command(command));
         let timeout = self.duration(
             probe.timeout.as_ref(),
             Duration::from_secs(5),
@@ -26,37 +26,44 @@ impl Checker<'_> {
         );
         let max_output = self.size(probe.max_output.as_ref(), 1 << 20, 64 << 20);
         let max_series = self.count(probe.max_series.as_ref(), 500, 1..=10_000);
-        if let Some(At { place, value: RawIsolation::Observer }) = &probe.isolation {
+        if let Some(At { place, value: RawIsolation::Observer }) =
+            probe.isolation.as_ref().and_then(Tried::get)
+        {
             self.found.add(place, "observer is not available yet; write joined");
         }
-        let parse = probe.parse.0.as_ref().map(|parse| self.parse(parse, declared));
+        // Where several parsers are written each is checked, although that is a mistake already.
+        let several = probe.parse.get().map(|parse| parse.0.as_slice()).unwrap_or_default();
+        let parsers: Vec<_> = several.iter().map(|parse| self.parse(parse, declared)).collect();
+        let (program, command) = command?;
         Some(Probe {
             name: ProbeName::new(name),
-            command: probe.command.0.as_ref()?.value.clone(),
-            program: program?,
+            command,
+            program,
             timeout,
             max_output,
             max_series,
             isolation: Isolation::Joined,
-            parse: parse?,
+            parse: parsers.into_iter().next()?,
         })
     }
 
-    fn program(&self, command: &At<Vec<String>>) -> Option<PathBuf> {
-        let Some(program) = command.value.first().filter(|program| !program.is_empty()) else {
-            self.found.add(&command.place, "the command is empty; write a program and its arguments");
+    /// The program's path, and the whole command.
+    fn command(&self, raw: &At<Vec<Tried<String>>>) -> Option<(PathBuf, Vec<String>)> {
+        let At { place, value: raw } = raw;
+        let Some(program) = raw.first().filter(|first| first.get().is_none_or(|first| !first.is_empty()))
+        else {
+            self.found.add(place, "the command is empty; write a program and its arguments");
             return None;
         };
-        if command.value.iter().any(|argument| argument.contains('\0')) {
-            self.found
-                .add(&command.place, "an argument has a NUL byte, which no program can be given; remove it");
+        let command: Vec<String> = raw.iter().filter_map(Tried::get).cloned().collect();
+        if command.iter().any(|argument| argument.contains('\0')) {
+            self.found.add(place, "an argument has a NUL byte, which no program can be given; remove it");
         }
-        if command.value.iter().map(String::len).sum::<usize>() > LONGEST_COMMAND {
-            self.found.add(
-                &command.place,
-                format!("the command is longer than {LONGEST_COMMAND} bytes; use a script"),
-            );
+        if command.iter().map(String::len).sum::<usize>() > LONGEST_COMMAND {
+            let message = format!("the command is longer than {LONGEST_COMMAND} bytes; use a script");
+            self.found.add(place, message);
         }
-        self.found.ok(&command.place, self.host.find(program))
+        let program = self.found.ok(place, self.host.find(program.get()?))?;
+        Some((program, command))
     }
 }

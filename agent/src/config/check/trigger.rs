@@ -8,7 +8,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use super::{Checker, names};
 use crate::config::error::Place;
 use crate::config::raw::{RawMatch, RawSchedule, RawTrigger};
-use crate::config::yaml::at::At;
+use crate::config::yaml::at::{At, Tried};
 use crate::config::{Glob, Match, Trigger, When};
 use crate::model::{ProbeName, TriggerName};
 
@@ -26,45 +26,46 @@ impl Checker<'_> {
             self.found.add(&raw.place, "`cli` is the trigger of `parachute run`; choose another name");
         }
         let trigger = &raw.value;
-        let probes = &trigger.probes;
-        if probes.value.is_empty() {
+        if let Some(probes) = trigger.probes.get().filter(|probes| probes.value.is_empty()) {
             self.found.add(&probes.place, "the list is empty; name at least one probe");
         }
-        for (i, probe) in probes.value.iter().enumerate() {
-            if !known(&probe.value) {
-                self.found
-                    .add(&probe.place, format!("there is no probe {:?}; name one of `probes:`", probe.value));
+        let listed = trigger.probes.get().map(|probes| probes.value.as_slice()).unwrap_or_default();
+        let probes: Vec<&At<String>> = listed.iter().filter_map(Tried::get).collect();
+        for (i, At { place, value: probe }) in probes.iter().enumerate() {
+            if !known(probe) {
+                self.found.add(place, format!("there is no probe {probe:?}; name one of `probes:`"));
             }
-            if probes.value[..i].iter().any(|other| other.value == probe.value) {
-                self.found
-                    .add(&probe.place, format!("{} is listed twice; remove one of the two", probe.value));
+            if probes[..i].iter().any(|other| other.value == *probe) {
+                self.found.add(place, format!("{probe} is listed twice; remove one of the two"));
             }
         }
         let when = self.when(name, raw);
-        let matches = trigger.matches.as_ref().map(|raw| self.matches(raw)).unwrap_or_default();
+        let matches =
+            trigger.matches.as_ref().and_then(Tried::get).map(|raw| self.matches(raw)).unwrap_or_default();
         Some(Trigger {
             name: TriggerName::new(name),
             when: when?,
-            probes: probes.value.iter().map(|probe| ProbeName::new(&probe.value)).collect(),
+            probes: probes.iter().map(|probe| ProbeName::new(&probe.value)).collect(),
             matches,
-            allow_unsafe_joined: trigger.allow_unsafe_joined,
+            allow_unsafe_joined: is_set(trigger.allow_unsafe_joined.as_ref()),
         })
     }
 
+    /// What is written is checked also where there is too much of it.
     fn when(&self, name: &str, raw: &At<RawTrigger>) -> Option<When> {
-        match (&raw.value.container_start, &raw.value.schedule, &raw.value.http) {
-            (Some(start), None, None) => {
-                let allowed = Duration::ZERO..=Duration::from_hours(1);
-                let delay = self.duration(start.value.delay.as_ref(), Duration::ZERO, allowed);
-                Some(When::ContainerStart { delay })
-            }
-            (None, Some(schedule), None) => self.schedule(name, schedule),
-            (None, None, Some(_)) => Some(When::Http),
-            (start, schedule, http) => {
-                let given = usize::from(start.is_some())
-                    + usize::from(schedule.is_some())
-                    + usize::from(http.is_some());
-                let what = if given == 0 { "nothing says when" } else { "more than one says when" };
+        let trigger = &raw.value;
+        let start = trigger.container_start.as_ref().map(|start| {
+            let allowed = Duration::ZERO..=Duration::from_hours(1);
+            let delay = self.duration(start.get()?.value.delay.as_ref(), Duration::ZERO, allowed);
+            Some(When::ContainerStart { delay })
+        });
+        let schedule = trigger.schedule.as_ref().map(|schedule| self.schedule(name, schedule.get()?));
+        let http = trigger.http.as_ref().map(|http| http.get().map(|_| When::Http));
+        let mut given = [start, schedule, http].into_iter().flatten();
+        match (given.next(), given.next()) {
+            (Some(when), None) => when,
+            (first, _) => {
+                let what = if first.is_none() { "nothing says when" } else { "more than one says when" };
                 let message = format!("{what}; write exactly one of container_start, schedule, http");
                 self.found.add(&raw.place, message);
                 None
@@ -73,11 +74,12 @@ impl Checker<'_> {
     }
 
     fn schedule(&self, name: &str, raw: &At<RawSchedule>) -> Option<When> {
-        match (&raw.value.every, &raw.value.cron) {
-            (Some(every), None) => {
-                Some(When::Every(self.duration(Some(every), DAY, Duration::from_secs(1)..=7 * DAY)))
-            }
-            (None, Some(cron)) => self.cron(self.host.hash(name), cron),
+        let every = raw.value.every.as_ref().map(|every| {
+            Some(When::Every(self.duration(Some(every), DAY, Duration::from_secs(1)..=7 * DAY)))
+        });
+        let cron = raw.value.cron.as_ref().map(|cron| self.cron(self.host.hash(name), cron.get()?));
+        match (every, cron) {
+            (Some(when), None) | (None, Some(when)) => when,
             _ => {
                 self.found.add(&raw.place, "write exactly one of every, cron");
                 None
@@ -109,12 +111,12 @@ impl Checker<'_> {
     }
 
     fn matches(&self, raw: &RawMatch) -> Match {
-        let glob = |raw: &Option<At<String>>| raw.as_ref().and_then(|raw| self.negatable(raw));
+        let glob = |raw: &Option<Tried<At<String>>>| self.negatable(raw.as_ref()?.get()?);
         Match {
             namespace: glob(&raw.namespace),
             pod: glob(&raw.pod),
             container: glob(&raw.container),
-            sandboxes: raw.sandboxes,
+            sandboxes: is_set(raw.sandboxes.as_ref()),
         }
     }
 
@@ -135,6 +137,11 @@ impl Checker<'_> {
         };
         self.found.ok(place, glob).map(|glob| glob.compile_matcher())
     }
+}
+
+/// A flag is off unless it is written.
+fn is_set(flag: Option<&Tried<bool>>) -> bool {
+    flag.and_then(Tried::get).is_some_and(|flag| *flag)
 }
 
 /// First value and number of values of each field; like Jenkins, with days that every month has.

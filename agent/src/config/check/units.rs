@@ -6,16 +6,16 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::Checker;
-use crate::config::yaml::at::At;
+use crate::config::yaml::at::{At, Tried};
 
 impl Checker<'_> {
     pub(super) fn duration(
         &self,
-        raw: Option<&At<String>>,
+        raw: Option<&Tried<At<String>>>,
         default: Duration,
         allowed: RangeInclusive<Duration>,
     ) -> Duration {
-        let Some(raw) = raw else { return default };
+        let Some(raw) = raw.and_then(Tried::get) else { return default };
         let in_bounds = parse_duration(&raw.value).and_then(|duration| {
             if allowed.contains(&duration) {
                 return Ok(duration);
@@ -26,8 +26,8 @@ impl Checker<'_> {
         self.found.ok(&raw.place, in_bounds).unwrap_or(default)
     }
 
-    pub(super) fn size(&self, raw: Option<&At<String>>, default: u64, most: u64) -> u64 {
-        let Some(raw) = raw else { return default };
+    pub(super) fn size(&self, raw: Option<&Tried<At<String>>>, default: u64, most: u64) -> u64 {
+        let Some(raw) = raw.and_then(Tried::get) else { return default };
         let size = raw.value.parse::<ByteSize>().map_err(|_| ());
         let in_bounds = match size {
             Ok(size) if (1..=most).contains(&size.as_u64()) => Ok(size.as_u64()),
@@ -39,11 +39,11 @@ impl Checker<'_> {
 
     pub(super) fn count(
         &self,
-        raw: Option<&At<u64>>,
+        raw: Option<&Tried<At<u64>>>,
         default: usize,
         allowed: RangeInclusive<usize>,
     ) -> usize {
-        let Some(raw) = raw else { return default };
+        let Some(raw) = raw.and_then(Tried::get) else { return default };
         let in_bounds =
             usize::try_from(raw.value).ok().filter(|count| allowed.contains(count)).ok_or_else(|| {
                 format!(
@@ -56,8 +56,8 @@ impl Checker<'_> {
         self.found.ok(&raw.place, in_bounds).unwrap_or(default)
     }
 
-    pub(super) fn scale(&self, raw: Option<&At<f64>>) -> f64 {
-        let Some(raw) = raw else { return 1.0 };
+    pub(super) fn scale(&self, raw: Option<&Tried<At<f64>>>) -> f64 {
+        let Some(raw) = raw.and_then(Tried::get) else { return 1.0 };
         if !raw.value.is_finite() || raw.value <= 0.0 {
             self.found.add(&raw.place, format!("{} is not a scale; write a number above 0", raw.value));
         }

@@ -44,42 +44,45 @@ macro_rules! raw_metric {
         #[serde(deny_unknown_fields)]
         pub(in crate::config) struct $name {
             /// Name of the metric, in snake_case with its base unit: `app_queue_bytes`, `app_retries_total`.
-            pub(in crate::config) name: At<String>,
+            pub(in crate::config) name: Tried<At<String>>,
             /// gauge or counter.
             #[serde(rename = "type")]
-            pub(in crate::config) kind: RawKind,
+            pub(in crate::config) kind: Tried<RawKind>,
             /// One sentence on what is measured, shown in dashboards.
-            pub(in crate::config) help: At<String>,
+            pub(in crate::config) help: Tried<At<String>>,
             /// Each value is multiplied by this: 0.001 turns milliseconds into seconds. Default 1.
             #[serde(default)]
-            pub(in crate::config) scale: Option<At<f64>>,
+            pub(in crate::config) scale: Option<Tried<At<f64>>>,
             /// Labels with a fixed value on every series of this metric.
             #[serde(default)]
-            pub(in crate::config) const_labels: BTreeMap<String, At<String>>,
+            pub(in crate::config) const_labels: Option<Tried<RawLabels>>,
             $($own)*
         }
 
         impl $name {
             pub(in crate::config) fn common(&self) -> Common<'_> {
                 Common {
-                    name: &self.name,
-                    kind: self.kind,
-                    help: &self.help,
+                    name: self.name.get(),
+                    kind: self.kind.get().copied(),
+                    help: self.help.get(),
                     scale: self.scale.as_ref(),
-                    const_labels: &self.const_labels,
+                    const_labels: self.const_labels.as_ref().and_then(Tried::get),
                 }
             }
         }
     };
 }
 
+/// Label name to what gives its value.
+pub(in crate::config) type RawLabels = BTreeMap<String, Tried<At<String>>>;
+
 /// The keys that every kind of metric has.
 pub(in crate::config) struct Common<'a> {
-    pub(in crate::config) name: &'a At<String>,
-    pub(in crate::config) kind: RawKind,
-    pub(in crate::config) help: &'a At<String>,
-    pub(in crate::config) scale: Option<&'a At<f64>>,
-    pub(in crate::config) const_labels: &'a BTreeMap<String, At<String>>,
+    pub(in crate::config) name: Option<&'a At<String>>,
+    pub(in crate::config) kind: Option<RawKind>,
+    pub(in crate::config) help: Option<&'a At<String>>,
+    pub(in crate::config) scale: Option<&'a Tried<At<f64>>>,
+    pub(in crate::config) const_labels: Option<&'a RawLabels>,
 }
 
 raw_metric! {
@@ -87,16 +90,16 @@ raw_metric! {
     /// groups are labels; with neither, the matches are counted and the named groups are labels.
     RawRegex {
         /// The regular expression; groups are named as in `(?P<state>\w+)`.
-        pub(in crate::config) pattern: At<String>,
+        pub(in crate::config) pattern: Tried<At<String>>,
         /// Whether the pattern sees line by line or the whole output. Default line.
         #[serde(default)]
-        pub(in crate::config) scope: Option<RawScope>,
+        pub(in crate::config) scope: Option<Tried<RawScope>>,
         /// Label that says which named group a series' value comes from.
         #[serde(default)]
-        pub(in crate::config) group_label: Option<At<String>>,
+        pub(in crate::config) group_label: Option<Tried<At<String>>>,
         /// Named group that holds the value.
         #[serde(default)]
-        pub(in crate::config) value: Option<At<String>>,
+        pub(in crate::config) value: Option<Tried<At<String>>>,
     }
 }
 
@@ -112,12 +115,12 @@ raw_metric! {
     RawJson {
         /// jq expression that yields the rows, such as `.[]`. Default `.`, one row.
         #[serde(default)]
-        pub(in crate::config) select: Option<At<String>>,
+        pub(in crate::config) select: Option<Tried<At<String>>>,
         /// jq expression that gives the number.
-        pub(in crate::config) value: At<String>,
+        pub(in crate::config) value: Tried<At<String>>,
         /// Label name to jq expression.
         #[serde(default)]
-        pub(in crate::config) labels: BTreeMap<String, At<String>>,
+        pub(in crate::config) labels: Option<Tried<RawLabels>>,
     }
 }
 
@@ -126,13 +129,13 @@ raw_metric! {
     RawKeyvalue {
         /// The key to read.
         #[serde(default)]
-        pub(in crate::config) key: Option<At<String>>,
+        pub(in crate::config) key: Option<Tried<At<String>>>,
         /// Glob on keys: each that matches is a series.
         #[serde(default)]
-        pub(in crate::config) keys: Option<At<String>>,
+        pub(in crate::config) keys: Option<Tried<At<String>>>,
         /// Label that holds the key, with `keys`.
         #[serde(default)]
-        pub(in crate::config) key_label: Option<At<String>>,
+        pub(in crate::config) key_label: Option<Tried<At<String>>>,
     }
 }
 
@@ -141,14 +144,14 @@ raw_metric! {
 pub(in crate::config) struct RawTable {
     /// Lines to pass over before the header, or before the first row where `columns` is given. Default 0.
     #[serde(default)]
-    pub(in crate::config) skip: Option<At<u64>>,
+    pub(in crate::config) skip: Option<Tried<At<u64>>>,
     /// Names of the columns, where the output has no header line.
     #[serde(default)]
-    pub(in crate::config) columns: Option<At<Vec<String>>>,
+    pub(in crate::config) columns: Option<Tried<At<Vec<Tried<String>>>>>,
     /// One character between columns. Default: any white space, the last column taking the rest of the line.
     #[serde(default)]
-    pub(in crate::config) separator: Option<At<String>>,
-    pub(in crate::config) metrics: At<Vec<Tried<At<RawColumn>>>>,
+    pub(in crate::config) separator: Option<Tried<At<String>>>,
+    pub(in crate::config) metrics: Tried<At<Vec<Tried<At<RawColumn>>>>>,
 }
 
 raw_metric! {
@@ -157,12 +160,12 @@ raw_metric! {
     RawColumn {
         /// Column that holds the number.
         #[serde(default)]
-        pub(in crate::config) value: Option<At<String>>,
+        pub(in crate::config) value: Option<Tried<At<String>>>,
         #[serde(default)]
-        pub(in crate::config) aggregate: Option<At<RawAggregate>>,
+        pub(in crate::config) aggregate: Option<Tried<At<RawAggregate>>>,
         /// Label name to column name.
         #[serde(default)]
-        pub(in crate::config) labels: BTreeMap<String, At<String>>,
+        pub(in crate::config) labels: Option<Tried<RawLabels>>,
     }
 }
 
@@ -178,5 +181,5 @@ pub(in crate::config) enum RawAggregate {
 pub(in crate::config) struct RawPrometheus {
     /// Only metrics whose names start with this. Default: all.
     #[serde(default)]
-    pub(in crate::config) prefix: Option<At<String>>,
+    pub(in crate::config) prefix: Option<Tried<At<String>>>,
 }

@@ -1,4 +1,5 @@
-//! The two wrappers that the raw structs are made of: a value with its place, and a value that may have failed alone.
+//! The wrappers that the raw structs are made of: a value with its place, a value that may have failed alone, and
+//! several values where one is right.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,8 +21,15 @@ pub(crate) struct At<T> {
 #[derive(Clone, Debug)]
 pub(crate) struct Tried<T>(pub(crate) Option<T>);
 
+/// An enum of which exactly one variant is to be written. More than one is a mistake, which is recorded, and then
+/// all of them are here, so that what stands below each is checked all the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Several<T>(pub(crate) Vec<T>);
+
 /// The name under which `At` asks for its place; no struct of the grammar has it.
 pub(super) const AT: &str = "parachute::At";
+/// The same for `Several`.
+pub(super) const SEVERAL: &str = "parachute::Several";
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -48,32 +56,44 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
     }
 }
 
+impl<T> Tried<T> {
+    pub(crate) fn get(&self) -> Option<&T> {
+        self.0.as_ref()
+    }
+}
+
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Tried<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TriedVisitor<T>(PhantomData<T>);
+        // The reader has recorded the mistake when it raised it; a key that is missing is raised by it, too.
+        Ok(Tried(T::deserialize(deserializer).ok()))
+    }
+}
 
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for TriedVisitor<T> {
-            type Value = Tried<T>;
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Several<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SeveralVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for SeveralVisitor<T> {
+            type Value = Several<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a value read by config::yaml")
             }
 
-            fn visit_newtype_struct<D: Deserializer<'de>>(
-                self,
-                deserializer: D,
-            ) -> Result<Tried<T>, D::Error> {
-                // The reader has recorded the mistake when it raised it.
-                Ok(Tried(T::deserialize(deserializer).ok()))
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Several<T>, A::Error> {
+                let mut read = Vec::new();
+                while let Some(Tried(one)) = seq.next_element()? {
+                    read.extend(one);
+                }
+                Ok(Several(read))
             }
         }
 
-        // Asking for a newtype makes a missing key fail here, not in `T`, where it would pass for a recorded one.
-        deserializer.deserialize_newtype_struct("parachute::Tried", TriedVisitor(PhantomData))
+        deserializer.deserialize_newtype_struct(SEVERAL, SeveralVisitor(PhantomData))
     }
 }
 
-/// In the schema neither wrapper is seen.
+/// In the schema no wrapper is seen.
 macro_rules! same_schema {
     ($wrapper:ident) => {
         impl<T: JsonSchema> JsonSchema for $wrapper<T> {
@@ -94,3 +114,4 @@ macro_rules! same_schema {
 }
 same_schema!(At);
 same_schema!(Tried);
+same_schema!(Several);

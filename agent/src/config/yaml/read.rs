@@ -5,15 +5,16 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use serde::de::value::{BorrowedStrDeserializer, StrDeserializer};
+use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{
-    self, Deserialize, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer as _, MapAccess,
-    SeqAccess, VariantAccess, Visitor,
+    self, Deserialize, DeserializeSeed, Deserializer, IntoDeserializer as _, MapAccess, SeqAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 
-use super::at::AT;
+use super::at::{AT, SEVERAL};
+use super::choice::{Choice, Choices};
 use super::fault::Fault;
+use super::fields::Fields;
 use super::{Entry, Kind, Node};
 use crate::config::error::{Found, Place};
 
@@ -24,8 +25,8 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(node: &'a Node, source: &'a str, foun
 }
 
 #[derive(Clone)]
-struct Reader<'a> {
-    node: &'a Node,
+pub(super) struct Reader<'a> {
+    pub(super) node: &'a Node,
     source: &'a str,
     found: &'a Found,
     field: Rc<str>,
@@ -36,7 +37,7 @@ impl<'a> Reader<'a> {
         Place { line: self.node.line, column: self.node.column, field: self.field.clone() }
     }
 
-    fn record<T>(self, result: Result<T, Fault>) -> Result<T, Fault> {
+    pub(super) fn record<T>(self, result: Result<T, Fault>) -> Result<T, Fault> {
         if let Err(Fault(Some(message))) = &result {
             self.found.add(&self.place(), message);
             return Err(Fault(None));
@@ -44,7 +45,7 @@ impl<'a> Reader<'a> {
         result
     }
 
-    fn child(&self, entry: &'a Entry) -> Self {
+    pub(super) fn child(&self, entry: &'a Entry) -> Self {
         let dot = if self.field.is_empty() { "" } else { "." };
         Self { node: &entry.value, field: format!("{}{dot}{}", self.field, entry.key).into(), ..self.clone() }
     }
@@ -72,6 +73,7 @@ impl<'a> Reader<'a> {
         match &self.node.kind {
             Kind::Null => "nothing".to_owned(),
             Kind::List(_) => "a list".to_owned(),
+            Kind::Map(entries) if entries.is_empty() => "an empty mapping".to_owned(),
             Kind::Map(entries) => {
                 entries.iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>().join(" and ")
             }
@@ -145,7 +147,11 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         name: &'static str,
         v: V,
     ) -> Result<V::Value, Fault> {
-        if name == AT { v.visit_seq(Placed { reader: self, step: 0 }) } else { v.visit_newtype_struct(self) }
+        match name {
+            AT => v.visit_seq(Placed { reader: self, step: 0 }),
+            SEVERAL => v.visit_seq(Choices::of(self)),
+            _ => v.visit_newtype_struct(self),
+        }
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -158,8 +164,8 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             let message = format!("expected a mapping with the keys {}", fields.join(", "));
             return self.record(Err(Fault(Some(message))));
         };
-        let rest = self.entries(entries, Some(fields)).into_iter();
-        let result = visitor.visit_map(Entries { map: self.clone(), rest, value: None });
+        let given = self.entries(entries, Some(fields));
+        let result = visitor.visit_map(Fields::new(self.clone(), given, fields));
         self.record(result)
     }
 
@@ -223,50 +229,6 @@ impl<'a> MapAccess<'a> for Entries<'a> {
         let entry =
             self.value.take().ok_or_else(|| de::Error::custom("a value was asked for before its key"))?;
         seed.deserialize(self.map.child(entry))
-    }
-}
-
-/// An externally tagged enum: the variant's name, and what stands below it.
-struct Choice<'a> {
-    name: &'a str,
-    value: Option<Reader<'a>>,
-}
-
-impl<'a> EnumAccess<'a> for Choice<'a> {
-    type Error = Fault;
-    type Variant = Self;
-
-    fn variant_seed<S: DeserializeSeed<'a>>(self, seed: S) -> Result<(S::Value, Self), Fault> {
-        let name: StrDeserializer<'_, Fault> = self.name.into_deserializer();
-        Ok((seed.deserialize(name)?, self))
-    }
-}
-
-impl<'a> VariantAccess<'a> for Choice<'a> {
-    type Error = Fault;
-
-    fn unit_variant(self) -> Result<(), Fault> {
-        match self.value {
-            None => Ok(()),
-            Some(reader) => {
-                reader.record(Err(Fault(Some(format!("write just `{}`, with nothing below it", self.name)))))
-            }
-        }
-    }
-
-    fn newtype_variant_seed<S: DeserializeSeed<'a>>(self, seed: S) -> Result<S::Value, Fault> {
-        match self.value {
-            Some(reader) => seed.deserialize(reader),
-            None => Err(Fault(Some(format!("`{}` needs a value below it", self.name)))),
-        }
-    }
-
-    fn tuple_variant<V: Visitor<'a>>(self, _len: usize, _visitor: V) -> Result<V::Value, Fault> {
-        Err(de::Error::custom("the grammar has no tuple variants"))
-    }
-
-    fn struct_variant<V: Visitor<'a>>(self, _: &'static [&'static str], _: V) -> Result<V::Value, Fault> {
-        Err(de::Error::custom("the grammar has no struct variants"))
     }
 }
 
