@@ -24,7 +24,11 @@ pub(super) struct Args {
     /// Name of a probe in the configuration.
     probe: String,
     // Not a doc comment: rustdoc would take the brackets for links.
-    #[arg(long, value_name = "CONTAINER", help = "[NS/][POD/]NAME, or the first six or more characters of an id")]
+    #[arg(
+        long,
+        value_name = "CONTAINER",
+        help = "[NS/][POD/]NAME, or the first six or more characters of an id"
+    )]
     container: String,
     /// What is printed: samples in the text format, everything as JSON, or the command's own output.
     #[arg(short, long, value_name = "FORMAT", default_value = "metrics")]
