@@ -13,6 +13,7 @@ mod asked;
 mod fleet;
 mod hostile;
 mod killed;
+mod losses;
 mod restarts;
 mod scraped;
 mod storm;

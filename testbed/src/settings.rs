@@ -22,7 +22,7 @@ root = "{dir}/root"
 state = "{dir}/state"
 
 [grpc]
-  address = "{dir}/c.sock"
+  address = "{dir}/containerd.sock"
 
 [plugins."io.containerd.internal.v1.opt"]
   path = "{dir}/opt"
