@@ -1,5 +1,8 @@
 //! The nouns that every room speaks of. No I/O and no decisions: data, and the few rules that make it valid.
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::OwnedFd;

@@ -13,8 +13,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::metrics::promtool::{container, named, result};
 use crate::metrics::{AgentMetrics, Samples};
+use crate::model::testing::{container, named, result};
 use crate::model::{ContainerLabels, Family, MetricKind, Outcome, ProbeName, Sample};
 
 const RUN: &str = r#"{"probe":"sockets","target":{"pod":"cart-0"}}"#;

@@ -1,32 +1,18 @@
-//! The triggers on paused time, with containers that are pidfds of this very process.
+//! The triggers on paused time.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::*;
 use crate::config::{Glob, Limits, Match, Runtimes, Trigger};
-use crate::model::{ContainerId, Metadata, ProbeName, Runtime};
+use crate::model::{Metadata, ProbeName, testing};
 
 fn container(id: u8, described: Option<(&str, &str, &str)>) -> Arc<Container> {
-    let own = rustix::process::getpid();
-    let container = Container {
-        id: ContainerId::new(&format!("{id:02x}").repeat(32)),
-        pidfd: rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty()).unwrap(),
-        pid: 1,
-        start_ticks: 0,
-        cgroup_id: 0,
-        cgroup_path: String::new(),
-        pid_ns: 0,
-        net_ns: 0,
-        runtime: Runtime::Containerd,
-        cgroup_pod_uid: None,
-        up_at: SystemTime::now(),
-        metadata: arc_swap::ArcSwapOption::empty(),
-    };
+    let container = testing::container(&format!("{id:02x}"), None);
     if let Some(labels) = described {
         describe(&container, labels);
     }
-    Arc::new(container)
+    container
 }
 
 fn describe(container: &Container, (namespace, pod, name): (&str, &str, &str)) {

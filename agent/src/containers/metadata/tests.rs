@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use super::generated::runtime_service_server::{RuntimeService, RuntimeServiceServer};
 use super::generated::{self as api};
 use super::*;
-use crate::model::Runtime;
+use crate::model::testing;
 
 /// A runtime with one pod: sandbox `5…`, container `c…`.
 #[derive(Clone, Default)]
@@ -82,21 +82,7 @@ impl Fake {
 }
 
 fn container(digit: char) -> Arc<Container> {
-    let own = rustix::process::getpid();
-    Arc::new(Container {
-        id: ContainerId::new(&digit.to_string().repeat(64)),
-        pidfd: rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty()).unwrap(),
-        pid: 1,
-        start_ticks: 0,
-        cgroup_id: 0,
-        cgroup_path: String::new(),
-        pid_ns: 0,
-        net_ns: 0,
-        runtime: Runtime::Containerd,
-        cgroup_pod_uid: None,
-        up_at: std::time::SystemTime::now(),
-        metadata: arc_swap::ArcSwapOption::empty(),
-    })
+    testing::container(&digit.to_string(), None)
 }
 
 fn counters() -> Counters {

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::metrics::promtool::{self, container, named, result};
+use crate::metrics::promtool;
 use crate::metrics::{AgentMetrics, encode, render};
 use crate::model::Metadata;
+use crate::model::testing::{container, named, result};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
