@@ -243,7 +243,11 @@ impl Actor {
         if let Some(seen) = &mut self.seen {
             seen.forget(cgroup_id);
         }
-        look(cgroup, &self.launcher, strict).await
+        let second = look(cgroup, &self.launcher, strict).await?;
+        if let (Look::Found(_), Some(seen)) = (&second, &mut self.seen) {
+            seen.remember(cgroup_id);
+        }
+        Ok(second)
     }
 
     async fn up(&mut self, cgroup: Cgroup, init: Init, exec_at_ns: Option<u64>) {
