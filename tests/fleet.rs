@@ -8,17 +8,10 @@ use crate::common::{self, Rig, SOON};
 const PODS: usize = 50;
 const RUNS: usize = 1000;
 
-const CONFIGURATION: &str = r"
-probes:
-  sockets: { command: [ss, -s], parse: none }
-triggers:
-  by-hand: { http: {}, probes: [sockets] }
-";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_pods_are_all_known_and_asked_for_once() {
     let rig = Rig::new().await;
-    let agent = rig.agent(CONFIGURATION).await;
+    let agent = rig.agent(common::ONE_PROBE).await;
     let requests = async |call: &str| {
         let samples = agent.scrape().await.unwrap();
         let all = common::select(&samples, "parachute_runtime_requests_total", &[]);

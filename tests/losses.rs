@@ -13,13 +13,6 @@ use crate::common::{self, Rig};
 const RING: f64 = 8192.0;
 const CGROUPS: u32 = 9000;
 
-const CONFIGURATION: &str = r"
-probes:
-  sockets: { command: [ss, -s], parse: none }
-triggers:
-  by-hand: { http: {}, probes: [sockets] }
-";
-
 /// In each of so many new cgroups, one process that execs once and ends.
 const ONE_EXEC_EACH: &str = r#"
 for i in $(seq "$2"); do
@@ -49,7 +42,7 @@ fn unified() -> PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn losses_are_counted_exactly_and_made_up_for() {
     let rig = Rig::new().await;
-    let agent = rig.agent(CONFIGURATION).await;
+    let agent = rig.agent(common::ONE_PROBE).await;
     let [written, lost, scans] = counts(&agent).await;
     assert!(lost < 0.5 && scans < 0.5);
 

@@ -6,17 +6,10 @@ use crate::common::{self, Rig, SOON};
 
 const EXECS: &str = "10000";
 
-const CONFIGURATION: &str = r"
-probes:
-  sockets: { command: [ss, -s], parse: none }
-triggers:
-  by-hand: { http: {}, probes: [sockets] }
-";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exec_storm_costs_nothing_and_hides_nobody() {
     let rig = Rig::new().await;
-    let agent = rig.agent(CONFIGURATION).await;
+    let agent = rig.agent(common::ONE_PROBE).await;
     let records = async || {
         let samples = agent.scrape().await.unwrap();
         assert!(common::sum(&samples, "parachute_exec_events_lost_total", &[]) < 0.5, "records were lost");

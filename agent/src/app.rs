@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Source};
+use crate::config::{Config, Source, node_name};
 use crate::containers::{self, Hook, Registry};
 use crate::detect::{DetectError, Reason};
 use crate::enter::{self, EnterError, Launcher, LauncherProcess};
@@ -152,7 +152,7 @@ impl App {
                 // What is refused is counted there.
                 Box::new(move |request| _ = pool.submit(request))
             },
-            node: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            node: node_name(),
         }));
         let reloading = Arc::default();
         Ok(Self { source, config, metrics, samples, launcher, registry, pool, reloaded, reloading })

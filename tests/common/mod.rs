@@ -16,6 +16,14 @@ pub(crate) const READY: Duration = Duration::from_secs(20);
 /// How long anything that should happen soon may take on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
+/// A configuration for tests in which the probe is not the point.
+pub(crate) const ONE_PROBE: &str = r"
+probes:
+  sockets: { command: [ss, -s], parse: none }
+triggers:
+  by-hand: { http: {}, probes: [sockets] }
+";
+
 pub(crate) struct Rig {
     pub(crate) bed: Containerd,
     before: Snapshot,

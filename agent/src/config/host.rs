@@ -55,12 +55,16 @@ impl Host<'_> {
         })
     }
 
-    /// The same number on the same node for the same trigger, spread evenly over nodes and triggers. It must not
-    /// change between versions, or every update would move a fleet's schedules.
     pub(super) fn hash(&self, trigger: &str) -> u64 {
-        let digest = Sha256::new().chain_update(self.node).chain_update([0]).chain_update(trigger).finalize();
-        digest.iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))
+        node_hash(self.node, trigger)
     }
+}
+
+/// The same number on the same node for the same trigger, spread evenly over nodes and triggers. It must not change
+/// between versions, or every update would move a fleet's schedules.
+pub fn node_hash(node: &str, trigger: &str) -> u64 {
+    let digest = Sha256::new().chain_update(node).chain_update([0]).chain_update(trigger).finalize();
+    digest.iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))
 }
 
 /// Looks at the real file system.
@@ -73,6 +77,6 @@ pub(super) fn look(path: &str) -> ProgramFile {
 }
 
 /// The node's name as `uname -n` prints it.
-pub(super) fn node_name() -> String {
+pub fn node_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

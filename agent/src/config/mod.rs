@@ -20,7 +20,7 @@ use std::time::Duration;
 
 pub use check::OWN_METRICS;
 pub use error::{ConfigError, Mistake, Mistakes};
-pub use host::PROGRAM_PATH;
+pub use host::{PROGRAM_PATH, node_hash, node_name};
 pub use load::{from_str, json_schema, load};
 pub use source::Source;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::DetectError;
 use super::cgroup::{self, Named};
-use crate::enter::handle;
+use crate::enter::{handle, mountinfo};
 
 /// Directories looked into below one cgroup, and processes taken from them. A container can make both as it likes.
 const MAX_BELOW: usize = 256;
@@ -46,8 +46,8 @@ impl Hierarchies {
         Self::of(&fs::read_to_string("/proc/self/mountinfo").map_err(DetectError::Mountinfo)?)
     }
 
-    fn of(mountinfo: &str) -> Result<Self, DetectError> {
-        let mut mounts = mount_points(mountinfo);
+    fn of(table: &str) -> Result<Self, DetectError> {
+        let mut mounts = mount_points(table);
         let has =
             |mount: &Mount, controller: &str| mount.options.split(',').any(|option| option == controller);
         let legacy = || {
@@ -138,36 +138,17 @@ struct Mount {
     options: String,
 }
 
-/// Every cgroup hierarchy once, from the text of /proc/PID/mountinfo (`proc_pid_mountinfo(5)`).
-fn mount_points(mountinfo: &str) -> Vec<Mount> {
-    let (mut mounts, mut devices) = (Vec::new(), HashSet::new());
-    for line in mountinfo.lines() {
-        // ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS [TAGS…] - TYPE SOURCE SUPER_OPTIONS
-        let Some((mount, filesystem)) = line.split_once(" - ") else { continue };
-        let mut fields = mount.split(' ').skip(2);
-        let (Some(device), Some(_), Some(point)) = (fields.next(), fields.next(), fields.next()) else {
-            continue;
-        };
-        let mut filesystem = filesystem.split(' ');
-        let kind = filesystem.next();
-        if !matches!(kind, Some("cgroup" | "cgroup2")) || !devices.insert(device) {
-            continue;
-        }
-        let options = filesystem.nth(1).unwrap_or_default().to_owned();
-        mounts.push(Mount {
-            point: PathBuf::from(unescape(point)),
-            unified: kind == Some("cgroup2"),
-            options,
-        });
-    }
-    mounts
-}
-
-/// mountinfo writes blank, tab, newline and backslash as three octal digits.
-fn unescape(text: &str) -> String {
-    [(r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", r"\")]
-        .iter()
-        .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
+/// Every cgroup hierarchy once, from the text of /proc/PID/mountinfo.
+fn mount_points(table: &str) -> Vec<Mount> {
+    let mut devices = HashSet::new();
+    mountinfo::mounts(table)
+        .filter(|mount| matches!(mount.kind, "cgroup" | "cgroup2") && devices.insert(mount.device))
+        .map(|mount| Mount {
+            point: mount.point,
+            unified: mount.kind == "cgroup2",
+            options: mount.options.to_owned(),
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@
 mod client;
 pub mod handle;
 mod launcher;
+pub mod mountinfo;
 mod pipes;
 mod protocol;
 mod watch;

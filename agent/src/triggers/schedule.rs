@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use crate::config::{Trigger, When};
+use crate::config::{Trigger, When, node_hash};
 use crate::model::TriggerName;
 
 /// A cron expression that can never match is looked at again after this.
@@ -90,9 +89,7 @@ impl Rule {
 
 /// Where in its period this node starts: the same on every start of one node, spread evenly over the nodes.
 fn offset(node: &str, trigger: &TriggerName, every: Duration) -> Duration {
-    // SHA-256, because it is the same in every version of the agent: an update must not move a fleet's schedules.
-    let digest = Sha256::new().chain_update(node).chain_update([0]).chain_update(trigger.as_str()).finalize();
-    let place = digest.iter().take(8).fold(0_u64, |place, byte| place << 8 | u64::from(*byte));
+    let place = node_hash(node, trigger.as_str());
     every.mul_f64(place as f64 / u64::MAX as f64)
 }
 

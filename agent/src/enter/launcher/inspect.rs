@@ -14,6 +14,10 @@ use super::super::Inspection;
 /// Files of /proc are read up to this many bytes; the ones read here are far smaller.
 const MAX_FILE: u64 = 64 * 1024;
 
+/// Fields of `/proc/PID/stat` by their numbers in proc_pid_stat(5): `flags`, and `starttime` in clock ticks since boot.
+const FLAGS: usize = 9;
+pub(super) const START_TICKS: usize = 22;
+
 /// Everything known of the process behind `pidfd`; `None` when it has gone.
 pub(super) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
     let pid = pid_of(pidfd)?;
@@ -32,8 +36,7 @@ pub(super) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
     let parent: u32 = field("PPid")?.parse().ok()?;
     let inspection = Inspection {
         pid,
-        // The command name may hold spaces and parentheses; the fields after its last one are numbers.
-        start_ticks: stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?,
+        start_ticks: stat_field(&stat, START_TICKS)?,
         pid_ns: namespace(&proc, "pid")?,
         net_ns: namespace(&proc, "net")?,
         mnt_ns,
@@ -58,9 +61,15 @@ pub(super) fn is_exiting(pidfd: BorrowedFd<'_>) -> bool {
     const PF_EXITING: u64 = 0x4;
     let flags = || -> Option<u64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid_of(pidfd)?)).ok()?;
-        stat.rsplit_once(')')?.1.split_whitespace().nth(6)?.parse().ok()
+        stat_field(&stat, FLAGS)
     };
     flags().is_none_or(|flags| flags & PF_EXITING != 0)
+}
+
+/// A numeric field from the fourth on. The command's name, the second, may hold blanks and parentheses: counting begins
+/// after its last one.
+pub(super) fn stat_field(stat: &str, number: usize) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
 }
 
 /// True when there is something to read from a pipe, its end too, or when the process of a pidfd has ended.

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
+use super::super::mountinfo::{Mount, mounts};
+use super::inspect::{START_TICKS, stat_field};
+
 /// Folder of this program below the hierarchy's root; below it one folder per launcher.
 const FOLDER: &str = "parachute";
 /// What a killed process may take to leave its cgroup at shutdown.
@@ -146,21 +149,12 @@ impl Slot {
 
 /// The cgroup2 mount if there is one, else a v1 hierarchy, as (mount point, is cgroup2).
 fn hierarchy(mountinfo: &str) -> Option<(PathBuf, bool)> {
-    let mounts = || {
-        mountinfo.lines().filter_map(|line| {
-            let (left, right) = line.split_once(" - ")?;
-            let fields: Vec<&str> = left.split(' ').collect();
-            // A cgroup namespace or a bind mount shows a part of the tree only; the whole one has root `/`.
-            (*fields.get(3)? == "/").then_some((PathBuf::from(*fields.get(4)?), right.split(' ').next()?))
-        })
-    };
-    let unified = mounts().find(|(_, kind)| *kind == "cgroup2").map(|(path, _)| (path, true));
+    // A cgroup namespace or a bind mount shows a part of the tree only; the whole one has root `/`.
+    let whole = || mounts(mountinfo).filter(|mount| mount.root == "/");
+    let unified = whole().find(|mount| mount.kind == "cgroup2").map(|mount| (mount.point, true));
     // The freezer controller exists on every v1 host and limits nothing by itself.
-    unified.or_else(|| {
-        mounts()
-            .find(|(path, kind)| *kind == "cgroup" && path.ends_with("freezer"))
-            .map(|(path, _)| (path, false))
-    })
+    let is_freezer = |mount: &Mount<'_>| mount.kind == "cgroup" && mount.point.ends_with("freezer");
+    unified.or_else(|| whole().find(is_freezer).map(|mount| (mount.point, false)))
 }
 
 /// Removes what launchers left behind that were killed together with their agent.
@@ -209,10 +203,9 @@ fn kill_cgroup(path: &Path) {
     }
 }
 
-/// Field 22 of `/proc/PID/stat`.
+/// Start time of a process in clock ticks since boot.
 fn start_ticks(pid: &str) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    stat_field(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, START_TICKS)
 }
 
 #[cfg(test)]

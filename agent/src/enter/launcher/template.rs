@@ -17,6 +17,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
+use super::super::mountinfo::mounts;
+
 /// Mounts at or below these hold programs and libraries.
 const PROGRAM_FOLDERS: [&str; 11] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix", "/gnu", "/etc"];
@@ -109,12 +111,10 @@ fn populate(programs: &[PathBuf]) -> Result<(), TemplateError> {
     Ok(())
 }
 
-/// Which mount points of a mountinfo table (proc_pid_mountinfo(5)) are kept, parents before children.
+/// Which mount points of a mountinfo table are kept, parents before children.
 fn kept_mounts(table: &str, programs: &[PathBuf]) -> BTreeSet<PathBuf> {
-    table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(|point| PathBuf::from(unescape(point)))
+    mounts(table)
+        .map(|mount| mount.point)
         .filter(|point| {
             SINGLE_MOUNTS.iter().any(|single| point == Path::new(single))
                 || PROGRAM_FOLDERS.iter().any(|folder| point.starts_with(folder))
@@ -122,15 +122,6 @@ fn kept_mounts(table: &str, programs: &[PathBuf]) -> BTreeSet<PathBuf> {
         })
         .take(MAX_KEPT)
         .collect()
-}
-
-/// mountinfo writes space, tab, newline and backslash as three octal digits.
-fn unescape(field: &str) -> String {
-    let mut text = field.to_owned();
-    for (code, character) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
-        text = text.replace(code, character);
-    }
-    text
 }
 
 #[cfg(test)]
