@@ -99,6 +99,12 @@ mod tests {
     }
 
     #[test]
+    fn no_probe_can_be_configured_to_take_one_of_these_names() {
+        let names = METRICS.iter().map(|doc| doc.name).filter(|name| !name.starts_with("process_"));
+        assert_eq!(names.collect::<BTreeSet<_>>(), BTreeSet::from(crate::config::OWN_METRICS));
+    }
+
+    #[test]
     fn readme_rows_show_every_column() {
         let table = readme_table();
         assert_eq!(table.lines().count(), METRICS.len() + 2);

@@ -3,8 +3,8 @@
 
 use crate::config::raw::parse::RawKind;
 
-/// The agent's own metrics; `process_*` are its own too. A probe's metric of the same name would double a family.
-pub const OWN_METRICS: [&str; 20] = [
+/// The agent's own metrics, as `metrics::docs` makes them (a test there compares); `process_*` are its own too. A probe's metric of the same name would double a family.
+pub const OWN_METRICS: [&str; 24] = [
     "parachute_build_info",
     "parachute_containers",
     "parachute_container_info",
@@ -18,10 +18,14 @@ pub const OWN_METRICS: [&str; 20] = [
     "parachute_probe_failures_total",
     "parachute_probe_last_run_timestamp_seconds",
     "parachute_probe_last_success",
+    "parachute_probe_stuck",
     "parachute_parse_errors_total",
     "parachute_probe_duration_seconds",
     "parachute_enter_errors_total",
     "parachute_runs_refused_total",
+    "parachute_runs_running",
+    "parachute_runs_queued",
+    "parachute_http_requests_total",
     "parachute_series_dropped_total",
     "parachute_config_last_reload_successful",
     "parachute_config_last_reload_success_timestamp_seconds",
