@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// Room → the rooms it may import, besides itself. One direction: nothing here leads back.
-const MAY_IMPORT: [(&str, &[&str]); 11] = [
+const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("config", &["model"]),
     ("detect", &["model", "config", "enter"]),
@@ -21,6 +21,7 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("parse", &["model", "config"]),
     ("metrics", &["model", "config"]),
     ("http", &["model", "config", "containers", "triggers", "probes", "metrics"]),
+    ("exec", &["model", "enter"]),
     ("privileges", &[]),
 ];
 

@@ -25,6 +25,7 @@
 //! - [`http`]: the front door. It reads, asks the others, and decides nothing.
 //! - [`config`]: the YAML, every mistake in it, and the checked form that the other rooms see.
 //! - [`model`]: the nouns that all rooms share.
+//! - [`exec`]: `parachute exec`: a person's own command in a container, its target and its terminal. Not part of the agent.
 //! - [`privileges`]: what the agent keeps of root's capabilities, and why.
 //! - [`app`]: the only wiring, the order of start, and the one way down.
 //! - [`cli`]: the command line, one file per verb.
@@ -57,6 +58,7 @@ pub mod config;
 pub mod containers;
 pub mod detect;
 pub mod enter;
+pub mod exec;
 pub mod http;
 pub mod metrics;
 pub mod model;

@@ -43,7 +43,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = source.load()?;
     // Before there is a second thread, and with all capabilities.
     let log = ["--log.level", &args.logging.level, "--log.format", args.logging.format.as_str()];
-    let launcher = LauncherProcess::start(&source, LauncherOptions::default(), &log)?;
+    let launcher = LauncherProcess::start(&source, &LauncherOptions::default(), &log)?;
     ensure!(launcher.digest == config.digest, "{source} changed while it was read; start again");
     raise_open_files();
     // One thread: it only moves bytes. Parsing and rendering go to others, which are made after the privileges are gone.

@@ -72,7 +72,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn look(source: &Source) -> anyhow::Result<String> {
-    survey::with(source, LauncherOptions::default(), async |survey: Survey| {
+    survey::with(source, &LauncherOptions::default(), async |survey: Survey| {
         let containers = survey.registry.containers();
         let containers: Vec<_> =
             containers.iter().map(|container| ContainerView::from(&**container)).collect();

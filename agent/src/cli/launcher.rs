@@ -17,6 +17,8 @@ pub(super) struct Args {
     config_file: Option<PathBuf>,
     #[arg(long)]
     allow_unsafe_joined: bool,
+    #[arg(long)]
+    run_directory: Option<PathBuf>,
     /// Without it: warnings only, as plain lines.
     #[arg(long = "log.level")]
     log_level: Option<String>,
@@ -41,7 +43,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
         .thread_block()
         .context("blocking signals")?;
-    let options = LauncherOptions { allow_unsafe_joined: args.allow_unsafe_joined };
+    let options =
+        LauncherOptions { allow_unsafe_joined: args.allow_unsafe_joined, run_directory: args.run_directory };
     let source = args.config_file.map_or(Source::BuiltIn, Source::File);
     enter::serve(&socket, source, options).context("the launcher ended early")?;
     Ok(ExitCode::SUCCESS)

@@ -26,7 +26,7 @@ pub(super) struct Survey {
 /// Looks around, then does `then` with what was found.
 pub(super) fn with<T>(
     source: &Source,
-    options: LauncherOptions,
+    options: &LauncherOptions,
     then: impl AsyncFnOnce(Survey) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     super::logging::start_plain();

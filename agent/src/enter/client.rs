@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,10 +30,12 @@ const RUN_BACKSTOP: Duration = Duration::from_secs(8);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How a launcher is started.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct LauncherOptions {
     /// Runs of the trigger `cli` may enter containers that can take over a process beside them.
     pub allow_unsafe_joined: bool,
+    /// Folder in which `launcher.sock` hands the template mount namespace to `parachute exec`.
+    pub run_directory: Option<PathBuf>,
 }
 
 /// A started launcher, before there is a runtime to talk to it from.
@@ -47,7 +50,7 @@ pub struct LauncherProcess {
 impl LauncherProcess {
     /// Re-executes this program as `parachute launcher` and waits until it is ready. To be called while the process
     /// has one thread and all its capabilities. `log` are the flags that make its log look like this process's.
-    pub fn start(config: &Source, options: LauncherOptions, log: &[&str]) -> Result<Self, EnterError> {
+    pub fn start(config: &Source, options: &LauncherOptions, log: &[&str]) -> Result<Self, EnterError> {
         let system = |call| move |source: io::Error| EnterError::System { call, source };
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -59,6 +62,9 @@ impl LauncherProcess {
         }
         if options.allow_unsafe_joined {
             command.arg("--allow-unsafe-joined");
+        }
+        if let Some(folder) = &options.run_directory {
+            command.arg("--run-directory").arg(folder);
         }
         // The socket is handed over as standard input: a named fd that needs no unsafe code to pass.
         let child = command

@@ -37,6 +37,7 @@ mod launcher;
 pub mod mountinfo;
 mod pipes;
 mod protocol;
+pub mod session;
 mod watch;
 
 use std::path::PathBuf;
