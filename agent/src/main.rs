@@ -3,14 +3,19 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use parachute::cli;
 
 fn main() -> ExitCode {
-    match parachute::cli::Cli::parse().run() {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cli::usage_error(&error),
+    };
+    match cli.run() {
         Ok(code) => code,
         // Whoever read the output has had enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("parachute: {}", told(&error));
+            eprintln!("parachute: {}", cli::told(&error));
             ExitCode::FAILURE
         }
     }
@@ -19,17 +24,4 @@ fn main() -> ExitCode {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
     causes.into_iter().any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-/// The error and its causes on one line. The rooms' messages hold their causes' text already: it is not said twice.
-fn told(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
-        if told.is_empty() {
-            cause
-        } else if told.ends_with(&cause) {
-            told
-        } else {
-            format!("{told}: {cause}")
-        }
-    })
 }

@@ -4,6 +4,7 @@ mod agent;
 mod ask;
 mod check_config;
 mod containers;
+mod exec;
 mod launcher;
 mod logging;
 mod run;
@@ -29,6 +30,7 @@ enum Verb {
     Agent(agent::Args),
     /// List the containers that the running agent knows; without an agent, look for them.
     Containers(containers::Args),
+    Exec(exec::Args),
     /// Run one configured probe in one container, without a running agent.
     Run(run::Args),
     /// Check a configuration file and show every mistake with its line.
@@ -81,6 +83,7 @@ impl Cli {
         match self.verb {
             Verb::Agent(args) => agent::run(args),
             Verb::Containers(args) => containers::run(args),
+            Verb::Exec(args) => Ok(exec::run(args)),
             Verb::Run(args) => run::run(args),
             Verb::CheckConfig(args) => check_config::run(args),
             Verb::Schema => {
@@ -90,6 +93,30 @@ impl Cli {
             Verb::Launcher(args) => launcher::run(args),
         }
     }
+}
+
+/// clap's message, and the exit status that it has; `exec` has its own for all that is not the command's.
+pub fn usage_error(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    let is_exec = std::env::args_os().nth(1).is_some_and(|verb| verb == "exec");
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if is_exec => ExitCode::from(exec::FAILED),
+        code => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
+    }
+}
+
+/// The error and its causes on one line. The rooms' messages hold their causes' text already: it is not said twice.
+pub fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
+        if told.is_empty() {
+            cause
+        } else if told.ends_with(&cause) {
+            told
+        } else {
+            format!("{told}: {cause}")
+        }
+    })
 }
 
 /// To standard output; a reader that has left (`| head`) is an error of its own kind, which `main` says nothing about.

@@ -81,6 +81,8 @@ pub enum EnterError {
     Launcher(String),
     #[error("the launcher did not start: {0}")]
     Start(String),
+    #[error("{0}")]
+    Refused(String),
     #[error("{call} failed: {source}")]
     System { call: &'static str, source: std::io::Error },
 }

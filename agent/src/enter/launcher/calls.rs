@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "raw system calls; DESIGN, law 4")]
 
+use std::ffi::CStr;
 use std::os::fd::RawFd;
 
 use libc::{c_int, c_long, c_ulong, pid_t};
@@ -66,4 +67,82 @@ pub(super) unsafe fn clone3(args: &CloneArgs) -> pid_t {
     let pid: c_long =
         unsafe { libc::syscall(libc::SYS_clone3, std::ptr::from_ref(args), size_of::<CloneArgs>()) };
     pid_t::try_from(pid).unwrap_or(-1)
+}
+
+pub(super) fn mount(kind: &CStr, on: &CStr, flags: c_ulong) -> Result<c_int, i32> {
+    // SAFETY: three NUL-terminated strings with static life, and no data.
+    check(unsafe { libc::mount(kind.as_ptr(), on.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) })
+}
+
+/// A detached copy of the mount at `path`, without what is mounted below it (open_tree(2), Linux 5.2).
+pub(super) fn open_tree(path: &CStr) -> Result<c_int, i32> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    // SAFETY: a NUL-terminated string and numbers.
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+    check(c_int::try_from(tree).unwrap_or(-1))
+}
+
+/// Attaches a detached tree at `path` (move_mount(2), Linux 5.2).
+pub(super) fn attach(tree: RawFd, path: &CStr) -> Result<c_int, i32> {
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH;
+    // SAFETY: two NUL-terminated strings and numbers.
+    let moved = unsafe {
+        libc::syscall(libc::SYS_move_mount, tree, c"".as_ptr(), libc::AT_FDCWD, path.as_ptr(), flags)
+    };
+    check(c_int::try_from(moved).unwrap_or(-1))
+}
+
+/// Covers this process's folder in the run's own /proc, so that the command counts the container's processes and its
+/// own, as if the stub were not there. Others see it as they see any process.
+pub(super) fn hide(pid: pid_t, empty: RawFd) -> Result<c_int, i32> {
+    let mut path = *b"/proc/\0\0\0\0\0\0\0\0\0\0\0";
+    let mut digits = pid;
+    let mut length = 0;
+    while digits > 0 {
+        digits /= 10;
+        length += 1;
+    }
+    digits = pid;
+    for place in path.iter_mut().skip(6).take(length).rev() {
+        *place = b'0' + u8::try_from(digits % 10).unwrap_or(0);
+        digits /= 10;
+    }
+    // Ten digits at most, so that a NUL always follows.
+    attach(empty, CStr::from_bytes_until_nul(&path).unwrap_or(c""))
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3` (linux/capability.h, Linux 2.6.26): two 32-bit words for each set.
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+/// Makes `set` this process's effective, permitted and inheritable capabilities (capset(2)).
+pub(super) fn capset(set: u64) -> Result<c_int, i32> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: c_int,
+    }
+    #[repr(C)]
+    struct Words {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    let header = Header { version: CAPABILITY_VERSION_3, pid: 0 };
+    #[allow(clippy::cast_possible_truncation, reason = "the two halves of it")]
+    let words = [set as u32, (set >> 32) as u32].map(|word| Words {
+        effective: word,
+        permitted: word,
+        inheritable: word,
+    });
+    // SAFETY: header and data are laid out as capset(2) says for this version, and outlive the call.
+    let done = unsafe { libc::syscall(libc::SYS_capset, &raw const header, words.as_ptr()) };
+    check(c_int::try_from(done).unwrap_or(-1))
+}
+
+/// Keeps a permitted and inheritable capability over an execve(2) (capabilities(7), "Ambient").
+pub(super) fn raise_ambient(capability: u32) -> Result<c_int, i32> {
+    // SAFETY: numbers.
+    check(unsafe {
+        libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, c_ulong::from(capability), 0, 0)
+    })
 }

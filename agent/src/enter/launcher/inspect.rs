@@ -19,7 +19,7 @@ const FLAGS: usize = 9;
 pub(super) const START_TICKS: usize = 22;
 
 /// Everything known of the process behind `pidfd`; `None` when it has gone.
-pub(super) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
+pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
     let pid = pid_of(pidfd)?;
     let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let proc = openat(CWD, format!("/proc/{pid}"), folder, Mode::empty()).ok()?;

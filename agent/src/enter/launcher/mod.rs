@@ -2,6 +2,9 @@
 //! the configuration itself, so that whoever takes over the agent can name a probe but not choose what it runs.
 
 mod calls;
+mod command;
+pub(super) mod guard;
+pub(super) mod handout;
 mod inspect;
 mod plan;
 mod run;
@@ -17,14 +20,19 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use self::run::Run;
+use self::handout::Handout;
+use self::plan::Way;
+use self::run::{Context, Launch, Run};
 use self::slots::Slots;
-use self::template::Template;
+use super::Inspection;
 use super::client::LauncherOptions;
 use super::protocol::{self, Answer, Ask, receive, send};
 use crate::config::{Config, Source};
 use crate::model::{End, ProbeName, TriggerName};
+pub(super) use inspect::inspect;
+pub(super) use plan::Image;
 pub use stub::STEPS;
+pub(super) use template::Template;
 
 /// The host's mount table may change often on a busy node; the template is built anew at most this often.
 const TEMPLATE_INTERVAL: Duration = Duration::from_secs(1);
@@ -32,6 +40,11 @@ const TEMPLATE_INTERVAL: Duration = Duration::from_secs(1);
 /// Capabilities with which a container can take over a process beside it: SYS_PTRACE, SYS_ADMIN, PERFMON
 /// (linux/capability.h).
 const TAKEOVER: [(u32, &str); 3] = [(19, "SYS_PTRACE"), (21, "SYS_ADMIN"), (38, "PERFMON")];
+
+/// The first capability by which a container with this bounding set can take over a process beside it.
+pub(super) fn takeover(inspection: &Inspection) -> Option<&'static str> {
+    TAKEOVER.iter().find(|(bit, _)| inspection.cap_bounding & (1 << bit) != 0).map(|(_, name)| *name)
+}
 
 struct Launcher {
     socket: OwnedFd,
@@ -44,6 +57,7 @@ struct Launcher {
     template_stale: bool,
     slots: Slots,
     runs: Vec<Run>,
+    handout: Option<Handout>,
     null: OwnedFd,
     pid_namespace: OwnedFd,
 }
@@ -82,6 +96,7 @@ impl Launcher {
         let config = source.load().map_err(|e| e.to_string())?;
         let open =
             |path: &str| std::fs::File::open(path).map(OwnedFd::from).map_err(|e| format!("{path}: {e}"));
+        let handout = options.run_directory.as_deref().map(Handout::open).transpose()?;
         Ok(Self {
             socket: socket.try_clone().map_err(|e| e.to_string())?,
             source,
@@ -91,6 +106,7 @@ impl Launcher {
             template_stale: false,
             slots: Slots::create(config.limits.concurrent_runs).map_err(|e| e.to_string())?,
             runs: Vec::new(),
+            handout,
             null: open("/dev/null")?,
             pid_namespace: open("/proc/self/ns/pid")?,
             config: Arc::new(config),
@@ -101,7 +117,7 @@ impl Launcher {
     fn turn(&mut self, mount_table: BorrowedFd<'_>) -> io::Result<bool> {
         let now = Instant::now();
         let due = self.template_stale.then(|| self.template_built + TEMPLATE_INTERVAL);
-        let next = self.runs.iter().map(Run::next_look).chain(due).min();
+        let next = self.runs.iter().filter_map(Run::next_look).chain(due).min();
         let timeout =
             next.map(|at| at.saturating_duration_since(now)).and_then(|t| Timespec::try_from(t).ok());
 
@@ -109,6 +125,9 @@ impl Launcher {
             PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(mount_table, PollFlags::PRI),
         ];
+        if let Some(handout) = &self.handout {
+            fds.push(PollFd::from_borrowed_fd(handout.watched(), PollFlags::IN));
+        }
         fds.extend(
             self.runs.iter().flat_map(Run::watched).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
         );
@@ -121,6 +140,9 @@ impl Launcher {
         drop(fds);
 
         self.look_after_runs()?;
+        if let Some(handout) = &self.handout {
+            handout.serve(&self.template);
+        }
         if self.template_stale && self.template_built.elapsed() >= TEMPLATE_INTERVAL {
             self.rebuild_template();
         }
@@ -144,7 +166,7 @@ impl Launcher {
     fn answer(&mut self, ask: Ask, fds: Vec<OwnedFd>) -> io::Result<()> {
         match ask {
             Ask::Inspect { id } => {
-                let inspection = fds.first().and_then(|pidfd| inspect::inspect(pidfd.as_fd()));
+                let inspection = fds.first().and_then(|pidfd| inspect(pidfd.as_fd()));
                 self.say(&Answer::Inspected { id, inspection })
             }
             Ask::Run { id, probe, trigger } => {
@@ -193,13 +215,12 @@ impl Launcher {
                 reason: format!("no probe named {probe} in the launcher's configuration"),
             });
         };
-        let inspection = inspect::inspect(target.as_fd()).ok_or(End::TargetGone)?;
+        let inspection = inspect(target.as_fd()).ok_or(End::TargetGone)?;
         let allowed = match config.triggers.get(trigger) {
             Some(rule) => rule.allow_unsafe_joined && rule.probes.contains(&probe.name),
             None => trigger.as_str() == TriggerName::CLI && self.options.allow_unsafe_joined,
         };
-        let taker = TAKEOVER.iter().find(|(bit, _)| inspection.cap_bounding & (1 << bit) != 0);
-        if let (Some((_, name)), true, false) = (taker, inspection.in_host_user_ns, allowed) {
+        if let (Some(name), true, false) = (takeover(&inspection), inspection.in_host_user_ns, allowed) {
             return Err(End::Refused {
                 reason: format!(
                     "the container has {name} and could take over a joined process; \
@@ -207,16 +228,22 @@ impl Launcher {
                 ),
             });
         }
-        run::start(id, probe, target, [stdout.as_fd(), stderr.as_fd()], &mut self.context())
-    }
-
-    fn context(&mut self) -> run::Context<'_> {
-        run::Context {
+        let image = Image::of(probe).ok_or_else(|| End::Refused {
+            reason: format!("an argument of {} holds a NUL byte", probe.name),
+        })?;
+        let launch = Launch {
+            image: &image,
+            way: &Way::probe(),
+            join_pid: true,
+            stdio: [self.null.as_fd(), stdout.as_fd(), stderr.as_fd()],
+            timeout: Some(probe.timeout),
+        };
+        let mut context = Context {
             template: self.template.namespace(),
-            null: self.null.as_fd(),
             pid_namespace: self.pid_namespace.as_fd(),
             slots: &mut self.slots,
-        }
+        };
+        run::start(id, target, &launch, &mut context)
     }
 
     /// Moves every run on, answers those that have ended and takes their slots back.
@@ -300,7 +327,7 @@ fn programs(config: &Config) -> Vec<PathBuf> {
 
 /// nix offers no way to set SIG_IGN that it calls safe, as a handler may be unsafe; this one is none.
 #[allow(unsafe_code, reason = "sigaction is marked unsafe for handlers' sake")]
-fn ignore_sigchld() -> nix::Result<()> {
+pub(super) fn ignore_sigchld() -> nix::Result<()> {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
     // SAFETY: SIG_IGN runs no code of this program.

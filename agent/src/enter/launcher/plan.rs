@@ -4,9 +4,11 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
+use libc::c_int;
+
 use crate::config::Probe;
 
-/// The whole environment of a command: the same on every host, so that outputs can be parsed.
+/// The whole environment of a probe's command: the same on every host, so that outputs can be parsed.
 const ENVIRONMENT: [&CStr; 5] = [
     c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     c"LC_ALL=C",
@@ -17,47 +19,96 @@ const ENVIRONMENT: [&CStr; 5] = [
 
 /// Program, argv and environment as execve(2) wants them.
 #[derive(Debug)]
-pub(super) struct Image {
-    program: CString,
-    arguments: Vec<CString>,
+pub(in crate::enter) struct Image {
+    /// Tried in this order; the first that is there is executed.
+    pub(in crate::enter) programs: Vec<CString>,
+    pub(in crate::enter) arguments: Vec<CString>,
+    pub(in crate::enter) environment: Vec<CString>,
+    pub(in crate::enter) workdir: CString,
 }
 
 impl Image {
     /// `None` if an argument holds a NUL byte, which the configuration check refuses.
     pub(super) fn of(probe: &Probe) -> Option<Self> {
         Some(Self {
-            program: CString::new(probe.program.as_os_str().as_bytes()).ok()?,
+            programs: vec![CString::new(probe.program.as_os_str().as_bytes()).ok()?],
             arguments: probe.command.iter().map(|a| CString::new(a.as_str()).ok()).collect::<Option<_>>()?,
+            environment: ENVIRONMENT.map(CStr::to_owned).to_vec(),
+            workdir: c"/".to_owned(),
         })
     }
+}
 
-    pub(super) fn program(&self) -> &CStr {
-        &self.program
-    }
+/// NULL-terminated pointers into `texts`, which must outlive them.
+pub(super) fn pointers(texts: &[CString]) -> Vec<*const libc::c_char> {
+    texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+}
 
-    /// NULL-terminated pointers into `self`, which must outlive them.
-    pub(super) fn argv(&self) -> Vec<*const libc::c_char> {
-        self.arguments.iter().map(|a| a.as_ptr()).chain([std::ptr::null()]).collect()
-    }
+/// What is joined besides the pid namespace, what is mounted, and as whom the command runs.
+#[derive(Debug)]
+pub(super) struct Way<'a> {
+    /// `CLONE_NEW*` of the namespaces that the stub joins.
+    pub(super) join: c_int,
+    /// The command alone joins the user namespace: the stub keeps the rights to end it.
+    pub(super) join_user: bool,
+    /// The container's mount namespace as it is, in place of the template: nothing is mounted there.
+    pub(super) join_mnt: bool,
+    /// A detached tree to attach at `/sys`; without it a fresh sysfs is mounted.
+    pub(super) sys: Option<BorrowedFd<'a>>,
+    pub(super) terminal: Option<Terminal<'a>>,
+    pub(super) user: Option<Credentials<'a>>,
+    /// Capabilities that stay in the bounding set.
+    pub(super) bounding: u64,
+}
 
-    pub(super) fn envp() -> Vec<*const libc::c_char> {
-        ENVIRONMENT.iter().map(|e| e.as_ptr()).chain([std::ptr::null()]).collect()
+impl Way<'_> {
+    /// How a probe goes.
+    pub(super) fn probe() -> Self {
+        Self {
+            join: libc::CLONE_NEWNET,
+            join_user: false,
+            join_mnt: false,
+            sys: None,
+            terminal: None,
+            user: None,
+            bounding: u64::MAX,
+        }
     }
+}
+
+/// A pseudo-terminal that the command gets as its controlling one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terminal<'a> {
+    pub(super) slave: BorrowedFd<'a>,
+    /// The detached devpts that it belongs to: at `/dev/pts` it has a name.
+    pub(super) devices: BorrowedFd<'a>,
+}
+
+/// Whom the command becomes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Credentials<'a> {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) groups: &'a [libc::gid_t],
+    /// The one capability that another user's process keeps, because its container lacks it: a process whose
+    /// permitted set is a part of the container's can be taken over by it (ptrace(2), "Ptrace access mode checking").
+    pub(super) shield: Option<u32>,
 }
 
 /// What the stub works with; all borrowed from the launcher's stack at the moment of the fork.
 #[derive(Debug)]
 pub(super) struct Frame<'a> {
-    pub(super) program: &'a CStr,
+    pub(super) programs: &'a [*const libc::c_char],
     pub(super) argv: &'a [*const libc::c_char],
     pub(super) envp: &'a [*const libc::c_char],
+    pub(super) workdir: &'a CStr,
+    pub(super) way: &'a Way<'a>,
     /// The container's init.
     pub(super) target: BorrowedFd<'a>,
     pub(super) template: BorrowedFd<'a>,
-    pub(super) null: BorrowedFd<'a>,
-    pub(super) stdout: BorrowedFd<'a>,
-    pub(super) stderr: BorrowedFd<'a>,
-    /// Read end: closes when the run is to end.
+    /// Standard input, output and error.
+    pub(super) stdio: [BorrowedFd<'a>; 3],
+    /// Read end: a byte is a signal for the command; its end is the run's.
     pub(super) leash: BorrowedFd<'a>,
     /// Write end: takes the one record.
     pub(super) status: BorrowedFd<'a>,
@@ -69,19 +120,23 @@ pub(super) struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// The fds above, ascending: all others are closed in the stub. Unused places repeat the last one.
-    pub(super) fn kept(&self) -> [RawFd; 10] {
+    /// The fds above, ascending: all others are closed in the stub. Unused places repeat one.
+    pub(super) fn kept(&self) -> [RawFd; 13] {
+        let [stdin, stdout, stderr] = self.stdio;
         let mut kept = [
             self.target,
             self.template,
-            self.null,
-            self.stdout,
-            self.stderr,
+            stdin,
+            stdout,
+            stderr,
             self.leash,
             self.status,
             self.cgroup,
             self.cgroup_procs,
-            self.cgroup_kill.unwrap_or(self.cgroup_procs),
+            self.cgroup_kill.unwrap_or(self.status),
+            self.way.sys.unwrap_or(self.status),
+            self.way.terminal.map_or(self.status, |terminal| terminal.slave),
+            self.way.terminal.map_or(self.status, |terminal| terminal.devices),
         ]
         .map(|fd| fd.as_raw_fd());
         kept.sort_unstable();

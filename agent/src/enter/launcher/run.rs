@@ -9,10 +9,9 @@ use rustix::process::Signal;
 
 use super::super::protocol::Answer;
 use super::inspect::{is_exiting, is_readable, signal};
-use super::plan::{Frame, Image};
+use super::plan::{Frame, Image, Way, pointers};
 use super::slots::{Slot, Slots};
 use super::stub::{self, ENDED, ENDED_BY_KILL, RECORD, STEPS, Step};
-use crate::config::Probe;
 use crate::model::End;
 
 /// What the stub may take to kill and reap its tree before the launcher helps, and then again before the run is
@@ -24,7 +23,6 @@ const STUCK_INTERVAL: Duration = Duration::from_secs(30);
 /// What a run borrows from the launcher to start.
 pub(super) struct Context<'a> {
     pub(super) template: BorrowedFd<'a>,
-    pub(super) null: BorrowedFd<'a>,
     pub(super) pid_namespace: BorrowedFd<'a>,
     pub(super) slots: &'a mut Slots,
 }
@@ -39,7 +37,7 @@ enum Why {
 #[derive(Debug)]
 enum Phase {
     Running {
-        deadline: Instant,
+        deadline: Option<Instant>,
     },
     /// The leash is dropped; `helped` once the launcher has killed by itself.
     Ending {
@@ -67,15 +65,25 @@ pub(super) struct Run {
     phase: Phase,
 }
 
+/// What is to be run, and how.
+#[derive(Debug)]
+pub(super) struct Launch<'a> {
+    pub(super) image: &'a Image,
+    pub(super) way: &'a Way<'a>,
+    /// Whether the container's pid namespace is joined, too.
+    pub(super) join_pid: bool,
+    /// Standard input, output and error.
+    pub(super) stdio: [BorrowedFd<'a>; 3],
+    pub(super) timeout: Option<Duration>,
+}
+
 /// Forks the stub of a run.
 pub(super) fn start(
     id: u64,
-    probe: &Probe,
     target: OwnedFd,
-    [stdout, stderr]: [BorrowedFd<'_>; 2],
+    launch: &Launch<'_>,
     context: &mut Context<'_>,
 ) -> Result<Run, End> {
-    let image = Image::of(probe).ok_or_else(|| failed(Step::Prepare, libc::EINVAL))?;
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(Step::Prepare, e.raw_os_error()));
     let (status, status_write) = pipe()?;
     let (leash_read, leash) = pipe()?;
@@ -83,16 +91,18 @@ pub(super) fn start(
         tracing::error!(%error, "no run slot could be made");
         failed(Step::Prepare, libc::EAGAIN)
     })?;
-    let (argv, envp) = (image.argv(), Image::envp());
+    let image = launch.image;
+    let (programs, argv, envp) =
+        (pointers(&image.programs), pointers(&image.arguments), pointers(&image.environment));
     let frame = Frame {
-        program: image.program(),
+        programs: &programs,
         argv: &argv,
         envp: &envp,
+        workdir: &image.workdir,
+        way: launch.way,
         target: target.as_fd(),
         template: context.template,
-        null: context.null,
-        stdout,
-        stderr,
+        stdio: launch.stdio,
         leash: leash_read.as_fd(),
         status: status_write.as_fd(),
         cgroup: slot.folder(),
@@ -100,7 +110,12 @@ pub(super) fn start(
         cgroup_kill: slot.kill(),
         unified: context.slots.unified(),
     };
-    match spawn_in_pid_namespace(&frame, context.pid_namespace) {
+    let stub = if launch.join_pid {
+        spawn_in_pid_namespace(&frame, context.pid_namespace)
+    } else {
+        stub::spawn(&frame).map_err(|errno| failed(Step::CloneStub, errno))
+    };
+    match stub {
         Ok(stub) => Ok(Run {
             id,
             target,
@@ -109,7 +124,7 @@ pub(super) fn start(
             leash: Some(leash),
             record: None,
             slot,
-            phase: Phase::Running { deadline: Instant::now() + probe.timeout },
+            phase: Phase::Running { deadline: launch.timeout.map(|timeout| Instant::now() + timeout) },
         }),
         Err(end) => {
             context.slots.give_back(slot, true);
@@ -158,12 +173,19 @@ impl Run {
     }
 
     /// When this run wants to be looked at although nothing has happened.
-    pub(super) fn next_look(&self) -> Instant {
+    pub(super) fn next_look(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Running { deadline } => *deadline,
-            Phase::Ending { since, helped: false, .. } => *since + GRACE,
-            Phase::Ending { since, helped: true, .. } => *since + 2 * GRACE,
-            Phase::Stuck { looked } => *looked + STUCK_INTERVAL,
+            Phase::Ending { since, helped: false, .. } => Some(*since + GRACE),
+            Phase::Ending { since, helped: true, .. } => Some(*since + 2 * GRACE),
+            Phase::Stuck { looked } => Some(*looked + STUCK_INTERVAL),
+        }
+    }
+
+    /// Passes a signal on to the command. The stub reads it; one that is stopped and has a pipe full of them gets no more.
+    pub(super) fn signal(&self, signal: u8) {
+        if let Some(leash) = &self.leash {
+            let _ = rustix::io::write(leash, &[signal]);
         }
     }
 
@@ -192,7 +214,7 @@ impl Run {
             return (Some(answer), true);
         }
         match self.phase {
-            Phase::Running { deadline } if now >= deadline => self.end(Why::Deadline, now),
+            Phase::Running { deadline: Some(deadline) } if now >= deadline => self.end(Why::Deadline, now),
             // In a pid namespace of its own the kernel has killed the run already; in a shared one nobody else will.
             Phase::Running { .. } if is_readable(self.target.as_fd()) => self.end(Why::TargetGone, now),
             Phase::Ending { why, since, helped: false } if now >= since + GRACE => {

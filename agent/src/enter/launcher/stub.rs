@@ -7,11 +7,14 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use libc::{c_int, c_ulong, pid_t};
 
-use super::calls::{CLONE_INTO_CGROUP, CloneArgs, check, clone3, close_all_but, close_range, errno};
+use super::calls::{
+    CLONE_INTO_CGROUP, CloneArgs, attach, check, clone3, close_all_but, errno, hide, mount, open_tree,
+};
+use super::command::command;
 use super::plan::Frame;
 
 /// Names of the steps, as they stand in metrics and messages; a step's number is its place here.
-pub const STEPS: [&str; 15] = [
+pub const STEPS: [&str; 21] = [
     "prepare",
     "join_pid_ns",
     "clone_stub",
@@ -19,12 +22,18 @@ pub const STEPS: [&str; 15] = [
     "template",
     "mount_ns",
     "join_net_ns",
+    "join_namespaces",
     "mount_proc",
     "mount_sys",
+    "mount_devpts",
     "hide_stub",
     "clone_command",
     "join_cgroup",
     "stdio",
+    "workdir",
+    "join_user_ns",
+    "user",
+    "capabilities",
     "limits",
     "exec",
 ];
@@ -39,12 +48,18 @@ pub(super) enum Step {
     Template,
     MountNs,
     JoinNetNs,
+    JoinNamespaces,
     MountProc,
     MountSys,
+    MountDevpts,
     HideStub,
     CloneCommand,
     JoinCgroup,
     Stdio,
+    Workdir,
+    JoinUserNs,
+    User,
+    Capabilities,
     Limits,
     Exec,
 }
@@ -98,22 +113,7 @@ fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
     // The launcher ignores SIGCHLD, which would reap the command before its status is read.
     default_signal(libc::SIGCHLD);
     close_all_but(kept).unwrap_or_else(|e| fail(status, Step::CloseFds, e));
-    // SAFETY: setns and unshare take numbers only. This process has one thread and shares no file system state, which
-    // is what setns(CLONE_NEWNS) asks for.
-    let (template, own, net) = unsafe {
-        (
-            check(libc::setns(frame.template.as_raw_fd(), libc::CLONE_NEWNS)),
-            check(libc::unshare(libc::CLONE_NEWNS)),
-            check(libc::setns(frame.target.as_raw_fd(), libc::CLONE_NEWNET)),
-        )
-    };
-    template.unwrap_or_else(|e| fail(status, Step::Template, e));
-    own.unwrap_or_else(|e| fail(status, Step::MountNs, e));
-    net.unwrap_or_else(|e| fail(status, Step::JoinNetNs, e));
-    let empty = open_empty().unwrap_or_else(|e| fail(status, Step::HideStub, e));
-    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-    mount(c"proc", c"/proc", flags).unwrap_or_else(|e| fail(status, Step::MountProc, e));
-    mount(c"sysfs", c"/sys", flags | libc::MS_RDONLY).unwrap_or_else(|e| fail(status, Step::MountSys, e));
+    let empty = enter(frame);
 
     // SAFETY: getpid and the signalfd call take numbers and a signal set on this stack.
     let (own_pid, signals) = unsafe {
@@ -123,7 +123,9 @@ fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
         (libc::getpid(), libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))
     };
     check(signals).unwrap_or_else(|e| fail(status, Step::Prepare, e));
-    hide(own_pid, empty).unwrap_or_else(|e| fail(status, Step::HideStub, e));
+    if let Some(empty) = empty {
+        hide(own_pid, empty).unwrap_or_else(|e| fail(status, Step::HideStub, e));
+    }
 
     let mut args = CloneArgs { exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
     if frame.unified {
@@ -138,11 +140,64 @@ fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
         _ => fail(status, Step::CloneCommand, errno()),
     }
     // The readers of the pipes must see their end when the command's tree has gone, not when this process has.
-    for fd in [frame.stdout, frame.stderr, frame.null, frame.template, frame.target] {
-        // SAFETY: these are this process's own copies, and nothing below uses them.
+    let [stdin, stdout, stderr] = frame.stdio;
+    let slave = frame.way.terminal.map_or(stdin, |terminal| terminal.slave);
+    for fd in [stdin, stdout, stderr, slave, frame.template, frame.target] {
+        // SAFETY: these are this process's own copies, nothing below uses them, and closing one twice does no harm to a
+        // process that opens none in between.
         unsafe { libc::close(fd.as_raw_fd()) };
     }
     watch(frame, pid, signals)
+}
+
+/// Joins the namespaces and mounts what belongs into the run's own copy of the template.
+///
+/// Gives back a detached mount of an empty folder to cover the stub with, where anything was mounted.
+fn enter(frame: &Frame<'_>) -> Option<c_int> {
+    let (status, way) = (frame.status.as_raw_fd(), frame.way);
+    let target = frame.target.as_raw_fd();
+    if way.join_mnt {
+        // SAFETY: numbers. This process has one thread and shares no file system state, which is what
+        // setns(CLONE_NEWNS) asks for.
+        let joined = check(unsafe { libc::setns(target, libc::CLONE_NEWNS) });
+        joined.unwrap_or_else(|e| fail(status, Step::MountNs, e));
+    } else {
+        // SAFETY: as above.
+        let (template, own) = unsafe {
+            (
+                check(libc::setns(frame.template.as_raw_fd(), libc::CLONE_NEWNS)),
+                check(libc::unshare(libc::CLONE_NEWNS)),
+            )
+        };
+        template.unwrap_or_else(|e| fail(status, Step::Template, e));
+        own.unwrap_or_else(|e| fail(status, Step::MountNs, e));
+    }
+    for (which, step) in [
+        (way.join & libc::CLONE_NEWNET, Step::JoinNetNs),
+        (way.join & !libc::CLONE_NEWNET, Step::JoinNamespaces),
+    ] {
+        if which != 0 {
+            // SAFETY: numbers.
+            check(unsafe { libc::setns(target, which) }).unwrap_or_else(|e| fail(status, step, e));
+        }
+    }
+    if way.join_mnt {
+        return None;
+    }
+    // The mount point of /proc in the template, before anything is mounted there.
+    let empty = open_tree(c"/proc").unwrap_or_else(|e| fail(status, Step::HideStub, e));
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    mount(c"proc", c"/proc", flags).unwrap_or_else(|e| fail(status, Step::MountProc, e));
+    match way.sys {
+        None => mount(c"sysfs", c"/sys", flags | libc::MS_RDONLY),
+        Some(tree) => attach(tree.as_raw_fd(), c"/sys"),
+    }
+    .unwrap_or_else(|e| fail(status, Step::MountSys, e));
+    if let Some(terminal) = way.terminal {
+        attach(terminal.devices.as_raw_fd(), c"/dev/pts")
+            .unwrap_or_else(|e| fail(status, Step::MountDevpts, e));
+    }
+    Some(empty)
 }
 
 /// Waits until the command and all its descendants have gone; kills them when the command ends or the leash closes.
@@ -194,8 +249,24 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd) -> ! {
             libc::poll(std::ptr::from_mut(signal), 2, timeout);
             libc::read(signals, drained.as_mut_ptr().cast(), drained.len());
         }
-        killing |= leash.revents != 0;
+        if leash.revents != 0 {
+            killing |= !pass_signals(frame, ended.is_none().then_some(command));
+        }
     }
+}
+
+/// Sends the command the signals that came over the leash; false when the leash has closed.
+fn pass_signals(frame: &Frame<'_>, command: Option<pid_t>) -> bool {
+    let mut signals = [0u8; 16];
+    // SAFETY: the buffer is as long as said.
+    let got = unsafe { libc::read(frame.leash.as_raw_fd(), signals.as_mut_ptr().cast(), signals.len()) };
+    for signal in signals.iter().take(usize::try_from(got).unwrap_or(0)) {
+        if let Some(command) = command {
+            // SAFETY: numbers. Only this process reaps the command, so that the pid is still the command's.
+            unsafe { libc::kill(command, c_int::from(*signal)) };
+        }
+    }
+    got > 0 || (got < 0 && errno() == libc::EINTR)
 }
 
 /// Kills every process in the slot's cgroup. This process is not in it.
@@ -236,56 +307,8 @@ fn kill_tree(frame: &Frame<'_>) {
     }
 }
 
-/// Becomes the command.
-fn command(frame: &Frame<'_>, stub: pid_t) -> ! {
-    let status = frame.status.as_raw_fd();
-    if !frame.unified {
-        // SAFETY: one byte from a static; "0" means the writer itself (cgroups(7)).
-        let wrote = unsafe { libc::write(frame.cgroup_procs.as_raw_fd(), c"0".as_ptr().cast(), 1) };
-        check(c_int::try_from(wrote).unwrap_or(-1)).unwrap_or_else(|e| fail(status, Step::JoinCgroup, e));
-    }
-    // SAFETY: numbers only. The fds of the frame are all above 2, because the launcher keeps 0 to 2 open, so no
-    // dup2 closes one that is still needed; status moves to 3 last, when 3 is not needed any more.
-    let stdio = unsafe {
-        libc::setsid();
-        check(libc::dup2(frame.null.as_raw_fd(), 0))
-            .and(check(libc::dup2(frame.stdout.as_raw_fd(), 1)))
-            .and(check(libc::dup2(frame.stderr.as_raw_fd(), 2)))
-            .and(if status == 3 { Ok(3) } else { check(libc::dup3(status, 3, libc::O_CLOEXEC)) })
-    };
-    stdio.unwrap_or_else(|e| fail(status, Step::Stdio, e));
-    let status = 3;
-    // SAFETY: numbers, a struct on this stack and static strings. PR_SET_PDEATHSIG comes last, since a change of
-    // credentials would clear it, and the parent is looked at again in case it died before.
-    let limits = unsafe {
-        libc::umask(0o022);
-        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        let limits = check(libc::setrlimit(libc::RLIMIT_CORE, &raw const none))
-            .and(check(libc::chdir(c"/".as_ptr())))
-            .and(close_range(4, c_ulong::from(u32::MAX)))
-            .and(check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong)));
-        if libc::getppid() != stub {
-            libc::_exit(127);
-        }
-        limits
-    };
-    limits.unwrap_or_else(|e| fail(status, Step::Limits, e));
-    for signal in 1..=64 {
-        default_signal(signal);
-    }
-    // SAFETY: the set is a local; the pointers of argv and envp end in NULL and point into memory that this process
-    // has a copy of. execve returns only if it failed.
-    unsafe {
-        let mut none = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        libc::execve(frame.program.as_ptr(), frame.argv.as_ptr(), frame.envp.as_ptr());
-    }
-    fail(status, Step::Exec, errno())
-}
-
 /// Sends the failure home and ends. The stub's own end, if this is the command, follows by itself.
-fn fail(status: RawFd, step: Step, errno: i32) -> ! {
+pub(super) fn fail(status: RawFd, step: Step, errno: i32) -> ! {
     record(status, step as i32, errno);
     // SAFETY: ends this process without running anything of the launcher's.
     unsafe { libc::_exit(127) }
@@ -295,43 +318,6 @@ fn record(status: RawFd, first: i32, second: i32) {
     let record = [first, second];
     // SAFETY: eight bytes of a local. Less than PIPE_BUF is written whole or not at all (pipe(7)).
     unsafe { libc::write(status, record.as_ptr().cast(), RECORD) };
-}
-
-fn mount(kind: &std::ffi::CStr, on: &std::ffi::CStr, flags: c_ulong) -> Result<c_int, i32> {
-    // SAFETY: three NUL-terminated strings with static life, and no data.
-    check(unsafe { libc::mount(kind.as_ptr(), on.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) })
-}
-
-/// A detached mount of an empty folder: the mount point of /proc in the template, before anything is mounted there.
-fn open_empty() -> Result<c_int, i32> {
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-    // SAFETY: a static path and numbers (open_tree(2), Linux 5.2).
-    let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, c"/proc".as_ptr(), flags) };
-    check(c_int::try_from(tree).unwrap_or(-1))
-}
-
-/// Covers this process's folder in the run's own /proc, so that the command counts the container's processes and its
-/// own, as if the stub were not there. Others see it as they see any process.
-fn hide(pid: pid_t, empty: RawFd) -> Result<c_int, i32> {
-    let mut path = *b"/proc/\0\0\0\0\0\0\0\0\0\0\0";
-    let mut digits = pid;
-    let mut length = 0;
-    while digits > 0 {
-        digits /= 10;
-        length += 1;
-    }
-    digits = pid;
-    for place in path.iter_mut().skip(6).take(length).rev() {
-        *place = b'0' + u8::try_from(digits % 10).unwrap_or(0);
-        digits /= 10;
-    }
-    let from = c"".as_ptr();
-    // SAFETY: the path is a local that ends in NUL: a pid has at most ten digits. move_mount(2), Linux 5.2.
-    let moved = unsafe {
-        let flags = libc::MOVE_MOUNT_F_EMPTY_PATH;
-        libc::syscall(libc::SYS_move_mount, empty, from, libc::AT_FDCWD, path.as_ptr(), flags)
-    };
-    check(c_int::try_from(moved).unwrap_or(-1))
 }
 
 /// A signal to the whole of the pid namespace (`kill -TERM -1` by the container's init) must not end the stub.
@@ -344,7 +330,7 @@ fn block_all_signals() {
     }
 }
 
-fn default_signal(signal: c_int) {
+pub(super) fn default_signal(signal: c_int) {
     // SAFETY: SIG_DFL is no function that could run; numbers that are no signal are refused by the kernel.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }

@@ -1,8 +1,9 @@
 //! The template mount namespace: a pruned view of the host that every run copies, built once. Copying the host's own
 //! table costs milliseconds on a node with thousands of mounts; copying this costs the same whatever the host has.
 //!
-//! What is in it: the root file system alone (not what is mounted below it), `/dev`, `/run`, `/tmp`, `/var`, and
-//! every mount at or below the folders that programs and libraries come from, or on the way to a configured program.
+//! What is in it: the root file system alone (not what is mounted below it), `/dev`, `/run`, `/tmp`, `/var`, every mount
+//! at or below the folders that programs and libraries come from, or on the way to a configured program, and a bounded
+//! number of others: the disks that a command's arguments may lead to, but nothing that runtimes and kubelet mount.
 //! All of it is a *slave* of the host: an unmount on the host goes through, so nothing stays pinned, and nothing that
 //! is mounted here reaches the host. New mounts of the host arrive as well, so the template is built anew, at most
 //! once a second, when the host's table has changed.
@@ -14,22 +15,50 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-use super::super::mountinfo::mounts;
+use super::super::mountinfo::{Mount, mounts};
 
 /// Mounts at or below these hold programs and libraries.
 const PROGRAM_FOLDERS: [&str; 11] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix", "/gnu", "/etc"];
 /// Mounts exactly here are kept, without what is mounted below them.
 const SINGLE_MOUNTS: [&str; 4] = ["/dev", "/run", "/tmp", "/var"];
+/// Below these is what kernel, runtimes and kubelet mount, by the thousand on a busy node.
+const PLUMBING: [&str; 15] = [
+    "/proc",
+    "/sys",
+    "/dev",
+    "/run",
+    "/tmp",
+    "/snap",
+    "/var/lib/cni",
+    "/var/lib/containerd",
+    "/var/lib/containers",
+    "/var/lib/crio",
+    "/var/lib/docker",
+    "/var/lib/k0s",
+    "/var/lib/kubelet",
+    "/var/lib/rancher",
+    "/var/run",
+];
+/// Kinds of file system that only a program's path makes worth keeping: views of the kernel, layers of images, and
+/// those whose server may be gone, so that merely looking at them can hang.
+const LEFT_OUT: [&str; 14] = [
+    "autofs", "overlay", "nsfs", "proc", "sysfs", "cgroup", "cgroup2", "nfs", "nfs4", "cifs", "smb3", "ceph",
+    "afs", "9p",
+];
 /// No host has this many mounts with programs; a runaway table must not be copied.
 const MAX_KEPT: usize = 256;
+/// The same for all others: data disks, home folders.
+const MAX_OTHERS: usize = 32;
+
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 #[derive(Debug, thiserror::Error)]
 #[error("building the template mount namespace: {step}: {source}")]
-pub(super) struct TemplateError {
+pub(in crate::enter) struct TemplateError {
     step: String,
     source: io::Error,
 }
@@ -41,28 +70,65 @@ fn at<E: Into<io::Error>>(step: impl Into<String>) -> impl FnOnce(E) -> Template
 
 /// The namespace is held by this fd alone; dropping it lets go of its mounts.
 #[derive(Debug)]
-pub(super) struct Template {
+pub(in crate::enter) struct Template {
     namespace: OwnedFd,
+    /// Its root folder, through which can be seen from outside what is in it.
+    root: OwnedFd,
 }
 
 impl Template {
     /// Builds the template from the caller's mount namespace, which it leaves and comes back to: the caller must have
     /// a single thread.
     pub(super) fn build(programs: &[PathBuf]) -> Result<Self, TemplateError> {
+        Self::make(|| populate(programs))
+    }
+
+    /// All that the host has mounted, but for /proc and /sys. Costs milliseconds where that is thousands of mounts.
+    pub(in crate::enter) fn whole() -> Result<Self, TemplateError> {
+        Self::make(|| {
+            slave()?;
+            for point in ["/proc", "/sys"] {
+                match umount2(point, MntFlags::MNT_DETACH) {
+                    // Nothing is mounted there.
+                    Ok(()) | Err(nix::Error::EINVAL) => {}
+                    Err(error) => return Err(at(format!("detach {point}"))(error)),
+                }
+            }
+            openat(rustix::fs::CWD, "/", FOLDER, Mode::empty()).map_err(at("open the root"))
+        })
+    }
+
+    /// One that another process has built.
+    pub(super) fn received(namespace: OwnedFd, root: OwnedFd) -> Self {
+        Self { namespace, root }
+    }
+
+    fn make(fill: impl FnOnce() -> Result<OwnedFd, TemplateError>) -> Result<Self, TemplateError> {
         let home = open_namespace()?;
         // setns(2) leads to the namespace's root; a relative path of the configuration must go on to mean the same.
-        let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let cwd = openat(rustix::fs::CWD, ".", folder, Mode::empty()).map_err(at("open ."))?;
+        let cwd = openat(rustix::fs::CWD, ".", FOLDER, Mode::empty()).map_err(at("open ."))?;
         unshare(CloneFlags::CLONE_NEWNS).map_err(at("unshare"))?;
         // Opened before it is filled: afterwards there is no /proc in it.
-        let built = open_namespace().and_then(|namespace| populate(programs).map(|()| namespace));
+        let built = open_namespace().and_then(|namespace| Ok(Self { namespace, root: fill()? }));
         setns(home, CloneFlags::CLONE_NEWNS).map_err(at("setns back to the host"))?;
         rustix::process::fchdir(&cwd).map_err(at("go back to the working directory"))?;
-        Ok(Self { namespace: built? })
+        built
     }
 
     pub(super) fn namespace(&self) -> BorrowedFd<'_> {
         self.namespace.as_fd()
+    }
+
+    pub(super) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// Whether `path` leads to the same file in here as on the host.
+    pub(in crate::enter) fn shows(&self, path: &Path) -> bool {
+        let here =
+            openat2(&self.root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
+                .and_then(rustix::fs::fstat);
+        matches!((here, rustix::fs::stat(path)), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
     }
 }
 
@@ -72,11 +138,15 @@ fn open_namespace() -> Result<OwnedFd, TemplateError> {
         .map_err(at("open /proc/thread-self/ns/mnt"))
 }
 
-/// Runs inside the new namespace: gathers what is kept under a new root, then makes that the root.
-fn populate(programs: &[PathBuf]) -> Result<(), TemplateError> {
+/// Before anything else: from here on nothing that happens in the new namespace reaches the host.
+fn slave() -> Result<(), TemplateError> {
     let none = None::<&str>;
-    // Before anything else: from here on nothing that happens below reaches the host.
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).map_err(at("make / a slave"))?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).map_err(at("make / a slave"))
+}
+
+/// Runs inside the new namespace: gathers what is kept under a new root, then makes that the root, and gives it back.
+fn populate(programs: &[PathBuf]) -> Result<OwnedFd, TemplateError> {
+    slave()?;
     let table = std::fs::read_to_string("/proc/thread-self/mountinfo")
         .map_err(at("read /proc/thread-self/mountinfo"))?;
     let kept = kept_mounts(&table, programs);
@@ -94,8 +164,7 @@ fn populate(programs: &[PathBuf]) -> Result<(), TemplateError> {
     // /proc is a folder on every host; what is mounted there is covered in this namespace only.
     let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(&root, "", cwd, "/proc", onto).map_err(at("attach /"))?;
-    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let new_root = openat(cwd, "/proc", folder, Mode::empty()).map_err(at("open the new root"))?;
+    let new_root = openat(cwd, "/proc", FOLDER, Mode::empty()).map_err(at("open the new root"))?;
     for (point, tree) in trees {
         let below = point.strip_prefix("/").unwrap_or(&point);
         match move_mount(&tree, "", &new_root, below, onto) {
@@ -108,20 +177,27 @@ fn populate(programs: &[PathBuf]) -> Result<(), TemplateError> {
     // pivot_root(2): with "." twice the old root lies on top of the new one and is detached with all below it.
     rustix::process::pivot_root(".", ".").map_err(at("pivot_root"))?;
     umount2(".", MntFlags::MNT_DETACH).map_err(at("detach the host's mounts"))?;
-    Ok(())
+    Ok(new_root)
 }
 
 /// Which mount points of a mountinfo table are kept, parents before children.
 fn kept_mounts(table: &str, programs: &[PathBuf]) -> BTreeSet<PathBuf> {
-    mounts(table)
-        .map(|mount| mount.point)
-        .filter(|point| {
-            SINGLE_MOUNTS.iter().any(|single| point == Path::new(single))
-                || PROGRAM_FOLDERS.iter().any(|folder| point.starts_with(folder))
-                || (point != Path::new("/") && programs.iter().any(|program| program.starts_with(point)))
-        })
-        .take(MAX_KEPT)
-        .collect()
+    let holds_programs = |point: &Path| {
+        SINGLE_MOUNTS.iter().any(|single| point == Path::new(single))
+            || PROGRAM_FOLDERS.iter().any(|folder| point.starts_with(folder))
+            || programs.iter().any(|program| program.starts_with(point))
+    };
+    // What a command is given to read or write lies there.
+    let holds_data = |mount: &Mount<'_>| {
+        let kind = mount.kind;
+        !LEFT_OUT.contains(&kind)
+            && !kind.starts_with("fuse")
+            && !PLUMBING.iter().any(|folder| mount.point.starts_with(folder))
+    };
+    let below_root = || mounts(table).filter(|mount| mount.point != Path::new("/"));
+    let others = below_root().filter(|mount| !holds_programs(&mount.point) && holds_data(mount));
+    let programs = below_root().filter(|mount| holds_programs(&mount.point));
+    programs.take(MAX_KEPT).chain(others.take(MAX_OTHERS)).map(|mount| mount.point).collect()
 }
 
 #[cfg(test)]
@@ -140,10 +216,14 @@ mod tests {
 27 21 0:8 / /var/lib/kubelet/pods/x/volumes/y rw - tmpfs tmpfs rw
 28 21 8:4 / /srv rw - ext4 /dev/sda4 rw
 29 21 8:5 / /home rw - ext4 /dev/sda5 rw
+30 21 0:9 / /mnt/share rw - nfs4 server:/x rw
+31 21 0:10 / /media/x rw - fuse.sshfs x rw
+32 21 0:11 / /data/merged rw - overlay overlay rw
+33 21 0:12 / /run/netns/x rw - nsfs nsfs rw
 ";
         let kept = kept_mounts(table, &[PathBuf::from("/srv/tools/bin/probe")]);
         let kept: Vec<_> = kept.iter().map(|p| p.to_str().unwrap()).collect();
-        assert_eq!(kept, ["/dev", "/srv", "/usr", "/usr/local bin"]);
+        assert_eq!(kept, ["/dev", "/home", "/srv", "/usr", "/usr/local bin"]);
     }
 
     #[test]
@@ -171,5 +251,6 @@ mod tests {
             table
         });
         assert_eq!(kept_mounts(&table, &[]).len(), MAX_KEPT);
+        assert_eq!(kept_mounts(&table.replace("/opt/", "/mnt/"), &[]).len(), MAX_OTHERS);
     }
 }

@@ -1,0 +1,163 @@
+//! `parachute exec CONTAINER CMD…`: the seed. Finds the container, connects the person's terminal or streams, and ends as
+//! the command ended.
+
+mod args;
+mod command;
+mod target;
+
+use std::ffi::{CString, OsString};
+use std::io::IsTerminal as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, ensure};
+
+use rustix::termios::Termios;
+
+pub(super) use self::args::Args;
+use self::command::NotExecutable;
+use crate::enter::session::{Namespace, Session, SessionPlan, Stdio, Stream, User};
+
+/// parachute itself failed, as docker-run(1) and env(1) have it.
+pub(super) const FAILED: u8 = 125;
+
+/// Exit status: see `parachute exec --help`.
+pub(super) fn run(args: Args) -> ExitCode {
+    let raw: Vec<OsString> = std::env::args_os().collect();
+    let args = match args.settled(&raw) {
+        Ok(args) => args,
+        Err(error) => return super::usage_error(&error),
+    };
+    match exec(&args) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("parachute: {}", super::told(&error));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn exec(args: &Args) -> anyhow::Result<u8> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "entering containers is for root alone: run this with sudo"
+    );
+    let what = match What::of(args) {
+        Ok(what) => what,
+        Err(Cannot::Execute(error)) => {
+            eprintln!("parachute: {}", error.message);
+            return Ok(error.status);
+        }
+        Err(Cannot::Other(error)) => return Err(error),
+    };
+    let found = target::by_pid(args.pid.context("pid")?)?;
+    let tty = !args.no_tty && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let _ = tty;
+    let stream = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned().map(Stream::Direct);
+    let stdio = Stdio::Streams([
+        stream(std::io::stdin().as_fd())?,
+        stream(std::io::stdout().as_fd())?,
+        stream(std::io::stderr().as_fd())?,
+    ]);
+    let mut session = Session::start(what.plan(args, found.pidfd, stdio, None))?;
+    loop {
+        let mut fds =
+            [rustix::event::PollFd::from_borrowed_fd(session.watched(), rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut fds, None)?;
+        if let Some(end) = session.end()? {
+            eprintln!("{end:?}");
+            return Ok(0);
+        }
+    }
+}
+
+/// Why there is nothing to start.
+enum Cannot {
+    Execute(NotExecutable),
+    Other(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Cannot {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// What is to be run, the same in every container.
+#[derive(Debug)]
+struct What {
+    programs: Vec<CString>,
+    argv: Vec<CString>,
+    environment: Vec<CString>,
+    workdir: PathBuf,
+    user: Option<User>,
+    namespaces: Vec<Namespace>,
+}
+
+impl What {
+    fn of(args: &Args) -> Result<Self, Cannot> {
+        let namespaces: Vec<Namespace> = args.namespaces.iter().copied().map(Namespace::from).collect();
+        let in_container = namespaces.contains(&Namespace::Mnt);
+        // A folder that was removed while a shell stands in it has no name.
+        let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        let name = args.words.first().context("no command")?;
+        let programs = if in_container {
+            command::candidates(name)
+        } else {
+            vec![command::program(name, std::env::var_os("PATH").as_deref(), &cwd).map_err(Cannot::Execute)?]
+        };
+        let workdir = match &args.workdir {
+            Some(folder) if in_container => PathBuf::from("/").join(folder),
+            Some(folder) => {
+                let folder = cwd.join(folder);
+                if !folder.is_dir() {
+                    return Err(anyhow::anyhow!(
+                        "--workdir {}: no such folder on this host",
+                        folder.display()
+                    )
+                    .into());
+                }
+                folder
+            }
+            None if in_container => PathBuf::from("/"),
+            None => cwd,
+        };
+        let (user, home) = args.user.as_deref().map(command::user).transpose()?.unzip();
+        let environment = command::environment(std::env::vars_os(), &args.env, home.flatten().as_ref())?;
+        let text = |text: OsString| CString::new(text.into_vec()).context("a NUL byte cannot be passed on");
+        Ok(Self {
+            programs: programs.into_iter().map(|path| text(path.into())).collect::<Result<_, _>>()?,
+            argv: args.words.iter().cloned().map(text).collect::<Result<_, _>>()?,
+            environment,
+            workdir,
+            user,
+            namespaces,
+        })
+    }
+
+    fn plan(
+        &self,
+        args: &Args,
+        target: OwnedFd,
+        stdio: Stdio,
+        restore: Option<(OwnedFd, Termios)>,
+    ) -> SessionPlan {
+        SessionPlan {
+            target,
+            namespaces: self.namespaces.clone(),
+            programs: self.programs.clone(),
+            argv: self.argv.clone(),
+            environment: self.environment.clone(),
+            workdir: self.workdir.clone(),
+            user: self.user.clone(),
+            fresh_sys: !args.no_sys,
+            timeout: args.timeout,
+            allow_unsafe_target: args.allow_unsafe_target,
+            run_directory: args.run_directory.clone(),
+            stdio,
+            restore,
+        }
+    }
+}
