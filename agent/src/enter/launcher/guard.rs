@@ -128,6 +128,7 @@ fn tend(charge: Charge, watch: &mut Watch) -> Result<Answer, String> {
         }
         let (answer, over) = run.advance(Instant::now());
         if over {
+            run.wait_for_stub();
             let (slot, clean) = run.into_slot();
             slots.give_back(slot, clean);
             // A run that was told as stuck has been answered already; nobody may be there to hear this one.

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
@@ -164,6 +165,13 @@ impl Run {
     pub(super) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let target = matches!(self.phase, Phase::Running { .. }).then(|| self.target.as_fd());
         std::iter::once(self.status.as_fd()).chain(target)
+    }
+
+    /// Waits for the very end of the stub, which comes a moment after its pipe's: a parent that leaves in between would
+    /// leave it to the host's init, as a zombie that the container sees until that one looks.
+    pub(super) fn wait_for_stub(&self) {
+        let mut fds = [PollFd::from_borrowed_fd(self.stub.as_fd(), PollFlags::IN)];
+        let _ = poll(&mut fds, Timespec::try_from(GRACE).ok().as_ref());
     }
 
     /// The slot, and whether another run can use it.
