@@ -30,6 +30,33 @@
 //! - **The host's mounts are neither changed nor pinned.** See [`template`](launcher).
 //!
 //! A later way in (`observer`) changes steps 2 and 3 only.
+//!
+//! # A person's command
+//!
+//! `parachute exec` ([`session`]) goes the same way with the person's own root rights, and asks no agent to enter
+//! anything: an agent that could be told an argv could be told any. What it takes from a running agent is the list of
+//! containers, and from its launcher the template (`launcher.sock`, which root alone may open and which reads nothing),
+//! so that a run costs the same whatever the host has mounted. Three processes take part:
+//!
+//! - The **foreground** process decides everything beforehand, makes the pseudo-terminal, and relays. A terminal of the
+//!   person's is never handed in; a file or pipe of the person's is, as it is.
+//! - The **guard**, forked from it, does the launcher's part for the one command: it is the stub's parent, holds the
+//!   leash, keeps the deadline, and removes the run's cgroup. When the foreground process dies in whatever way, the
+//!   socket between them closes; then it ends the command and gives the person's terminal its settings back. It wipes the
+//!   words and the environment that it was started with before there is a stub, which has a copy of them.
+//! - The **stub** is the one of every run. A byte on its leash is a signal for the command.
+//!
+//! With a terminal the command gets all mounts of the host, as a slave; without one the template, if everything is in it
+//! that the command line names (the program, the working directory, the folders of arguments that are absolute paths).
+//!
+//! What is refused, and why, is in `session::policy`. A command of another user than root keeps one capability that the
+//! container lacks, in its permitted and ambient sets: without it the container could become that user and take the
+//! command over, with the host's files.
+//!
+//! The command's parent, as the container counts, is the stub and not 0 as for the seed: a command whose parent is outside
+//! of the pid namespace would leave its orphans, and their zombies, to the container's init when it ends. The kernel looks
+//! for a subreaper among a process's ancestors only as long as they are of its own namespace (`find_new_reaper` in
+//! kernel/exit.c).
 
 mod client;
 pub mod handle;

@@ -11,6 +11,7 @@ use crate::enter::session::Namespace;
 
 const EXAMPLES: &str = "\
 Examples:
+  parachute exec web bash
   parachute exec web ss -tanp
   parachute exec cart-0/web ps -ef
   parachute exec shop/cart-0/web bash -c 'ss -s; nstat -az | head -n 5'
@@ -87,7 +88,7 @@ pub(in crate::cli) struct Args {
     pub(super) container: Option<String>,
     /// CONTAINER is a name, POD/NAME, NAMESPACE/POD/NAME, or the first six or more characters of an id; what follows CMD
     /// belongs to CMD.
-    #[arg(value_name = "WORDS", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "CONTAINER CMD ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(super) words: Vec<OsString>,
 }
 
