@@ -84,6 +84,7 @@ mod tests {
             mnt_ns: 0,
             user_ns: 0,
             in_host_mnt_ns: false,
+            in_host_pid_ns: false,
             in_host_user_ns: true,
             inner_pid,
             comm: comm.into(),

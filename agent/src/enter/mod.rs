@@ -87,6 +87,8 @@ pub struct Inspection {
     pub user_ns: u64,
     /// True when the process is still in the launcher's (the host's) mount namespace.
     pub in_host_mnt_ns: bool,
+    /// True when it is in the launcher's pid namespace, in which every process of the host can see it.
+    pub in_host_pid_ns: bool,
     /// True when it shares the launcher's user namespace, so that its capabilities count on the host.
     pub in_host_user_ns: bool,
     /// Pid in its innermost pid namespace (last field of `NSpid:` in `/proc/PID/status`).

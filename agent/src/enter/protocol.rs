@@ -172,6 +172,7 @@ mod tests {
             mnt_ns: u64::MAX,
             user_ns: u64::MAX,
             in_host_mnt_ns: false,
+            in_host_pid_ns: false,
             in_host_user_ns: false,
             inner_pid: u32::MAX,
             comm: "\u{1}".repeat(64),

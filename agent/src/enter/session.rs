@@ -146,6 +146,7 @@ impl Session {
             stdio,
             user: policy::user(plan.user, has(Namespace::User), &inspection)?,
             bounding: if has(Namespace::Mnt) { inspection.cap_bounding } else { u64::MAX },
+            check_neighbours: has(Namespace::Pid) && !plan.allow_unsafe_target && !inspection.in_host_pid_ns,
             timeout: plan.timeout,
             restore: plan.restore,
         };

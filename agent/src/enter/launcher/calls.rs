@@ -95,7 +95,13 @@ pub(super) fn attach(tree: RawFd, path: &CStr) -> Result<c_int, i32> {
 /// Covers this process's folder in the run's own /proc, so that the command counts the container's processes and its
 /// own, as if the stub were not there. Others see it as they see any process.
 pub(super) fn hide(pid: pid_t, empty: RawFd) -> Result<c_int, i32> {
-    let mut path = *b"/proc/\0\0\0\0\0\0\0\0\0\0\0";
+    let path = numbered_path(pid, b"");
+    attach(empty, CStr::from_bytes_until_nul(&path).unwrap_or(c""))
+}
+
+/// `/proc/PID` and what stands behind it, with a NUL at its end. At most ten digits and eight bytes after them.
+pub(super) fn numbered_path(pid: pid_t, behind: &[u8]) -> [u8; 32] {
+    let mut path = [0; 32];
     let mut digits = pid;
     let mut length = 0;
     while digits > 0 {
@@ -103,12 +109,17 @@ pub(super) fn hide(pid: pid_t, empty: RawFd) -> Result<c_int, i32> {
         length += 1;
     }
     digits = pid;
+    for (place, byte) in path.iter_mut().zip(b"/proc/") {
+        *place = *byte;
+    }
     for place in path.iter_mut().skip(6).take(length).rev() {
         *place = b'0' + u8::try_from(digits % 10).unwrap_or(0);
         digits /= 10;
     }
-    // Ten digits at most, so that a NUL always follows.
-    attach(empty, CStr::from_bytes_until_nul(&path).unwrap_or(c""))
+    for (place, byte) in path.iter_mut().skip(6 + length).zip(behind) {
+        *place = *byte;
+    }
+    path
 }
 
 /// `_LINUX_CAPABILITY_VERSION_3` (linux/capability.h, Linux 2.6.26): two 32-bit words for each set.

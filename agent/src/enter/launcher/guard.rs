@@ -24,6 +24,7 @@ pub(in crate::enter) const CANCEL: u8 = 0;
 
 /// Everything that the guard works with, prepared by the foreground process.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one namespace or one check")]
 pub(in crate::enter) struct Charge {
     pub(in crate::enter) socket: OwnedFd,
     pub(in crate::enter) target: OwnedFd,
@@ -39,6 +40,7 @@ pub(in crate::enter) struct Charge {
     pub(in crate::enter) stdio: [OwnedFd; 3],
     pub(in crate::enter) user: Option<(User, Option<u32>)>,
     pub(in crate::enter) bounding: u64,
+    pub(in crate::enter) check_neighbours: bool,
     pub(in crate::enter) timeout: Option<Duration>,
     pub(in crate::enter) restore: Option<(OwnedFd, Termios)>,
 }
@@ -163,6 +165,7 @@ fn launch(charge: Charge, slots: &mut Slots) -> Result<Result<Run, crate::model:
             shield: *shield,
         }),
         bounding: charge.bounding,
+        check_neighbours: charge.check_neighbours,
     };
     let launch = Launch {
         image: &charge.image,

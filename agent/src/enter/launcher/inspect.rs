@@ -33,14 +33,16 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
         |of: &OwnedFd, name: &str| statat(of, format!("ns/{name}"), AtFlags::empty()).ok().map(|s| s.st_ino);
     let mnt_ns = namespace(&proc, "mnt")?;
     let user_ns = namespace(&proc, "user")?;
+    let pid_ns = namespace(&proc, "pid")?;
     let parent: u32 = field("PPid")?.parse().ok()?;
     let inspection = Inspection {
         pid,
         start_ticks: stat_field(&stat, START_TICKS)?,
-        pid_ns: namespace(&proc, "pid")?,
+        pid_ns,
         net_ns: namespace(&proc, "net")?,
         mnt_ns,
         user_ns,
+        in_host_pid_ns: namespace(&own, "pid") == Some(pid_ns),
         in_host_mnt_ns: namespace(&own, "mnt") == Some(mnt_ns),
         in_host_user_ns: namespace(&own, "user") == Some(user_ns),
         inner_pid: field("NSpid")?.split_whitespace().last()?.parse().ok()?,

@@ -6,6 +6,7 @@ mod command;
 pub(super) mod guard;
 pub(super) mod handout;
 mod inspect;
+mod neighbours;
 mod plan;
 mod run;
 mod slots;
@@ -233,7 +234,7 @@ impl Launcher {
         })?;
         let launch = Launch {
             image: &image,
-            way: &Way::probe(),
+            way: &Way::probe(!allowed && !inspection.in_host_pid_ns),
             join_pid: true,
             stdio: [self.null.as_fd(), stdout.as_fd(), stderr.as_fd()],
             timeout: Some(probe.timeout),

@@ -59,11 +59,13 @@ pub(super) struct Way<'a> {
     pub(super) user: Option<Credentials<'a>>,
     /// Capabilities that stay in the bounding set.
     pub(super) bounding: u64,
+    /// Whether the run is refused if another process of the pid namespace could take the command over.
+    pub(super) check_neighbours: bool,
 }
 
 impl Way<'_> {
     /// How a probe goes.
-    pub(super) fn probe() -> Self {
+    pub(super) fn probe(check_neighbours: bool) -> Self {
         Self {
             join: libc::CLONE_NEWNET,
             join_user: false,
@@ -72,6 +74,7 @@ impl Way<'_> {
             terminal: None,
             user: None,
             bounding: u64::MAX,
+            check_neighbours,
         }
     }
 }

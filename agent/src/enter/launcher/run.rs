@@ -288,6 +288,12 @@ impl Run {
             (_, Some([ENDED | ENDED_BY_KILL, status])) if !target_gone => {
                 End::Signaled { signal: libc::WTERMSIG(status) }
             }
+            (_, Some([step, pid])) if step == Step::Neighbours as i32 => End::Refused {
+                reason: format!(
+                    "process {pid} of the container's pid namespace has SYS_PTRACE, SYS_ADMIN or PERFMON and \
+                     could take over a joined process"
+                ),
+            },
             (_, Some([step, errno])) if !target_gone => End::EnterFailed { step: step_name(step), errno },
             // The container's end kills whatever is in its pid namespace, mid-step or later.
             _ if target_gone => End::TargetGone,

@@ -11,10 +11,11 @@ use super::calls::{
     CLONE_INTO_CGROUP, CloneArgs, attach, check, clone3, close_all_but, errno, hide, mount, open_tree,
 };
 use super::command::command;
+use super::neighbours;
 use super::plan::Frame;
 
 /// Names of the steps, as they stand in metrics and messages; a step's number is its place here.
-pub const STEPS: [&str; 21] = [
+pub const STEPS: [&str; 22] = [
     "prepare",
     "join_pid_ns",
     "clone_stub",
@@ -26,6 +27,7 @@ pub const STEPS: [&str; 21] = [
     "mount_proc",
     "mount_sys",
     "mount_devpts",
+    "neighbours",
     "hide_stub",
     "clone_command",
     "join_cgroup",
@@ -52,6 +54,7 @@ pub(super) enum Step {
     MountProc,
     MountSys,
     MountDevpts,
+    Neighbours,
     HideStub,
     CloneCommand,
     JoinCgroup,
@@ -123,6 +126,13 @@ fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
         (libc::getpid(), libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))
     };
     check(signals).unwrap_or_else(|e| fail(status, Step::Prepare, e));
+    if frame.way.check_neighbours {
+        match neighbours::dangerous(own_pid) {
+            Ok(None) => {}
+            Ok(Some(pid)) => fail(status, Step::Neighbours, pid),
+            Err(e) => fail(status, Step::MountProc, e),
+        }
+    }
     if let Some(empty) = empty {
         hide(own_pid, empty).unwrap_or_else(|e| fail(status, Step::HideStub, e));
     }

@@ -1,5 +1,4 @@
-//! Which targets and namespaces are safe to join, and what a command keeps so that it stays safe. Pure but for a look at
-//! this process's own namespaces.
+//! Which targets and namespaces are safe to join, and what a command keeps so that it stays safe.
 
 use rustix::thread::capabilities;
 
@@ -12,12 +11,8 @@ use crate::enter::launcher::takeover;
 const SHIELDS: [u32; 6] = [36, 35, 28, 20, 26, 34];
 
 pub(super) fn check(plan: &SessionPlan, target: &Inspection) -> Result<(), EnterError> {
-    use std::os::unix::fs::MetadataExt as _;
-    let own_pid_ns = std::fs::metadata("/proc/self/ns/pid").map(|ns| ns.ino()).ok();
-    let is_host_process = own_pid_ns == Some(target.pid_ns) && target.in_host_mnt_ns;
     let own = own_capabilities()?;
-    decide(&plan.namespaces, plan.allow_unsafe_target, target, is_host_process, own)
-        .map_err(EnterError::Refused)
+    decide(&plan.namespaces, plan.allow_unsafe_target, target, own).map_err(EnterError::Refused)
 }
 
 fn own_capabilities() -> Result<u64, EnterError> {
@@ -25,13 +20,7 @@ fn own_capabilities() -> Result<u64, EnterError> {
     Ok(own.permitted.bits())
 }
 
-fn decide(
-    namespaces: &[Namespace],
-    allowed: bool,
-    target: &Inspection,
-    is_host_process: bool,
-    own: u64,
-) -> Result<(), String> {
+fn decide(namespaces: &[Namespace], allowed: bool, target: &Inspection, own: u64) -> Result<(), String> {
     let has = |namespace| namespaces.contains(&namespace);
     if has(Namespace::User) && target.in_host_user_ns {
         return Err("namespace user: the target has none of its own, it shares the host's".to_owned());
@@ -50,7 +39,8 @@ fn decide(
                 .to_owned(),
         );
     }
-    if allowed || is_host_process {
+    // A process of the host is no container, and could do everything before.
+    if allowed || (target.in_host_pid_ns && target.in_host_mnt_ns) {
         return Ok(());
     }
     if has(Namespace::Mnt) {
@@ -111,6 +101,7 @@ mod tests {
             mnt_ns: 4,
             user_ns: 5,
             in_host_mnt_ns: false,
+            in_host_pid_ns: false,
             in_host_user_ns,
             inner_pid: 1,
             comm: "x".into(),
@@ -140,7 +131,7 @@ mod tests {
             (&[Pid, Mnt], usual, true, false, Some("--allow-unsafe-target")),
             (&[Pid, Mnt], usual, true, true, None),
         ] {
-            let said = decide(namespaces, allowed, &target(caps, host_user_ns), false, ALL).err();
+            let said = decide(namespaces, allowed, &target(caps, host_user_ns), ALL).err();
             match says {
                 None => assert_eq!(said, None, "{namespaces:?} {caps:x}"),
                 Some(part) => assert!(said.as_ref().is_some_and(|s| s.contains(part)), "{said:?} {part}"),

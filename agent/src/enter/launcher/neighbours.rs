@@ -1,0 +1,161 @@
+//! Looks for a process in the joined pid namespace that could take a command over: not only the container itself may be
+//! in it, but a privileged debug container, `docker exec --privileged`, or another container of a pod that shares its
+//! processes. Runs in the stub, under its rules: system calls only. A process that comes later is not seen.
+
+#![allow(unsafe_code, reason = "system calls in the stub; DESIGN, law 4")]
+
+use std::ffi::CStr;
+
+use libc::{c_int, pid_t};
+
+use super::TAKEOVER;
+use super::calls::{check, numbered_path};
+
+/// The line of /proc/PID/status with the capability bounding set (proc_pid_status(5)). A name cannot forge it, because
+/// the kernel writes a newline in it as `\n`.
+const LINE: &[u8] = b"\nCapBnd:\t";
+/// Bytes of `struct linux_dirent64` before the name (getdents64(2)).
+const DIRENT_HEAD: usize = 19;
+
+/// The first such process, by its pid as the namespace has it. `/proc` must be the namespace's own.
+///
+/// # Errors
+/// The errno of a look at /proc that failed: then nobody knows.
+pub(super) fn dangerous(own: pid_t) -> Result<Option<pid_t>, i32> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: a static path and numbers.
+    let folder = check(unsafe { libc::open(c"/proc".as_ptr(), flags) })?;
+    let own_user_ns = user_ns(own)?;
+    let mut entries = [0u8; 4096];
+    loop {
+        // SAFETY: the buffer is as long as said.
+        let got = unsafe { libc::syscall(libc::SYS_getdents64, folder, entries.as_mut_ptr(), entries.len()) };
+        let got = usize::try_from(check(c_int::try_from(got).unwrap_or(-1))?).unwrap_or(0);
+        let mut rest = entries.get(..got).unwrap_or_default();
+        if rest.is_empty() {
+            // SAFETY: this function's own descriptor.
+            unsafe { libc::close(folder) };
+            return Ok(None);
+        }
+        while let Some((pid, after)) = next_pid(rest) {
+            rest = after;
+            // One in a user namespace of its own has its capabilities in there alone. One that may not be looked at has
+            // more of them than this process.
+            let is_dangerous = |pid| {
+                bounding_set(pid).is_some_and(can_take_over)
+                    && matches!(user_ns(pid), Ok(ns) if ns == own_user_ns)
+                    || user_ns(pid) == Err(libc::EACCES)
+            };
+            if let Some(pid) = pid.filter(|pid| *pid != own && is_dangerous(*pid)) {
+                return Ok(Some(pid));
+            }
+        }
+    }
+}
+
+fn can_take_over(bounding: u64) -> bool {
+    TAKEOVER.iter().any(|(bit, _)| bounding & (1 << bit) != 0)
+}
+
+/// The first entry of what getdents64(2) gave, if its name is a pid, and the entries after it.
+fn next_pid(entries: &[u8]) -> Option<(Option<pid_t>, &[u8])> {
+    let length = usize::from(u16::from_ne_bytes([*entries.get(16)?, *entries.get(17)?]));
+    let name = entries.get(DIRENT_HEAD..length)?;
+    let digits = name.iter().take_while(|byte| byte.is_ascii_digit());
+    let pid =
+        digits.fold(0, |pid: pid_t, digit| pid.wrapping_mul(10).wrapping_add(pid_t::from(digit & 0x0f)));
+    Some((name.first()?.is_ascii_digit().then_some(pid), entries.get(length..)?))
+}
+
+/// Inode of the user namespace, or the errno of the look.
+fn user_ns(pid: pid_t) -> Result<u64, i32> {
+    let path = numbered_path(pid, b"/ns/user");
+    let path = CStr::from_bytes_until_nul(&path).map_err(|_| libc::ENOENT)?;
+    // SAFETY: zeroes are a valid `stat`, which outlives the call; the path ends in NUL.
+    unsafe {
+        let mut about: libc::stat = std::mem::zeroed();
+        check(libc::stat(path.as_ptr(), &raw mut about))?;
+        Ok(about.st_ino)
+    }
+}
+
+/// None for a process that has gone. Read piece by piece, because a container chooses how long the lines before it are
+/// (`Groups:`).
+fn bounding_set(pid: pid_t) -> Option<u64> {
+    let path = numbered_path(pid, b"/status");
+    let path = CStr::from_bytes_until_nul(&path).ok()?;
+    // SAFETY: the path ends in NUL.
+    let file = check(unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }).ok()?;
+    let mut reader = Reader::default();
+    let found = loop {
+        let mut piece = [0u8; 2048];
+        // SAFETY: the buffer is as long as said.
+        let got = unsafe { libc::read(file, piece.as_mut_ptr().cast(), piece.len()) };
+        let piece = piece.get(..usize::try_from(got).unwrap_or(0)).unwrap_or_default();
+        if piece.is_empty() {
+            break None;
+        }
+        if let Some(set) = piece.iter().find_map(|byte| reader.take(*byte)) {
+            break Some(set);
+        }
+    };
+    // SAFETY: this function's own descriptor.
+    unsafe { libc::close(file) };
+    found
+}
+
+/// Finds the number after [`LINE`], byte by byte.
+#[derive(Default)]
+struct Reader {
+    matched: usize,
+    value: u64,
+}
+
+impl Reader {
+    /// The number, once the byte after its last digit has come.
+    fn take(&mut self, byte: u8) -> Option<u64> {
+        if let Some(wanted) = LINE.get(self.matched) {
+            // No part of the line but its beginning looks like its beginning.
+            self.matched = if byte == *wanted { self.matched + 1 } else { usize::from(byte == b'\n') };
+            return None;
+        }
+        match char::from(byte).to_digit(16) {
+            Some(digit) => {
+                self.value = self.value << 4 | u64::from(digit);
+                None
+            }
+            None => Some(self.value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bounding_set_is_found_whatever_stands_before_it() {
+        let groups = "7 ".repeat(10_000);
+        for (text, set) in [
+            ("Name:\tx\nCapBnd:\t00000000a80425fb\nCapAmb:\t0\n", Some(0xa804_25fb)),
+            (&format!("Groups:\t{groups}\nCapBnd:\t1\n"), Some(1)),
+            ("Name:\tx\\nCapBnd:\\t1\nCapBnd:\t2\n", Some(2)),
+            ("\n\nCapB\nCapBnd:\tff\n", Some(255)),
+            ("CapBnd:\t1\n", None),
+            ("", None),
+        ] {
+            let mut reader = Reader::default();
+            assert_eq!(text.bytes().find_map(|byte| reader.take(byte)), set, "{text:.40}");
+        }
+    }
+
+    #[test]
+    fn processes_are_read_from_a_real_proc() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(bounding_set(own).is_some());
+        assert!(user_ns(own).is_ok());
+        assert_eq!(bounding_set(i32::MAX), None);
+        // The tests run as root on a host, where every process of root's can do everything.
+        assert!(dangerous(own).unwrap().is_some());
+    }
+}
