@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, ensure};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use super::run_directory::{self, RunDirectory};
 use super::{ConfigFile, Logging, check_config, logging};
 use crate::app::{self, Setup};
 use crate::config::Source;
@@ -27,6 +28,8 @@ pub(super) struct Args {
     #[arg(long = "web.enable-lifecycle")]
     enable_lifecycle: bool,
     #[command(flatten)]
+    run_directory: RunDirectory,
+    #[command(flatten)]
     logging: Logging,
 }
 
@@ -43,7 +46,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = source.load()?;
     // Before there is a second thread, and with all capabilities.
     let log = ["--log.level", &args.logging.level, "--log.format", args.logging.format.as_str()];
-    let launcher = LauncherProcess::start(&source, &LauncherOptions::default(), &log)?;
+    let held = run_directory::Held::take(&args.run_directory.path)?;
+    let options = LauncherOptions {
+        run_directory: Some(args.run_directory.path.clone()),
+        ..LauncherOptions::default()
+    };
+    let launcher = LauncherProcess::start(&source, &options, &log)?;
     ensure!(launcher.digest == config.digest, "{source} changed while it was read; start again");
     raise_open_files();
     // One thread: it only moves bytes. Parsing and rendering go to others, which are made after the privileges are gone.
@@ -52,7 +60,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let hook = detect::attach()?;
         let mut bound = Vec::new();
-        for address in &args.listen {
+        for address in args.listen.iter().chain([&args.run_directory.agent()]) {
             bound.push(Bound::new(address).await?);
         }
         privileges::drop_unneeded().context("dropping capabilities")?;
@@ -64,6 +72,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         let metrics = AgentMetrics::new()?;
         let enable_lifecycle = args.enable_lifecycle;
         app::run(Setup { source, config, metrics, launcher, hook, bound, enable_lifecycle }).await?;
+        // After the launcher has left, and its socket with it.
+        drop(held);
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -8,6 +8,7 @@ mod exec;
 mod launcher;
 mod logging;
 mod run;
+mod run_directory;
 mod survey;
 
 use std::io::Write as _;

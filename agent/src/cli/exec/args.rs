@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser as _, ValueEnum};
 
+use crate::cli::run_directory::RunDirectory;
 use crate::cli::{Cli, ConfigFile, Verb};
 use crate::enter::session::Namespace;
 
@@ -73,9 +74,8 @@ pub(in crate::cli) struct Args {
     /// With --all: each line with its container's name before it, or one JSON document at the end.
     #[arg(short, long, value_name = "FORMAT", requires = "all")]
     pub(super) output: Option<Format>,
-    /// Folder of the running agent's sockets.
-    #[arg(long, value_name = "DIR", env = "PARACHUTE_RUN_DIRECTORY", default_value = "/run/parachute")]
-    pub(super) run_directory: PathBuf,
+    #[command(flatten)]
+    pub(super) run_directory: RunDirectory,
     #[command(flatten)]
     pub(super) config: ConfigFile,
     /// A terminal is used where there is one: these are here for the fingers' sake.

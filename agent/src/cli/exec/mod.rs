@@ -155,7 +155,7 @@ impl What {
             fresh_sys: !args.no_sys,
             timeout: args.timeout,
             allow_unsafe_target: args.allow_unsafe_target,
-            run_directory: args.run_directory.clone(),
+            run_directory: args.run_directory.path.clone(),
             stdio,
             restore,
         }

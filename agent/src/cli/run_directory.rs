@@ -1,0 +1,103 @@
+//! The folder of a running agent's sockets: `agent.sock` answers what the agent's HTTP addresses do, `launcher.sock` hands
+//! out the template. Root's alone.
+
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::http::ListenAddress;
+
+/// Which folder is meant.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct RunDirectory {
+    /// Folder of the running agent's sockets.
+    #[arg(
+        long = "run-directory",
+        id = "run_directory",
+        value_name = "DIR",
+        env = "PARACHUTE_RUN_DIRECTORY",
+        default_value = "/run/parachute"
+    )]
+    pub(super) path: PathBuf,
+}
+
+impl RunDirectory {
+    /// Where the agent answers.
+    pub(super) fn agent(&self) -> ListenAddress {
+        ListenAddress::Unix(self.path.join("agent.sock"))
+    }
+}
+
+/// The folder as an agent holds it; removed with the agent if nothing is left in it.
+#[derive(Debug)]
+pub(super) struct Held(PathBuf);
+
+impl Held {
+    /// Makes the folder if it is not there, and makes sure that no other agent serves in it.
+    pub(super) fn take(folder: &Path) -> anyhow::Result<Self> {
+        let shown = folder.display();
+        match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                bail!("the run directory {shown} cannot be made: {error}; name another by --run-directory")
+            }
+            _ => {}
+        }
+        // A link would be followed to wherever its owner likes.
+        let about =
+            std::fs::symlink_metadata(folder).with_context(|| format!("the run directory {shown}"))?;
+        ensure!(about.is_dir(), "the run directory {shown} is no folder; name another by --run-directory");
+        ensure!(
+            about.uid() == 0 && about.permissions().mode() & 0o022 == 0,
+            "the run directory {shown} must belong to root and be writable by root alone: \
+             sudo chown root {shown} && sudo chmod 700 {shown}"
+        );
+        let socket = folder.join("agent.sock");
+        ensure!(
+            UnixStream::connect(&socket).is_err(),
+            "another agent serves {}; give this one a folder of its own by --run-directory",
+            socket.display()
+        );
+        Ok(Self(folder.to_owned()))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // It stays if something else is in it.
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_others_could_change_is_refused() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path().join("run");
+        drop(Held::take(&folder).unwrap());
+        assert!(!folder.exists(), "it goes with the agent");
+
+        let held = Held::take(&folder).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(folder.join("agent.sock")).unwrap();
+        assert!(Held::take(&folder).unwrap_err().to_string().starts_with("another agent serves"));
+        drop(held);
+        assert!(folder.exists(), "somebody's socket is in it");
+
+        let open = temporary.path().join("open");
+        std::fs::create_dir(&open).unwrap();
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let link = temporary.path().join("link");
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        for (path, part) in [(&open, "writable by root alone"), (&link, "is no folder")] {
+            let error = Held::take(path).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(
+            Held::take(&temporary.path().join("a/b")).unwrap_err().to_string().contains("cannot be made")
+        );
+    }
+}
