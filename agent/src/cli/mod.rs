@@ -3,10 +3,11 @@
 mod agent;
 mod ask;
 mod check_config;
-mod containers;
 mod exec;
 mod launcher;
 mod logging;
+mod ps;
+mod rows;
 mod run;
 mod run_directory;
 mod survey;
@@ -30,7 +31,8 @@ enum Verb {
     /// Watch for containers, run the configured probes, serve /metrics.
     Agent(agent::Args),
     /// List the containers that the running agent knows; without an agent, look for them.
-    Containers(containers::Args),
+    #[command(visible_alias = "containers")]
+    Ps(ps::Args),
     Exec(exec::Args),
     /// Run one configured probe in one container, without a running agent.
     Run(run::Args),
@@ -83,7 +85,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.verb {
             Verb::Agent(args) => agent::run(args),
-            Verb::Containers(args) => containers::run(args),
+            Verb::Ps(args) => ps::run(args),
             Verb::Exec(args) => Ok(exec::run(args)),
             Verb::Run(args) => run::run(args),
             Verb::CheckConfig(args) => check_config::run(args),
@@ -102,7 +104,7 @@ pub fn usage_error(error: &clap::Error) -> ExitCode {
     let is_exec = std::env::args_os().nth(1).is_some_and(|verb| verb == "exec");
     match error.exit_code() {
         0 => ExitCode::SUCCESS,
-        _ if is_exec => ExitCode::from(exec::FAILED),
+        _ if is_exec => ExitCode::from(crate::exec::status::FAILED),
         code => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
     }
 }

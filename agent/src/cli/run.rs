@@ -51,7 +51,8 @@ enum Format {
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let source = Source::of(args.config.config_file);
     let options = LauncherOptions { allow_unsafe_joined: args.allow_unsafe_joined, run_directory: None };
-    let result = survey::with(&source, &options, async |survey: Survey| {
+    let config = source.load()?;
+    let result = survey::with(&source, config, &options, async |survey: Survey| {
         let Some(probe) = survey.config.probes.get(args.probe.as_str()) else {
             let names: Vec<_> = survey.config.probes.keys().map(ProbeName::as_str).collect();
             bail!("no probe named {} in {source}; there are {}", args.probe, names.join(", "));

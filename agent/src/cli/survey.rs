@@ -26,6 +26,7 @@ pub(super) struct Survey {
 /// Looks around, then does `then` with what was found.
 pub(super) fn with<T>(
     source: &Source,
+    config: Config,
     options: &LauncherOptions,
     then: impl AsyncFnOnce(Survey) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
@@ -34,7 +35,6 @@ pub(super) fn with<T>(
         rustix::process::geteuid().is_root(),
         "looking into containers is for root alone: run this with sudo"
     );
-    let config = source.load()?;
     let process = LauncherProcess::start(source, options, &[])?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;

@@ -21,6 +21,7 @@ use super::deadline::Deadline;
 use super::view::{ContainerView, RunView};
 use super::{Backend, Options, body, gzip, page, run};
 use crate::metrics;
+use crate::triggers::{Target, resolve};
 
 /// A request's body must be there by then.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,8 +59,9 @@ pub(super) fn routes(
         .then(move |method, headers, backend| reload(method, headers, backend, lifecycle));
     let containers = warp::path!("api" / "v1" / "containers")
         .and(warp::method())
+        .and(warp::query::<Asked>())
         .and(shared.clone())
-        .map(|method: Method, backend: Shared| containers(&method, &*backend));
+        .map(|method: Method, asked: Asked, backend: Shared| containers(&method, &asked, &*backend));
     let run = warp::path!("api" / "v1" / "run")
         .and(asked)
         .and(warp::body::stream())
@@ -150,9 +152,19 @@ async fn reload(method: Method, headers: HeaderMap, backend: Shared, enabled: bo
     }
 }
 
-fn containers(method: &Method, backend: &dyn Backend) -> Response {
+/// The query of `/api/v1/containers`.
+#[derive(Debug, serde::Deserialize)]
+struct Asked {
+    /// Only those that a person may mean by this, as `parachute exec` has it.
+    target: Option<String>,
+}
+
+fn containers(method: &Method, asked: &Asked, backend: &dyn Backend) -> Response {
     get_only(method).unwrap_or_else(|| {
-        let containers = backend.containers();
+        let mut containers = backend.containers();
+        if let Some(target) = &asked.target {
+            containers = resolve(&containers, &Target::parse(target)).into();
+        }
         let views: Vec<ContainerView> =
             containers.iter().map(|container| ContainerView::from(&**container)).collect();
         json(StatusCode::OK, &serde_json::json!({ "containers": views }))

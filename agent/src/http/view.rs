@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::model::{Container, ContainerLabels, End, Family, Metadata, MetricKind, Outcome, RunResult};
 
-/// One row of `GET /api/v1/containers` and of `parachute containers -o json`.
+/// One row of `GET /api/v1/containers` and of `parachute ps -o json`.
 #[derive(Clone, Debug, Serialize)]
 pub struct ContainerView {
     pub id: String,
@@ -22,6 +22,8 @@ pub struct ContainerView {
     pub described: bool,
     pub pod_labels: BTreeMap<String, String>,
     pub pid: u32,
+    /// Start of the init in clock ticks since boot, by which a reused pid is told apart.
+    pub start_ticks: u64,
     pub pid_namespace: u64,
     pub net_namespace: u64,
     pub cgroup: String,
@@ -46,6 +48,7 @@ impl From<&Container> for ContainerView {
             described,
             pod_labels: labels,
             pid: container.pid,
+            start_ticks: container.start_ticks,
             pid_namespace: container.pid_ns,
             net_namespace: container.net_ns,
             cgroup: container.cgroup_path.clone(),

@@ -55,6 +55,16 @@ impl Target {
     }
 }
 
+impl From<Resolved> for Vec<Arc<Container>> {
+    fn from(resolved: Resolved) -> Self {
+        match resolved {
+            Resolved::One(container) => vec![container],
+            Resolved::None => Vec::new(),
+            Resolved::Several(all) => all,
+        }
+    }
+}
+
 /// What a target came to.
 #[derive(Clone, Debug)]
 pub enum Resolved {

@@ -3,6 +3,7 @@
 
 mod args;
 mod command;
+mod many;
 mod target;
 
 use std::ffi::{CString, OsString};
@@ -12,16 +13,17 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use rustix::termios::Termios;
 
 pub(super) use self::args::Args;
 use self::command::NotExecutable;
+use self::target::Where;
 use crate::enter::session::{Namespace, Session, SessionPlan, Stdio, Stream, User};
-
-/// parachute itself failed, as docker-run(1) and env(1) have it.
-pub(super) const FAILED: u8 = 125;
+use crate::exec::relay::{self, Signals};
+use crate::exec::status::{self, FAILED};
+use crate::exec::terminal::Terminal;
 
 /// Exit status: see `parachute exec --help`.
 pub(super) fn run(args: Args) -> ExitCode {
@@ -52,25 +54,63 @@ fn exec(args: &Args) -> anyhow::Result<u8> {
         }
         Err(Cannot::Other(error)) => return Err(error),
     };
-    let found = target::by_pid(args.pid.context("pid")?)?;
-    let tty = !args.no_tty && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let _ = tty;
-    let stream = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned().map(Stream::Direct);
-    let stdio = Stdio::Streams([
-        stream(std::io::stdin().as_fd())?,
-        stream(std::io::stdout().as_fd())?,
-        stream(std::io::stderr().as_fd())?,
-    ]);
-    let mut session = Session::start(what.plan(args, found.pidfd, stdio, None))?;
-    loop {
-        let mut fds =
-            [rustix::event::PollFd::from_borrowed_fd(session.watched(), rustix::event::PollFlags::IN)];
-        rustix::event::poll(&mut fds, None)?;
-        if let Some(end) = session.end()? {
-            eprintln!("{end:?}");
-            return Ok(0);
-        }
+    if args.all {
+        return many::run(args, &what);
     }
+    let place = Where { run_directory: &args.run_directory, config: args.config.config_file.as_deref() };
+    let found = match (&args.container, args.pid) {
+        (_, Some(pid)) => target::by_pid(pid)?,
+        (Some(container), None) => target::one(container, &place)?,
+        (None, None) => bail!("name a container"),
+    };
+    let terminal = (!args.no_tty && std::io::stdin().is_terminal() && std::io::stdout().is_terminal())
+        .then(Terminal::open)
+        .transpose()
+        .context("reading the terminal's settings")?;
+    let stdio = match &terminal {
+        Some(terminal) => Stdio::Terminal(terminal.size().context("reading the terminal's size")?),
+        None => streams()?,
+    };
+    let direct = match &stdio {
+        Stdio::Terminal(_) => [false; 2],
+        Stdio::Streams([stdin, stdout, _]) => [stdin, stdout].map(|one| matches!(one, Stream::Direct(_))),
+    };
+    let restore = terminal.as_ref().map(Terminal::backup).transpose()?;
+    let signals = Signals::block().context("taking signals")?;
+    let session = Session::start(what.plan(args, found.pidfd, stdio, restore))?;
+    let [stdin, stdout] = direct;
+    let_go(stdin, stdout)?;
+    let end = relay::run(session, &signals, terminal.as_ref())?;
+    drop(terminal);
+    if let Some(told) =
+        status::told(&end, &what.argv.first().map(|name| name.to_string_lossy()).unwrap_or_default())
+    {
+        eprintln!("parachute: {told}");
+    }
+    Ok(status::exit_status(&end))
+}
+
+/// A stream that is no terminal goes to the command as it is; a terminal is relayed.
+fn streams() -> anyhow::Result<Stdio> {
+    fn one(stream: &(impl AsFd + std::io::IsTerminal)) -> std::io::Result<Stream> {
+        if stream.is_terminal() {
+            return Ok(Stream::Relayed);
+        }
+        stream.as_fd().try_clone_to_owned().map(Stream::Direct)
+    }
+    Ok(Stdio::Streams([one(&std::io::stdin())?, one(&std::io::stdout())?, one(&std::io::stderr())?]))
+}
+
+/// What the command alone reads and writes is closed here, so that both ends of a pipe see when it does.
+fn let_go(stdin: bool, stdout: bool) -> anyhow::Result<()> {
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null").context("/dev/null")?;
+    if stdin {
+        rustix::stdio::dup2_stdin(&null)?;
+    }
+    if stdout {
+        rustix::stdio::dup2_stdout(&null)?;
+    }
+    Ok(())
 }
 
 /// Why there is nothing to start.

@@ -45,6 +45,16 @@ pub struct Counters {
     pub failures: IntCounterVec,
 }
 
+/// Where runtimes' sockets are looked for with this configuration, whether there is one or not.
+pub fn looked_at(runtimes: &Runtimes) -> Vec<PathBuf> {
+    match runtimes {
+        Runtimes::Auto => cri::USUAL.iter().map(PathBuf::from).collect(),
+        Runtimes::Listed(listed) => {
+            listed.iter().map(|RuntimeEndpoint::Cri(socket)| socket.clone()).collect()
+        }
+    }
+}
+
 /// Told each time a container's metadata has become richer.
 pub type OnDescribed = Box<dyn Fn(&Arc<Container>) + Send + Sync>;
 
