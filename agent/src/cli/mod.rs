@@ -85,7 +85,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.verb {
             Verb::Agent(args) => agent::run(args),
-            Verb::Ps(args) => ps::run(args),
+            Verb::Ps(args) => ps::run(&args),
             Verb::Exec(args) => Ok(exec::run(args)),
             Verb::Run(args) => run::run(args),
             Verb::CheckConfig(args) => check_config::run(args),

@@ -41,8 +41,8 @@ enum Format {
     Name,
 }
 
-pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let json = list(&args)?;
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let json = list(args)?;
     if matches!(args.output, Format::Json) {
         super::print(&format!("{}\n", json.trim_end()))?;
         return Ok(ExitCode::SUCCESS);

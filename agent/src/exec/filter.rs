@@ -51,7 +51,7 @@ enum State {
 
 /// The filter of one stream.
 #[derive(Debug, Default)]
-pub struct Filter {
+pub(super) struct Filter {
     state: State,
     /// Modes that are not as they are at first.
     changed: BTreeSet<u16>,
@@ -62,14 +62,14 @@ pub struct Filter {
 
 impl Filter {
     /// Appends to `out` what of `bytes` may be seen.
-    pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+    pub(super) fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         for byte in bytes {
             self.take(*byte, out);
         }
     }
 
     /// At the end of the stream: what was cut off is shown, and what a killed program left on is turned off.
-    pub fn finish(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
         self.give_up(out);
         for mode in std::mem::take(&mut self.changed) {
             let back = if ON_AT_FIRST.contains(&mode) { 'h' } else { 'l' };
@@ -88,7 +88,6 @@ impl Filter {
 
     fn take(&mut self, byte: u8, out: &mut Vec<u8>) {
         match std::mem::take(&mut self.state) {
-            State::Ground => self.ground(byte, out),
             State::Escape => self.escape(byte, out),
             State::Charset(set) => {
                 if (0x30..=0x7e).contains(&byte) {
@@ -151,7 +150,7 @@ impl Filter {
                 out.push(byte);
                 self.state = if left > 1 { State::Character(left - 1) } else { State::Ground };
             }
-            State::Character(_) => self.ground(byte, out),
+            State::Ground | State::Character(_) => self.ground(byte, out),
         }
     }
 
@@ -203,12 +202,30 @@ impl Filter {
             .collect();
         let allowed = plain
             && match (private, between, last) {
-                (None, b"", b'@'..=b'H' | b'J'..=b'M' | b'P' | b'S' | b'X' | b'Z' | b'I') => true,
-                (None, b"", b'`' | b'a' | b'b' | b'd'..=b'g' | b'm' | b'r' | b's') => true,
+                // Moving, erasing, inserting, scrolling, tabs, colours; cursor's style, soft reset, selective erase.
+                (
+                    None,
+                    b"",
+                    b'@'..=b'I'
+                    | b'J'..=b'M'
+                    | b'P'
+                    | b'S'
+                    | b'X'
+                    | b'Z'
+                    | b'`'
+                    | b'a'
+                    | b'b'
+                    | b'd'..=b'g'
+                    | b'm'
+                    | b'r'
+                    | b's',
+                )
+                | (None, b" ", b'q')
+                | (None, b"!", b'p')
+                | (Some(b'?'), b"", b'J' | b'K') => true,
                 // With parameters these are a mouse mode and a keyboard protocol.
                 (None, b"", b'T' | b'u') => numbers.len() <= 1,
                 (None, b"", b'h' | b'l') => numbers.iter().all(|mode| [4, 20].contains(mode)),
-                (None, b" ", b'q') | (None, b"!", b'p') | (Some(b'?'), b"", b'J' | b'K') => true,
                 (Some(b'?'), b"", b'h' | b'l') => numbers.iter().all(|mode| MODES.contains(mode)),
                 _ => false,
             };
@@ -250,7 +267,7 @@ impl Filter {
                 show(out, &sequence);
             }
             State::Text { kind, body, .. } | State::TextEscape { kind, body } => {
-                blocked_text(kind, &body, out)
+                blocked_text(kind, &body, out);
             }
             State::Lead(lead) => show(out, &[lead]),
         }

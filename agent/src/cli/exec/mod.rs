@@ -54,10 +54,10 @@ fn exec(args: &Args) -> anyhow::Result<u8> {
         }
         Err(Cannot::Other(error)) => return Err(error),
     };
-    if args.all {
-        return many::run(args, &what);
-    }
     let place = Where { run_directory: &args.run_directory, config: args.config.config_file.as_deref() };
+    if args.all {
+        return many::run(args, &what, &place);
+    }
     let found = match (&args.container, args.pid) {
         (_, Some(pid)) => target::by_pid(pid)?,
         (Some(container), None) => target::one(container, &place)?,

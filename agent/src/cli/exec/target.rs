@@ -68,7 +68,7 @@ pub(super) fn by_pid(pid: u32) -> anyhow::Result<Found> {
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).context("--pid: not a process number")?;
     let pidfd = pidfd_open(raw, PidfdFlags::empty()).with_context(|| format!("--pid {pid}"))?;
     let container = field("Name:").unwrap_or_default().to_owned();
-    Ok(Found { pidfd, row: Row { pid, container, ..Row::default() } })
+    Ok(Found { pidfd, row: Row { container, pid, ..Row::default() } })
 }
 
 /// The pidfd of the row's init, if the process with that number still is it.

@@ -2,7 +2,7 @@
 //! outlives a foreground process that is killed, and then puts everything back: the command and its children are ended,
 //! the run's cgroup is removed, the person's terminal gets its settings again.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
@@ -11,6 +11,7 @@ use rustix::net::RecvFlags;
 use rustix::termios::{OptionalActions, Termios, tcsetattr};
 
 use super::super::protocol::{self, Answer, send};
+use super::calls::close_all_but;
 use super::ignore_sigchld;
 use super::inspect::stat_field;
 use super::plan::{Credentials, Image, Terminal, Way};
@@ -45,8 +46,25 @@ pub(in crate::enter) struct Charge {
     pub(in crate::enter) restore: Option<(OwnedFd, Termios)>,
 }
 
+impl Charge {
+    /// Every descriptor in it, ascending.
+    fn fds(&self) -> Vec<RawFd> {
+        let mut fds = vec![&self.socket, &self.target];
+        fds.extend(&self.stdio);
+        fds.extend(&self.sys);
+        fds.extend(self.terminal.iter().flat_map(|(slave, devices)| [slave, devices]));
+        fds.extend(self.restore.iter().map(|(terminal, _)| terminal));
+        let template = [self.template.namespace(), self.template.root()].map(|fd| fd.as_raw_fd());
+        let mut fds: Vec<_> = fds.into_iter().map(AsRawFd::as_raw_fd).chain(template).collect();
+        fds.sort_unstable();
+        fds
+    }
+}
+
 /// Runs the command of `charge` to its end. To be called in a freshly forked process, which it makes its own.
 pub(in crate::enter) fn keep(mut charge: Charge) {
+    // Among what the foreground process has open are the leashes of its other commands.
+    let _ = close_all_but(&charge.fds());
     let socket = std::mem::replace(&mut charge.socket, {
         let Ok(null) = std::fs::File::open("/dev/null") else { return };
         null.into()

@@ -105,7 +105,7 @@ fn encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut all, byte| {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'/' => all.push(char::from(byte)),
-            byte => all.push_str(&format!("%{byte:02X}")),
+            byte => all.extend(format!("%{byte:02X}").chars()),
         }
         all
     })
