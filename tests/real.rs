@@ -10,6 +10,10 @@
 mod common;
 
 mod asked;
+mod exec_killed;
+mod exec_streams;
+mod exec_targets;
+mod exec_terminal;
 mod fleet;
 mod hostile;
 mod killed;

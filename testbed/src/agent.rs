@@ -25,6 +25,8 @@ const GRACE: Duration = Duration::from_secs(10);
 pub struct Agent {
     child: Child,
     address: SocketAddr,
+    /// For its sockets; a real agent may run on this machine. Removed after the agent has ended.
+    run_directory: tempfile::TempDir,
 }
 
 impl Agent {
@@ -45,11 +47,14 @@ impl Agent {
         show: impl Fn(&str) + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
         let address = free_address()?;
+        let run_directory = tempfile::Builder::new().prefix("pt-run-").tempdir()?;
         let mut child = Command::new(program)
             .arg("agent")
             .arg("--config.file")
             .arg(configuration)
             .args(["--web.listen-address", &address.to_string()])
+            .arg("--run-directory")
+            .arg(run_directory.path())
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -61,11 +66,16 @@ impl Agent {
         let show = Arc::new(show);
         relay(child.stdout.take(), Arc::clone(&show));
         relay(child.stderr.take(), show);
-        Ok(Self { child, address })
+        Ok(Self { child, address, run_directory })
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where `parachute exec` finds its sockets.
+    pub fn run_directory(&self) -> &Path {
+        self.run_directory.path()
     }
 
     pub fn pid(&self) -> u32 {

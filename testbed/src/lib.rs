@@ -10,6 +10,7 @@ pub use image::WORKLOAD_IMAGE;
 pub use leftovers::Snapshot;
 pub use pod::{Pod, PodBuilder, PodContainer};
 pub use scrape::{Answer, Sample, request, samples};
+pub use tmux::Tmux;
 
 mod agent;
 mod cleanup;
@@ -19,6 +20,7 @@ mod leftovers;
 mod pod;
 mod scrape;
 mod settings;
+mod tmux;
 
 /// The CRI client, made by `cargo xtask codegen`.
 #[allow(

@@ -23,6 +23,14 @@ pub struct PodBuilder<'bed> {
     labels: HashMap<String, String>,
     /// Name, image and command of each container.
     containers: Vec<(String, String, Vec<String>)>,
+    rights: Rights,
+}
+
+/// What the containers of a pod may do beyond the runtime's default.
+#[derive(Clone, Debug, Default)]
+struct Rights {
+    capabilities: Vec<String>,
+    privileged: bool,
 }
 
 /// A running pod. It lives until it is removed or its containerd is dropped.
@@ -51,7 +59,14 @@ pub struct PodContainer {
 impl<'bed> PodBuilder<'bed> {
     pub(crate) fn new(bed: &'bed Containerd, namespace: &str, name: &str) -> Self {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        Self { bed, namespace, name, labels: HashMap::new(), containers: Vec::new() }
+        Self {
+            bed,
+            namespace,
+            name,
+            labels: HashMap::new(),
+            containers: Vec::new(),
+            rights: Rights::default(),
+        }
     }
 
     #[must_use]
@@ -65,6 +80,20 @@ impl<'bed> PodBuilder<'bed> {
     pub fn container(mut self, name: &str, image: &str, command: &[&str]) -> Self {
         let command = command.iter().map(|&word| word.to_owned()).collect();
         self.containers.push((name.to_owned(), image.to_owned(), command));
+        self
+    }
+
+    /// Gives every container of the pod one more capability, such as `SYS_PTRACE`.
+    #[must_use]
+    pub fn capability(mut self, name: &str) -> Self {
+        self.rights.capabilities.push(name.to_owned());
+        self
+    }
+
+    /// Gives the pod all rights of the host's root.
+    #[must_use]
+    pub fn privileged(mut self) -> Self {
+        self.rights.privileged = true;
         self
     }
 
@@ -95,7 +124,7 @@ impl<'bed> PodBuilder<'bed> {
         };
         for (name, image, command) in &self.containers {
             let container = pod
-                .start_container(&config, name, image, command)
+                .start_container(&config, &self.rights, name, image, command)
                 .await
                 .with_context(|| format!("starting {what}/{name}"))?;
             pod.containers.push(container);
@@ -124,6 +153,7 @@ impl<'bed> PodBuilder<'bed> {
                 cgroup_parent: format!("/{POD_PARENT}/pod{uid}"),
                 security_context: Some(cri::LinuxSandboxSecurityContext {
                     namespace_options: Some(own_pid_namespace()),
+                    privileged: self.rights.privileged,
                 }),
             }),
         }
@@ -158,6 +188,7 @@ impl Pod {
     async fn start_container(
         &mut self,
         sandbox_config: &cri::PodSandboxConfig,
+        rights: &Rights,
         name: &str,
         image: &str,
         command: &[String],
@@ -176,6 +207,10 @@ impl Pod {
             log_path: format!("{name}/0.log"),
             linux: Some(cri::LinuxContainerConfig {
                 security_context: Some(cri::LinuxContainerSecurityContext {
+                    // The runtime takes either the one or the other.
+                    capabilities: (!rights.privileged)
+                        .then(|| cri::Capability { add_capabilities: rights.capabilities.clone() }),
+                    privileged: rights.privileged,
                     namespace_options: Some(own_pid_namespace()),
                 }),
             }),

@@ -81,6 +81,14 @@ impl Rig {
     }
 }
 
+/// `parachute exec` with these words, asking this agent; standard input is empty.
+pub(crate) fn exec(agent: &Agent, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_parachute"));
+    command.arg("exec").args(words).stdin(Stdio::null());
+    command.env("PARACHUTE_RUN_DIRECTORY", agent.run_directory());
+    command
+}
+
 /// Tries until it works; what it said last is the failure.
 pub(crate) async fn eventually<T>(
     what: &str,

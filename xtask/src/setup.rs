@@ -72,6 +72,7 @@ const NEEDS: &[Need] = &[
         || found("promtool"),
         &["prometheus"],
     ),
+    package("tmux", "the tests of parachute exec need a terminal", || found("tmux"), &["tmux"]),
 ];
 
 const fn package(

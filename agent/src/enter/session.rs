@@ -24,7 +24,7 @@ use rustix::termios::{Termios, Winsize};
 
 use super::EnterError;
 use super::launcher::guard::{self, Charge};
-use super::launcher::{Image, Template, handout, ignore_sigchld, inspect};
+use super::launcher::{Image, Template, handout, ignore_sigchld, inspect, is_exiting};
 use super::protocol::{Answer, receive};
 use crate::model::End;
 
@@ -116,7 +116,7 @@ impl Session {
     /// [`EnterError::Refused`] for a target or namespaces that are not safe to join; [`EnterError::TargetGone`].
     pub fn start(plan: SessionPlan) -> Result<Self, EnterError> {
         only_one_thread()?;
-        let inspection = inspect(plan.target.as_fd()).ok_or(EnterError::TargetGone)?;
+        let inspection = inspect(plan.target.as_fd()).ok_or_else(|| unknown(plan.target.as_fd()))?;
         policy::check(&plan, &inspection)?;
         let (guard, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -241,6 +241,16 @@ impl Namespace {
 
 fn system<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> EnterError {
     move |source| EnterError::System { call, source: source.into() }
+}
+
+/// Why nothing could be read of a target.
+fn unknown(target: BorrowedFd<'_>) -> EnterError {
+    if is_exiting(target) {
+        return EnterError::TargetGone;
+    }
+    EnterError::Refused(
+        "its namespaces may not be looked at: it has more rights than this process".to_owned(),
+    )
 }
 
 /// A forked child of a process with several threads may find a lock taken by one that it does not have.

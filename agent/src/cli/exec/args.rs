@@ -21,7 +21,7 @@ Examples:
   parachute exec --namespaces net web ip -4 addr
   parachute exec --all --selector namespace=shop ss -s
   parachute exec --all --selector namespace=shop,container=cart -o json nstat -az
-  parachute exec --pid 1 uptime
+  parachute exec --pid $$ uptime
 
 Exit status: the command's own; 128 + n if signal n ended it; 124 after --timeout; 125 if parachute itself failed; 126 if
 the command cannot be executed; 127 if it is not there. With --all: 0 if every command ended with 0, else 1.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
-use rustix::termios::{OptionalActions, Termios, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::super::protocol::{self, Answer, send};
 use super::calls::close_all_but;
@@ -70,13 +70,8 @@ pub(in crate::enter) fn keep(mut charge: Charge) {
         null.into()
     });
     let restore = charge.restore.take();
-    let mut watch = Watch { socket, foreground_lives: true };
+    let mut watch = Watch { socket, foreground_lives: true, restore };
     let answer = settle().and_then(|()| tend(charge, &mut watch));
-    // In case the foreground process was killed; it has put the settings back by itself if not.
-    watch.look();
-    if let (Some((terminal, settings)), false) = (&restore, watch.foreground_lives) {
-        let _ = tcsetattr(terminal, OptionalActions::Now, settings);
-    }
     let answer = answer.unwrap_or_else(|reason| Answer::Failed { reason: protocol::reason(&reason) });
     let _ = send(watch.socket.as_fd(), &answer, &[]);
 }
@@ -202,6 +197,8 @@ fn launch(charge: Charge, slots: &mut Slots) -> Result<Result<Run, crate::model:
 struct Watch {
     socket: OwnedFd,
     foreground_lives: bool,
+    /// The person's terminal and the settings that it had.
+    restore: Option<(OwnedFd, Termios)>,
 }
 
 impl Watch {
@@ -211,13 +208,30 @@ impl Watch {
         while self.foreground_lives && asked.len() < 64 {
             let mut byte = [0];
             match receive_byte(self.socket.as_fd(), &mut byte) {
-                Ok(0) => self.foreground_lives = false,
-                Ok(_) => asked.extend(byte),
+                Ok(1..) => asked.extend(byte),
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => break,
-                Err(_) => self.foreground_lives = false,
+                Ok(0) | Err(_) => {
+                    self.foreground_lives = false;
+                    self.put_terminal_back();
+                }
             }
         }
         asked
+    }
+
+    /// At once, before the shell that has the terminal next looks at it. One that was quicker, or a foreground process
+    /// that ended well, has set it already, and then it is not touched.
+    fn put_terminal_back(&self) {
+        let Some((terminal, settings)) = &self.restore else { return };
+        let mut raw = settings.clone();
+        raw.make_raw();
+        let is_raw = tcgetattr(terminal).is_ok_and(|now| {
+            (now.local_modes, now.input_modes, now.output_modes)
+                == (raw.local_modes, raw.input_modes, raw.output_modes)
+        });
+        if is_raw {
+            let _ = tcsetattr(terminal, OptionalActions::Now, settings);
+        }
     }
 }
 

@@ -59,7 +59,7 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
 
 /// True when the process behind `pidfd` has gone or is on its way out. The init of a pid namespace stays unreaped, and
 /// its pidfd unreadable, until it has killed all others in it: PF_EXITING (linux/sched.h) tells that before.
-pub(super) fn is_exiting(pidfd: BorrowedFd<'_>) -> bool {
+pub(in crate::enter) fn is_exiting(pidfd: BorrowedFd<'_>) -> bool {
     const PF_EXITING: u64 = 0x4;
     let flags = || -> Option<u64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid_of(pidfd)?)).ok()?;

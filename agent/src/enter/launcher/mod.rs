@@ -30,7 +30,7 @@ use super::client::LauncherOptions;
 use super::protocol::{self, Answer, Ask, receive, send};
 use crate::config::{Config, Source};
 use crate::model::{End, ProbeName, TriggerName};
-pub(super) use inspect::inspect;
+pub(super) use inspect::{inspect, is_exiting};
 pub(super) use plan::Image;
 pub use stub::STEPS;
 pub(super) use template::Template;

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use crate::cli::rows::{self, Row};
 
-/// Names this like a mistyped one are offered (Jaro-Winkler, 1 is the same).
-const LIKENESS: f64 = 0.75;
+/// Names this like a mistyped one are offered, 1 is the same: by letters that were left out or exchanged
+/// (Damerau-Levenshtein), or by their beginning (Jaro-Winkler).
+const LIKENESS: (f64, f64) = (0.6, 0.75);
 const OFFERED: usize = 3;
 
 /// `sockets` is where runtimes were looked for in vain.
@@ -33,9 +34,12 @@ pub(super) fn not_found(text: &str, rows: &[Row], sockets: &[PathBuf]) -> String
                 2 => format!("{}/{}", row.pod, row.container),
                 _ => row.name(),
             };
-            (strsim::jaro_winkler(text, &name), rows::shown(&row.name()))
+            let letters = strsim::normalized_damerau_levenshtein(text, &name);
+            let beginning = strsim::jaro_winkler(text, &name);
+            let near = letters >= LIKENESS.0 || beginning >= LIKENESS.1;
+            (if near { letters + beginning } else { 0.0 }, rows::shown(&row.name()))
         })
-        .filter(|(likeness, _)| *likeness >= LIKENESS)
+        .filter(|(likeness, _)| *likeness > 0.0)
         .collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     near.dedup_by(|a, b| a.1 == b.1);
@@ -73,6 +77,7 @@ mod tests {
         ];
         for (text, offered) in [
             ("crat", Some("shop/cart-0/cart")),
+            ("pya", Some("shop/pay-0/pay")),
             ("ngnix", Some("web/front-0/nginx")),
             ("cart-0/crt", Some("shop/cart-0/cart")),
             ("shop/pay-1/pay", Some("shop/pay-0/pay")),
