@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use testbed::{Agent, Pod, WORKLOAD_IMAGE};
 
 use crate::common::{self, ONE_PROBE, Rig};
+use crate::exec_complete;
 
 async fn pod(rig: &Rig, name: &str, containers: &[&str]) -> Pod {
     let pod = containers.iter().fold(rig.bed.pod("shop", name), |pod, name| {
@@ -80,6 +81,9 @@ async fn every_form_of_a_target_and_many_at_once() {
     many(&agent);
     listed(&agent, web.pid);
     help(&agent);
+    exec_complete::names_complete(&agent);
+    exec_complete::a_hung_agent_is_not_waited_for();
+    exec_complete::man_pages(&agent);
     rig.finish(agent);
 }
 

@@ -6,6 +6,7 @@ use clap::Parser as _;
 use parachute::cli;
 
 fn main() -> ExitCode {
+    cli::complete::answer();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return cli::usage_error(&error),

@@ -1,5 +1,6 @@
 //! The project's own tasks, one file per verb.
 
+mod bench;
 mod codegen;
 mod demo;
 mod picture;
@@ -22,6 +23,12 @@ enum Task {
     },
     /// Set up and run every test; needs root
     Test,
+    /// Measure what a command in a container costs, and write docs/benchmarks.md; needs root
+    Bench {
+        /// Rounds of each table
+        #[arg(long, default_value_t = 200)]
+        runs: usize,
+    },
     /// Install what the demo and the tests need
     Setup {
         /// Only tell what is missing, and fail if anything is
@@ -42,6 +49,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Demo { once } => demo::run(once),
         Task::Test => test::run(),
+        Task::Bench { runs } => bench::run(runs),
         Task::Setup { check } => setup::run(check),
         Task::Picture => picture::run(),
         Task::Codegen { check } => codegen::run(check),

@@ -72,6 +72,9 @@ const NEEDS: &[Need] = &[
         || found("promtool"),
         &["prometheus"],
     ),
+    package("groff-base", "the tests read man pages with it", || found("groff"), &["groff-base"]),
+    package("zsh", "the tests complete a container's name in it", || found("zsh"), &["zsh"]),
+    package("fish", "the tests complete a container's name in it", || found("fish"), &["fish"]),
     package("tmux", "the tests of parachute exec need a terminal", || found("tmux"), &["tmux"]),
 ];
 

@@ -16,13 +16,22 @@ const MAX_ANSWER: u64 = 64 * 1024 * 1024;
 
 /// The body, or `None` if nobody listens there.
 pub(super) fn get(address: &ListenAddress, path: &str) -> anyhow::Result<Option<String>> {
+    get_within(address, path, DEADLINE)
+}
+
+/// The same for who cannot wait as long.
+pub(super) fn get_within(
+    address: &ListenAddress,
+    path: &str,
+    within: Duration,
+) -> anyhow::Result<Option<String>> {
     let stream: std::io::Result<Box<dyn Stream>> = match address {
-        ListenAddress::Tcp(tcp) => TcpStream::connect_timeout(tcp, DEADLINE).and_then(|stream| {
-            stream.set_read_timeout(Some(DEADLINE))?;
+        ListenAddress::Tcp(tcp) => TcpStream::connect_timeout(tcp, within).and_then(|stream| {
+            stream.set_read_timeout(Some(within))?;
             Ok(Box::new(stream) as _)
         }),
         ListenAddress::Unix(path) => UnixStream::connect(path).and_then(|stream| {
-            stream.set_read_timeout(Some(DEADLINE))?;
+            stream.set_read_timeout(Some(within))?;
             Ok(Box::new(stream) as _)
         }),
     };

@@ -16,6 +16,8 @@ pub(super) struct Args {
     #[arg(long = "config.file")]
     config_file: Option<PathBuf>,
     #[arg(long)]
+    bare: bool,
+    #[arg(long)]
     allow_unsafe_joined: bool,
     #[arg(long)]
     run_directory: Option<PathBuf>,
@@ -45,7 +47,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         .context("blocking signals")?;
     let options =
         LauncherOptions { allow_unsafe_joined: args.allow_unsafe_joined, run_directory: args.run_directory };
-    let source = args.config_file.map_or(Source::BuiltIn, Source::File);
+    let without = if args.bare { Source::Bare } else { Source::BuiltIn };
+    let source = args.config_file.map_or(without, Source::File);
     enter::serve(&socket, source, options).context("the launcher ended early")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,9 +3,11 @@
 mod agent;
 mod ask;
 mod check_config;
+pub mod complete;
 mod exec;
 mod launcher;
 mod logging;
+mod man;
 mod ps;
 mod rows;
 mod run;
@@ -40,6 +42,10 @@ enum Verb {
     CheckConfig(check_config::Args),
     /// Print the JSON schema of the configuration file, for editors.
     Schema,
+    /// Print a script that completes verbs, options and containers' names in a shell.
+    Completions(complete::Args),
+    /// Print a man page.
+    Man(man::Args),
     /// The privileged helper that the agent starts; not for people.
     #[command(hide = true)]
     Launcher(launcher::Args),
@@ -93,6 +99,8 @@ impl Cli {
                 print(&crate::config::json_schema())?;
                 Ok(ExitCode::SUCCESS)
             }
+            Verb::Completions(args) => complete::run(&args),
+            Verb::Man(args) => man::run(&args),
             Verb::Launcher(args) => launcher::run(args),
         }
     }

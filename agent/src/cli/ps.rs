@@ -8,8 +8,6 @@ use clap::ValueEnum;
 use super::run_directory::RunDirectory;
 use super::survey::{self, Survey};
 use super::{ConfigFile, ask, rows};
-use crate::config::Source;
-use crate::enter::LauncherOptions;
 use crate::http::{ContainerView, ListenAddress};
 
 /// Where an agent listens besides its run directory, unless told otherwise.
@@ -79,17 +77,13 @@ fn list(args: &Args) -> anyhow::Result<String> {
             Err(error) => eprintln!("parachute: {}", super::told(&error)),
         }
     }
-    look(&Source::of(args.config.config_file.clone())).with_context(|| {
-        format!("no agent answers at {} or {usual}, and its own look fails", args.run_directory.agent())
-    })
-}
-
-fn look(source: &Source) -> anyhow::Result<String> {
-    let config = source.load()?;
-    survey::with(source, config, &LauncherOptions::default(), async |survey: Survey| {
+    survey::look(args.config.config_file.clone(), async |survey: Survey| {
         let containers = survey.registry.containers();
         let containers: Vec<_> =
             containers.iter().map(|container| ContainerView::from(&**container)).collect();
         Ok(serde_json::to_string_pretty(&serde_json::json!({ "containers": containers }))?)
+    })
+    .with_context(|| {
+        format!("no agent answers at {} or {usual}, and its own look fails", args.run_directory.agent())
     })
 }

@@ -25,6 +25,7 @@ pub(super) struct Args {
     probe: String,
     // Not a doc comment: rustdoc would take the brackets for links.
     #[arg(
+        add = clap_complete::ArgValueCompleter::new(super::complete::containers),
         long,
         value_name = "CONTAINER",
         help = "[NS/][POD/]NAME, or the first six or more characters of an id"

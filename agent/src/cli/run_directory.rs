@@ -9,6 +9,8 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::http::ListenAddress;
 
+const DEFAULT: &str = "/run/parachute";
+
 /// Which folder is meant.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct RunDirectory {
@@ -18,32 +20,42 @@ pub(super) struct RunDirectory {
         id = "run_directory",
         value_name = "DIR",
         env = "PARACHUTE_RUN_DIRECTORY",
-        default_value = "/run/parachute"
+        default_value = DEFAULT
     )]
     pub(super) path: PathBuf,
 }
 
 impl RunDirectory {
+    /// For a completion, which has no command line of its own.
+    pub(super) fn from_environment() -> Self {
+        let path = std::env::var_os("PARACHUTE_RUN_DIRECTORY").map_or_else(|| DEFAULT.into(), PathBuf::from);
+        Self { path }
+    }
+
     /// Where the agent answers.
     pub(super) fn agent(&self) -> ListenAddress {
         ListenAddress::Unix(self.path.join("agent.sock"))
     }
 }
 
-/// The folder as an agent holds it; removed with the agent if nothing is left in it.
+/// The folder as an agent holds it; removed with the agent if that has made it and nothing is left in it.
 #[derive(Debug)]
-pub(super) struct Held(PathBuf);
+pub(super) struct Held {
+    folder: PathBuf,
+    made: bool,
+}
 
 impl Held {
     /// Makes the folder if it is not there, and makes sure that no other agent serves in it.
     pub(super) fn take(folder: &Path) -> anyhow::Result<Self> {
         let shown = folder.display();
-        match std::fs::DirBuilder::new().mode(0o700).create(folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+        let made = match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+            Ok(()) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
+            Err(error) => {
                 bail!("the run directory {shown} cannot be made: {error}; name another by --run-directory")
             }
-            _ => {}
-        }
+        };
         // A link would be followed to wherever its owner likes.
         let about =
             std::fs::symlink_metadata(folder).with_context(|| format!("the run directory {shown}"))?;
@@ -59,14 +71,16 @@ impl Held {
             "another agent serves {}; give this one a folder of its own by --run-directory",
             socket.display()
         );
-        Ok(Self(folder.to_owned()))
+        Ok(Self { folder: folder.to_owned(), made })
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // It stays if something else is in it.
-        let _ = std::fs::remove_dir(&self.0);
+        if self.made {
+            // It stays if something else is in it.
+            let _ = std::fs::remove_dir(&self.folder);
+        }
     }
 }
 
@@ -80,6 +94,11 @@ mod tests {
         let folder = temporary.path().join("run");
         drop(Held::take(&folder).unwrap());
         assert!(!folder.exists(), "it goes with the agent");
+
+        std::fs::create_dir(&folder).unwrap();
+        drop(Held::take(&folder).unwrap());
+        assert!(folder.exists(), "it was there before");
+        std::fs::remove_dir(&folder).unwrap();
 
         let held = Held::take(&folder).unwrap();
         let _listener = std::os::unix::net::UnixListener::bind(folder.join("agent.sock")).unwrap();

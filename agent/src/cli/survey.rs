@@ -1,6 +1,7 @@
 //! A look around without a running agent: a launcher, one scan, one list from each runtime. For the verbs that look and
 //! leave.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,30 @@ pub(super) struct Survey {
     pub(super) launcher: Launcher,
     pub(super) registry: Registry,
     pub(super) metrics: AgentMetrics,
+}
+
+/// Looks around for who wants containers and no probes: the configuration says where runtimes are, and no more of it is
+/// needed.
+pub(super) fn look<T>(
+    config_file: Option<PathBuf>,
+    then: impl AsyncFnOnce(Survey) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let mut config = Source::Bare.load()?;
+    let named = config_file.is_some();
+    match Source::of(config_file) {
+        Source::BuiltIn | Source::Bare => {}
+        source @ Source::File(_) => match source.load() {
+            Ok(loaded) => config.runtimes = loaded.runtimes,
+            Err(error) if named => return Err(error.into()),
+            // At 3 a.m. a mistake in a file that nobody named must not keep anybody from a container.
+            Err(error) => {
+                let first = error.to_string();
+                let first = first.lines().next().unwrap_or_default();
+                eprintln!("parachute: {first}; going on with the usual runtime sockets");
+            }
+        },
+    }
+    with(&Source::Bare, config, &LauncherOptions::default(), then)
 }
 
 /// Looks around, then does `then` with what was found.

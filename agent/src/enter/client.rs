@@ -57,8 +57,10 @@ impl LauncherProcess {
                 .map_err(|e| system("socketpair")(e.into()))?;
         let mut command = Command::new("/proc/self/exe");
         command.arg("launcher").args(log);
-        if let Source::File(path) = config {
-            command.arg("--config.file").arg(path);
+        match config {
+            Source::File(path) => drop(command.arg("--config.file").arg(path)),
+            Source::Bare => drop(command.arg("--bare")),
+            Source::BuiltIn => {}
         }
         if options.allow_unsafe_joined {
             command.arg("--allow-unsafe-joined");

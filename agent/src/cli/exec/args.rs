@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use clap::{Parser as _, ValueEnum};
 
+use crate::cli::complete;
 use crate::cli::run_directory::RunDirectory;
 use crate::cli::{Cli, ConfigFile, Verb};
 use crate::enter::session::Namespace;
+use clap_complete::ArgValueCompleter;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -88,6 +90,7 @@ pub(in crate::cli) struct Args {
     pub(super) container: Option<String>,
     /// CONTAINER is a name, POD/NAME, NAMESPACE/POD/NAME, or the first six or more characters of an id; what follows CMD
     /// belongs to CMD.
+    #[arg(add = ArgValueCompleter::new(complete::words))]
     #[arg(value_name = "CONTAINER CMD ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(super) words: Vec<OsString>,
 }
@@ -125,6 +128,17 @@ impl From<NamespaceName> for Namespace {
 }
 
 impl Args {
+    /// Whether the next word is CONTAINER.
+    pub(in crate::cli) fn wants_container(&self) -> bool {
+        self.words.is_empty() && self.pid.is_none() && !self.all && self.container.is_none()
+    }
+
+    /// Whether the next word is CMD.
+    pub(in crate::cli) fn wants_command(&self) -> bool {
+        let container = usize::from(self.pid.is_none() && !self.all && self.container.is_none());
+        self.words.iter().filter(|word| *word != "--").count() == container
+    }
+
     /// Takes CONTAINER and what stands between it and CMD out of the words, so that `words` is CMD with its arguments.
     /// `raw` are the words of the whole command line.
     ///

@@ -6,9 +6,7 @@ use crate::cli::rows::{self, Row};
 use crate::cli::run_directory::RunDirectory;
 use crate::cli::survey::{self, Survey};
 use crate::cli::{ask, told};
-use crate::config::Source;
 use crate::containers::metadata;
-use crate::enter::LauncherOptions;
 use crate::http::{ContainerView, ListenAddress};
 use crate::triggers::{Target, resolve};
 
@@ -68,23 +66,10 @@ impl Look {
 }
 
 fn own(config: Option<&Path>, text: Option<&str>) -> anyhow::Result<Look> {
-    let mut source = Source::of(config.map(Path::to_owned));
-    let loaded = match source.load() {
-        Ok(loaded) => loaded,
-        // At 3 a.m. a mistake in a file that nobody named must not keep anybody from a container.
-        Err(error) if config.is_none() => {
-            let first = error.to_string();
-            let first = first.lines().next().unwrap_or_default();
-            eprintln!("parachute: {first}; going on with the built-in configuration");
-            source = Source::BuiltIn;
-            source.load()?
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let sockets = metadata::looked_at(&loaded.runtimes);
-    let sockets = if sockets.iter().any(|socket| socket.exists()) { Vec::new() } else { sockets };
     let target = text.map(Target::parse);
-    survey::with(&source, loaded, &LauncherOptions::default(), async |survey: Survey| {
+    survey::look(config.map(Path::to_owned), async |survey: Survey| {
+        let sockets = metadata::looked_at(&survey.config.runtimes);
+        let sockets = if sockets.iter().any(|socket| socket.exists()) { Vec::new() } else { sockets };
         let live = survey.registry.containers();
         let row = |container: &crate::model::Container| {
             serde_json::to_value(ContainerView::from(container)).and_then(serde_json::from_value::<Row>)
