@@ -14,6 +14,10 @@ use super::inspect::{START_TICKS, stat_field};
 
 /// Folder of this program below the hierarchy's root; below it one folder per launcher.
 const FOLDER: &str = "parachute";
+/// Where systemd mounts cgroup2, by itself or beside v1 (systemd's docs/CGROUP_DELEGATION.md).
+const USUAL: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+/// `CGROUP2_SUPER_MAGIC` (linux/magic.h).
+const CGROUP2: i64 = 0x6367_7270;
 /// What a killed process may take to leave its cgroup at shutdown.
 const EMPTY_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -51,8 +55,10 @@ pub(super) struct Slot {
 impl Slots {
     /// Makes `count` slots in the cgroup2 hierarchy, or in a v1 one where that is what there is.
     pub(super) fn create(count: usize) -> Result<Self, SlotError> {
-        let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let (root, unified) = hierarchy(&mountinfo).ok_or(SlotError::NoHierarchy)?;
+        let usual = USUAL.iter().find(|path| is_whole_cgroup2(path)).map(|path| (PathBuf::from(path), true));
+        // The kernel writes the table anew for each reader: milliseconds where there are thousands of mounts.
+        let look = || hierarchy(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+        let (root, unified) = usual.or_else(look).ok_or(SlotError::NoHierarchy)?;
         let ours = root.join(FOLDER);
         sweep(&ours);
         // Pid and start time: a later launcher can tell whether this one still lives.
@@ -145,6 +151,13 @@ impl Slot {
     pub(super) fn kill_all(&self) {
         kill_cgroup(&self.path);
     }
+}
+
+/// Every cgroup but the root of all has a type (cgroups(7), `cgroup.type`): a part of the tree, as a cgroup namespace shows
+/// it, has one at its top.
+fn is_whole_cgroup2(path: &str) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|about| about.f_type == CGROUP2)
+        && !Path::new(path).join("cgroup.type").exists()
 }
 
 /// The cgroup2 mount if there is one, else a v1 hierarchy, as (mount point, is cgroup2).
