@@ -87,6 +87,8 @@ async fn show(once: bool) -> anyhow::Result<()> {
     let samples = first_round(&mut agent, &containers).await?;
     println!("\n{}", table::render(&samples, &containers));
     println!("scrape it: curl http://{}/metrics", agent.address());
+    let run_directory = agent.run_directory().display();
+    println!("enter one: target/release/parachute exec --run-directory {run_directory} cart bash");
     if !once {
         println!("Ctrl-C ends the demo and removes all of it");
         agent.ended().await?;
