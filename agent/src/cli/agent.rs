@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, ensure};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use super::run_directory::{self, RunDirectory};
+use super::run_directory::RunDirectory;
 use super::{ConfigFile, Logging, check_config, logging};
 use crate::app::{self, Setup};
 use crate::config::Source;
@@ -46,9 +46,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = source.load()?;
     // Before there is a second thread, and with all capabilities.
     let log = ["--log.level", &args.logging.level, "--log.format", args.logging.format.as_str()];
-    let held = run_directory::Held::take(&args.run_directory.path)?;
+    let held = args.run_directory.hold()?;
     let options = LauncherOptions {
-        run_directory: Some(args.run_directory.path.clone()),
+        run_directory: held.as_ref().map(|held| held.folder().to_owned()),
         ..LauncherOptions::default()
     };
     let launcher = LauncherProcess::start(&source, &options, &log)?;
@@ -60,7 +60,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let hook = detect::attach()?;
         let mut bound = Vec::new();
-        for address in args.listen.iter().chain([&args.run_directory.agent()]) {
+        let own = held.is_some().then(|| args.run_directory.agent());
+        for address in args.listen.iter().chain(&own) {
             bound.push(Bound::new(address).await?);
         }
         privileges::drop_unneeded().context("dropping capabilities")?;

@@ -1,11 +1,12 @@
 //! The folder of a running agent's sockets: `agent.sock` answers what the agent's HTTP addresses do, `launcher.sock` hands
 //! out the template. Root's alone.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
+use rustix::fs::FlockOperation;
 
 use crate::http::ListenAddress;
 
@@ -14,27 +15,36 @@ const DEFAULT: &str = "/run/parachute";
 /// Which folder is meant.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct RunDirectory {
-    /// Folder of the running agent's sockets.
-    #[arg(
-        long = "run-directory",
-        id = "run_directory",
-        value_name = "DIR",
-        env = "PARACHUTE_RUN_DIRECTORY",
-        default_value = DEFAULT
-    )]
-    pub(super) path: PathBuf,
+    /// Folder of the agent's sockets; without this /run/parachute.
+    #[arg(long = "run-directory", id = "run_directory", value_name = "DIR", env = "PARACHUTE_RUN_DIRECTORY")]
+    named: Option<PathBuf>,
 }
 
 impl RunDirectory {
     /// For a completion, which has no command line of its own.
     pub(super) fn from_environment() -> Self {
-        let path = std::env::var_os("PARACHUTE_RUN_DIRECTORY").map_or_else(|| DEFAULT.into(), PathBuf::from);
-        Self { path }
+        Self { named: std::env::var_os("PARACHUTE_RUN_DIRECTORY").map(PathBuf::from) }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.named.as_deref().unwrap_or(Path::new(DEFAULT))
+    }
+
+    /// Takes it for an agent. One that nobody named is done without if it cannot be had: the agent's work does not need it.
+    pub(super) fn hold(&self) -> anyhow::Result<Option<Held>> {
+        match Held::take(self.path()) {
+            Ok(held) => Ok(Some(held)),
+            Err(error) if self.named.is_none() => {
+                tracing::warn!(error = %super::told(&error), "`parachute exec` and `ps` will not find this agent");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Where the agent answers.
     pub(super) fn agent(&self) -> ListenAddress {
-        ListenAddress::Unix(self.path.join("agent.sock"))
+        ListenAddress::Unix(self.path().join("agent.sock"))
     }
 }
 
@@ -42,10 +52,16 @@ impl RunDirectory {
 #[derive(Debug)]
 pub(super) struct Held {
     folder: PathBuf,
+    /// Locked as long as the agent lives, however that ends.
+    _lock: OwnedFd,
     made: bool,
 }
 
 impl Held {
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Makes the folder if it is not there, and makes sure that no other agent serves in it.
     pub(super) fn take(folder: &Path) -> anyhow::Result<Self> {
         let shown = folder.display();
@@ -65,13 +81,12 @@ impl Held {
             "the run directory {shown} must belong to root and be writable by root alone: \
              sudo chown root {shown} && sudo chmod 700 {shown}"
         );
-        let socket = folder.join("agent.sock");
+        let lock: OwnedFd = std::fs::File::open(folder).with_context(|| format!("opening {shown}"))?.into();
         ensure!(
-            UnixStream::connect(&socket).is_err(),
-            "another agent serves {}; give this one a folder of its own by --run-directory",
-            socket.display()
+            rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok(),
+            "another agent has its sockets in {shown}; give this one a folder of its own by --run-directory"
         );
-        Ok(Self { folder: folder.to_owned(), made })
+        Ok(Self { folder: folder.to_owned(), made, _lock: lock })
     }
 }
 
@@ -101,10 +116,10 @@ mod tests {
         std::fs::remove_dir(&folder).unwrap();
 
         let held = Held::take(&folder).unwrap();
-        let _listener = std::os::unix::net::UnixListener::bind(folder.join("agent.sock")).unwrap();
-        assert!(Held::take(&folder).unwrap_err().to_string().starts_with("another agent serves"));
+        std::fs::write(folder.join("other"), "").unwrap();
+        assert!(Held::take(&folder).unwrap_err().to_string().starts_with("another agent has its sockets"));
         drop(held);
-        assert!(folder.exists(), "somebody's socket is in it");
+        assert!(folder.exists(), "somebody's file is in it");
 
         let open = temporary.path().join("open");
         std::fs::create_dir(&open).unwrap();

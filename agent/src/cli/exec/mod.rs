@@ -195,7 +195,7 @@ impl What {
             fresh_sys: !args.no_sys,
             timeout: args.timeout,
             allow_unsafe_target: args.allow_unsafe_target,
-            run_directory: args.run_directory.path.clone(),
+            run_directory: args.run_directory.path().to_owned(),
             stdio,
             restore,
         }

@@ -2,6 +2,7 @@
 //! not build one at a cost that grows with the host's mounts. Nothing is read from it and nothing can be asked there.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ const ASK_DEADLINE: Duration = Duration::from_millis(250);
 pub(super) struct Handout {
     socket: OwnedFd,
     path: PathBuf,
+    /// Of the path, to know it again.
+    inode: Option<u64>,
 }
 
 impl Handout {
@@ -35,7 +38,8 @@ impl Handout {
         // Left behind by a launcher that was killed: the agent has made sure that no other serves this folder.
         let _ = std::fs::remove_file(&path);
         let socket = bound(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Self { socket, path })
+        let inode = inode(&path);
+        Ok(Self { socket, path, inode })
     }
 
     pub(super) fn watched(&self) -> BorrowedFd<'_> {
@@ -53,8 +57,15 @@ impl Handout {
 
 impl Drop for Handout {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        // The agent may have been killed and started again, and this be its successor's.
+        if inode(&self.path) == self.inode {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    std::fs::symlink_metadata(path).ok().map(|about| about.ino())
 }
 
 fn bound(path: &Path) -> rustix::io::Result<OwnedFd> {
