@@ -152,7 +152,7 @@ mod tests {
         tmux.send("stty size").unwrap();
         tmux.wait_for("its new size", SOON, |screen| screen.contains("\n30 100\n")).unwrap();
         tmux.send(r"printf '\033]52;c;aGVsbG8=\007\033]2;other\007'").unwrap();
-        tmux.wait_for("the prompt again", SOON, |screen| screen.lines().count() == 8).unwrap();
+        tmux.wait_for("the prompt again", SOON, |screen| screen.lines().count() == 7).unwrap();
         assert_eq!((tmux.clipboard().unwrap().trim(), tmux.title().unwrap().as_str()), ("hello", "other"));
         let error = tmux.wait_for("nothing", Duration::ZERO, |_| false).unwrap_err().to_string();
         assert!(error.contains("nothing: not within") && error.contains("stty size"), "{error}");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
-use super::relay::{GRACE, Signals};
+use super::relay::{DRAIN, GRACE, Signals, asks_to_end, is_stuck};
 use super::report::Report;
 use crate::enter::EnterError;
 use crate::enter::session::Session;
@@ -15,9 +15,6 @@ use crate::model::End;
 
 /// Commands at the same time: what they wait for is mostly the kernel, and a node has few processors.
 pub const AT_ONCE: usize = 16;
-/// What is still in the pipes when a command has ended.
-const DRAIN: Duration = Duration::from_secs(1);
-
 /// How one of them went.
 #[derive(Debug)]
 pub enum Outcome {
@@ -47,6 +44,7 @@ pub fn run(jobs: Vec<Start<'_>>, signals: &Signals, report: &mut Report) -> bool
     let mut running: Vec<Running> = Vec::new();
     let mut stopping = false;
     let mut kill_at: Option<Instant> = None;
+    let mut ended_by_force = false;
     loop {
         while running.len() < AT_ONCE {
             let Some((number, start)) = waiting.next() else { break };
@@ -63,7 +61,7 @@ pub fn run(jobs: Vec<Start<'_>>, signals: &Signals, report: &mut Report) -> bool
                 Err(error) => report.done(number, &Outcome::Failed(error.to_string()), started.elapsed()),
             }
         }
-        if running.is_empty() && report.is_written() {
+        if running.is_empty() && (report.is_written() || ended_by_force) {
             break;
         }
         report.progress(running.iter().map(|one| one.number));
@@ -78,13 +76,14 @@ pub fn run(jobs: Vec<Start<'_>>, signals: &Signals, report: &mut Report) -> bool
             if matches!(signal, Signal::TERM | Signal::HUP) || (stopping && signal == Signal::INT) {
                 kill_at.get_or_insert(Instant::now() + GRACE);
             }
-            stopping |= matches!(signal, Signal::TERM | Signal::HUP | Signal::INT | Signal::QUIT);
+            stopping |= asks_to_end(signal);
         }
         if kill_at.is_some_and(|at| at <= Instant::now()) {
             for one in &mut running {
                 one.session.cancel();
             }
             kill_at = None;
+            ended_by_force = true;
         }
         running.retain_mut(|one| {
             if one.end.is_none() {
@@ -95,8 +94,11 @@ pub fn run(jobs: Vec<Start<'_>>, signals: &Signals, report: &mut Report) -> bool
                 };
             }
             let Some((outcome, at)) = &one.end else { return true };
-            // Something of it that is stuck in the kernel may hold a pipe open.
-            if one.streams.iter().any(Option::is_some) && at.elapsed() < DRAIN {
+            // Every stream comes to its end as soon as it is read, unless something of it is stuck in the kernel. A reader
+            // of ours that is slow is waited for, but not by who wants an end.
+            let is_read = one.streams.iter().all(Option::is_none);
+            let given_up = (is_held(outcome) && at.elapsed() >= DRAIN) || ended_by_force;
+            if !is_read && !given_up {
                 return true;
             }
             report.done(one.number, outcome, at.duration_since(one.started));
@@ -106,9 +108,15 @@ pub fn run(jobs: Vec<Start<'_>>, signals: &Signals, report: &mut Report) -> bool
     report.finish()
 }
 
+/// Whether something may hold its streams open though it has ended.
+fn is_held(outcome: &Outcome) -> bool {
+    !matches!(outcome, Outcome::Ended(end) if !is_stuck(end))
+}
+
 /// Until something can be done; reads what there is to read and writes what can be written.
 fn wait(running: &mut [Running], signals: &Signals, report: &mut Report, kill_at: Option<Instant>) {
-    let drained = running.iter().filter_map(|one| one.end.as_ref()).map(|(_, at)| *at + DRAIN);
+    let held = running.iter().filter_map(|one| one.end.as_ref()).filter(|(outcome, _)| is_held(outcome));
+    let drained = held.map(|(_, at)| *at + DRAIN);
     let timeout = drained
         .chain(kill_at)
         .min()

@@ -21,8 +21,8 @@ use crate::model::End;
 
 /// What a command may take to end by itself after SIGTERM or SIGHUP, or after its terminal has gone.
 pub const GRACE: Duration = Duration::from_secs(2);
-/// What is still in a pipe after the end: nobody writes any more, so that this is for a reader that is slow.
-const DRAIN: Duration = Duration::from_secs(1);
+/// For a stream that a process which is stuck in the kernel still holds open.
+pub(super) const DRAIN: Duration = Duration::from_secs(1);
 
 /// Relays until the command has ended. `terminal` is the person's, if the command has a pseudo-terminal.
 pub fn run(mut session: Session, signals: &Signals, terminal: Option<&Terminal>) -> Result<End, EnterError> {
@@ -34,7 +34,7 @@ pub fn run(mut session: Session, signals: &Signals, terminal: Option<&Terminal>)
     }
     let mut kill_at = None;
     let end = loop {
-        wait(Some((&session, signals)), &mut pumps, kill_at);
+        wait(Some(&session), signals, &mut pumps, kill_at);
         for pump in &mut pumps {
             pump.turn();
         }
@@ -72,17 +72,31 @@ pub fn run(mut session: Session, signals: &Signals, terminal: Option<&Terminal>)
         }
     };
     pumps.retain(|pump| pump.from_command);
-    let until = Instant::now() + DRAIN;
-    while pumps.iter().any(|pump| !pump.is_over()) && Instant::now() < until {
-        wait(None, &mut pumps, Some(until));
+    // Nobody writes any more, so that every stream comes to its end as soon as it is read: a slow reader loses nothing.
+    let until = is_stuck(&end).then(|| Instant::now() + DRAIN);
+    while pumps.iter().any(|pump| !pump.is_over()) && until.is_none_or(|until| Instant::now() < until) {
+        wait(None, signals, &mut pumps, until);
         for pump in &mut pumps {
             pump.turn();
+        }
+        if signals.read().iter().any(|signal| asks_to_end(*signal)) {
+            break;
         }
     }
     for pump in &mut pumps {
         pump.finish();
     }
     Ok(end)
+}
+
+/// Something of the command is still there.
+pub(super) fn is_stuck(end: &End) -> bool {
+    matches!(end, End::TimedOut { stuck: true } | End::Cancelled { stuck: true })
+}
+
+/// What ends a program that only writes what it still has.
+pub(super) fn asks_to_end(signal: Signal) -> bool {
+    matches!(signal, Signal::TERM | Signal::HUP | Signal::INT | Signal::QUIT)
 }
 
 /// Which streams are moved: those that are in the session.
@@ -108,15 +122,12 @@ fn pumps(session: &mut Session, master: Option<&OwnedFd>) -> io::Result<Vec<Pump
 }
 
 /// Until something can be done, or until `deadline`.
-fn wait(running: Option<(&Session, &Signals)>, pumps: &mut [Pump], deadline: Option<Instant>) {
+fn wait(session: Option<&Session>, signals: &Signals, pumps: &mut [Pump], deadline: Option<Instant>) {
     let timeout = deadline
         .map(|at| at.saturating_duration_since(Instant::now()))
         .and_then(|left| Timespec::try_from(left).ok());
-    let mut fds = Vec::new();
-    if let Some((session, signals)) = running {
-        fds.push(PollFd::from_borrowed_fd(session.watched(), PollFlags::IN));
-        fds.push(PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN));
-    }
+    let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+    fds.extend(session.map(|session| PollFd::from_borrowed_fd(session.watched(), PollFlags::IN)));
     let first = fds.len();
     let watched: Vec<_> = pumps.iter().map(Pump::watched).collect();
     fds.extend(watched.iter().flatten().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)));

@@ -289,8 +289,8 @@ impl Report {
             self.outlets[0].waiting.extend(document.into_bytes());
         }
         self.outlets[1].waiting.extend(summary.into_bytes());
-        // Nothing else is under way any more: a reader that is slow is waited for as by any program.
-        for outlet in &mut self.outlets {
+        // Nothing else is under way any more: a reader that is slow is waited for, as by any program.
+        for outlet in self.outlets.iter_mut().filter(|outlet| !outlet.closed) {
             let mut rest = outlet.waiting.as_slice();
             while !rest.is_empty() {
                 match rustix::io::write(&outlet.fd, rest) {
