@@ -74,6 +74,9 @@ async fn the_seeds_transcript_and_the_terminal_afterwards() {
     hostile(&person);
 
     person.sees("exit 7", "status 7");
+    // What the person leads elsewhere does not come to the terminal.
+    let apart = person.types("parachute exec curlybox sh -c 'tty; echo apart >&2' 2>/dev/null");
+    assert!(apart.contains("\n/dev/pts/0\n") && !apart.contains("\napart"), "{apart}");
     assert_eq!(settings(&person.types("stty -a")), settings(&before), "after a plain end");
 
     person.enters();

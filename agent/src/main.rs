@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         // Whoever read the output has had enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("parachute: {}", cli::told(&error));
+            cli::say(&cli::told(&error));
             ExitCode::FAILURE
         }
     }

@@ -130,6 +130,11 @@ pub fn told(error: &anyhow::Error) -> String {
     })
 }
 
+/// A line on standard error for the person. One who does not read it has no use for a panic either.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "parachute: {text}");
+}
+
 /// To standard output; a reader that has left (`| head`) is an error of its own kind, which `main` says nothing about.
 fn print(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();

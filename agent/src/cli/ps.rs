@@ -74,7 +74,7 @@ fn list(args: &Args) -> anyhow::Result<String> {
             Ok(Some(answer)) => return Ok(answer),
             Ok(None) => {}
             // Not everybody may open root's socket, and something else may listen there.
-            Err(error) => eprintln!("parachute: {}", super::told(&error)),
+            Err(error) => super::say(&super::told(&error)),
         }
     }
     survey::look(args.config.config_file.clone(), async |survey: Survey| {

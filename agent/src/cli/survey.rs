@@ -41,7 +41,7 @@ pub(super) fn look<T>(
             Err(error) => {
                 let first = error.to_string();
                 let first = first.lines().next().unwrap_or_default();
-                eprintln!("parachute: {first}; going on with the usual runtime sockets");
+                super::say(&format!("{first}; going on with the usual runtime sockets"));
             }
         },
     }
@@ -74,7 +74,7 @@ pub(super) fn with<T>(
             tell: Arc::new(|_| {}),
         })?;
         if tokio::time::timeout(DESCRIBED_WITHIN, registry.described()).await.is_err() {
-            eprintln!("parachute: a runtime has not answered within {} s", DESCRIBED_WITHIN.as_secs());
+            super::say(&format!("a runtime has not answered within {} s", DESCRIBED_WITHIN.as_secs()));
         }
         let done = then(Survey { config, launcher: launcher.clone(), registry, metrics }).await;
         launcher.close(DESCRIBED_WITHIN).await;

@@ -63,8 +63,8 @@ pub enum Stream {
 /// How the command is connected.
 #[derive(Debug)]
 pub enum Stdio {
-    /// A pseudo-terminal of its own, of this size.
-    Terminal(Winsize),
+    /// A pseudo-terminal of its own, of this size; standard error elsewhere if the person has led it to a file or pipe.
+    Terminal(Winsize, Option<OwnedFd>),
     /// Three streams: in, out, err.
     Streams([Stream; 3]),
 }
@@ -266,10 +266,11 @@ fn connect(stdio: Stdio, user: Option<&User>) -> Result<Connected, EnterError> {
     let null = || std::fs::File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
     let null = || null().map_err(system("opening /dev/null"));
     match stdio {
-        Stdio::Terminal(size) => {
+        Stdio::Terminal(size, stderr) => {
             let pty = pty::open(size, user).map_err(|(call, source)| EnterError::System { call, source })?;
-            let nulls = [null()?, null()?, null()?];
-            Ok((nulls, Some((pty.slave, pty.devices)), [Some(pty.master), None, None, None]))
+            let slave = || pty.slave.try_clone().map_err(system("dup"));
+            let stdio = [slave()?, slave()?, stderr.map_or_else(slave, Ok)?];
+            Ok((stdio, Some((pty.slave, pty.devices)), [Some(pty.master), None, None, None]))
         }
         Stdio::Streams([stdin, stdout, stderr]) => {
             // The command's end and the person's, for a stream that goes one way or the other.

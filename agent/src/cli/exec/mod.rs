@@ -35,7 +35,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     match exec(&args) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("parachute: {}", super::told(&error));
+            super::say(&super::told(&error));
             ExitCode::from(FAILED)
         }
     }
@@ -49,7 +49,7 @@ fn exec(args: &Args) -> anyhow::Result<u8> {
     let what = match What::of(args) {
         Ok(what) => what,
         Err(Cannot::Execute(error)) => {
-            eprintln!("parachute: {}", error.message);
+            super::say(&error.message);
             return Ok(error.status);
         }
         Err(Cannot::Other(error)) => return Err(error),
@@ -68,11 +68,16 @@ fn exec(args: &Args) -> anyhow::Result<u8> {
         .transpose()
         .context("reading the terminal's settings")?;
     let stdio = match &terminal {
-        Some(terminal) => Stdio::Terminal(terminal.size().context("reading the terminal's size")?),
+        Some(terminal) => {
+            let stderr = std::io::stderr();
+            let elsewhere =
+                (!stderr.is_terminal()).then(|| stderr.as_fd().try_clone_to_owned()).transpose()?;
+            Stdio::Terminal(terminal.size().context("reading the terminal's size")?, elsewhere)
+        }
         None => streams()?,
     };
     let direct = match &stdio {
-        Stdio::Terminal(_) => [false; 2],
+        Stdio::Terminal(..) => [false; 2],
         Stdio::Streams([stdin, stdout, _]) => [stdin, stdout].map(|one| matches!(one, Stream::Direct(_))),
     };
     let restore = terminal.as_ref().map(Terminal::backup).transpose()?;
@@ -85,7 +90,7 @@ fn exec(args: &Args) -> anyhow::Result<u8> {
     if let Some(told) =
         status::told(&end, &what.argv.first().map(|name| name.to_string_lossy()).unwrap_or_default())
     {
-        eprintln!("parachute: {told}");
+        super::say(&told);
     }
     Ok(status::exit_status(&end))
 }

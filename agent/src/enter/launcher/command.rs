@@ -79,11 +79,7 @@ pub(super) fn command(frame: &Frame<'_>, stub: pid_t) -> ! {
 /// A session of its own with the standard streams; gives back the number under which the status pipe then is.
 fn connect(frame: &Frame<'_>) -> c_int {
     let status = frame.status.as_raw_fd();
-    let [stdin, stdout, stderr] = match frame.way.terminal {
-        Some(terminal) => [terminal.slave; 3],
-        None => frame.stdio,
-    }
-    .map(|fd| fd.as_raw_fd());
+    let [stdin, stdout, stderr] = frame.stdio.map(|fd| fd.as_raw_fd());
     // SAFETY: numbers only. The fds of the frame are all above 2, because the launcher keeps 0 to 2 open, so no
     // dup2 closes one that is still needed; status moves to 3 last, when 3 is not needed any more.
     let connected = unsafe {

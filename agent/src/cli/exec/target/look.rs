@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::rows::{self, Row};
 use crate::cli::run_directory::RunDirectory;
 use crate::cli::survey::{self, Survey};
-use crate::cli::{ask, told};
+use crate::cli::{ask, say, told};
 use crate::containers::metadata;
 use crate::http::{ContainerView, ListenAddress};
 use crate::triggers::{Target, resolve};
@@ -49,7 +49,7 @@ impl Look {
                 });
             }
             Ok(None) => {}
-            Err(error) => eprintln!("parachute: {}; looking without it", told(&error)),
+            Err(error) => say(&format!("{}; looking without it", told(&error))),
         }
         own(place.config, text)
     }
