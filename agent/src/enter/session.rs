@@ -121,10 +121,10 @@ impl Session {
         let (guard, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(system("socketpair"))?;
-        let (stdio, terminal, ends) = connect(plan.stdio, plan.user.as_ref())?;
+        let (stdio, devpts, ends) = connect(plan.stdio, plan.user.as_ref())?;
         let has = |namespace| plan.namespaces.contains(&namespace);
         let template =
-            template(&plan.run_directory, terminal.is_some(), &plan.programs, &plan.workdir, &plan.argv)?;
+            template(&plan.run_directory, devpts.is_some(), &plan.programs, &plan.workdir, &plan.argv)?;
         let charge = Charge {
             socket: theirs,
             target: plan.target,
@@ -142,7 +142,7 @@ impl Session {
             join_user: has(Namespace::User),
             join_mnt: has(Namespace::Mnt),
             sys: if plan.fresh_sys || has(Namespace::Mnt) { None } else { Some(host_sys()?) },
-            terminal,
+            devpts,
             stdio,
             user: policy::user(plan.user, has(Namespace::User), &inspection)?,
             bounding: if has(Namespace::Mnt) { inspection.cap_bounding } else { u64::MAX },
@@ -259,8 +259,8 @@ fn only_one_thread() -> Result<(), EnterError> {
     if threads == 1 { Ok(()) } else { Err(EnterError::Start(format!("{threads} threads at a fork"))) }
 }
 
-/// The command's ends, its terminal, and the person's: terminal, input, output, error.
-type Connected = ([OwnedFd; 3], Option<(OwnedFd, OwnedFd)>, [Option<OwnedFd>; 4]);
+/// The command's ends, its terminal's devpts, and the person's ends: terminal, input, output, error.
+type Connected = ([OwnedFd; 3], Option<OwnedFd>, [Option<OwnedFd>; 4]);
 
 fn connect(stdio: Stdio, user: Option<&User>) -> Result<Connected, EnterError> {
     let null = || std::fs::File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
@@ -270,7 +270,7 @@ fn connect(stdio: Stdio, user: Option<&User>) -> Result<Connected, EnterError> {
             let pty = pty::open(size, user).map_err(|(call, source)| EnterError::System { call, source })?;
             let slave = || pty.slave.try_clone().map_err(system("dup"));
             let stdio = [slave()?, slave()?, stderr.map_or_else(slave, Ok)?];
-            Ok((stdio, Some((pty.slave, pty.devices)), [Some(pty.master), None, None, None]))
+            Ok((stdio, Some(pty.devpts), [Some(pty.master), None, None, None]))
         }
         Stdio::Streams([stdin, stdout, stderr]) => {
             // The command's end and the person's, for a stream that goes one way or the other.

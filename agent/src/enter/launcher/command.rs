@@ -87,7 +87,7 @@ fn connect(frame: &Frame<'_>) -> c_int {
         check(libc::dup2(stdin, 0))
             .and(check(libc::dup2(stdout, 1)))
             .and(check(libc::dup2(stderr, 2)))
-            .and(if frame.way.terminal.is_some() { check(libc::ioctl(0, libc::TIOCSCTTY, 0)) } else { Ok(0) })
+            .and(if frame.way.devpts.is_some() { check(libc::ioctl(0, libc::TIOCSCTTY, 0)) } else { Ok(0) })
             .and(if status == 3 { Ok(3) } else { check(libc::dup3(status, 3, libc::O_CLOEXEC)) })
     };
     connected.unwrap_or_else(|e| fail(status, Step::Stdio, e));

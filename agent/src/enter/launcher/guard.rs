@@ -14,7 +14,7 @@ use super::super::protocol::{self, Answer, send};
 use super::calls::close_all_but;
 use super::ignore_sigchld;
 use super::inspect::stat_field;
-use super::plan::{Credentials, Image, Terminal, Way};
+use super::plan::{Credentials, Image, Way};
 use super::run::{Context, Launch, Run, start};
 use super::slots::Slots;
 use super::template::Template;
@@ -36,8 +36,7 @@ pub(in crate::enter) struct Charge {
     pub(in crate::enter) join_user: bool,
     pub(in crate::enter) join_mnt: bool,
     pub(in crate::enter) sys: Option<OwnedFd>,
-    /// The slave and the devpts that it is in.
-    pub(in crate::enter) terminal: Option<(OwnedFd, OwnedFd)>,
+    pub(in crate::enter) devpts: Option<OwnedFd>,
     pub(in crate::enter) stdio: [OwnedFd; 3],
     pub(in crate::enter) user: Option<(User, Option<u32>)>,
     pub(in crate::enter) bounding: u64,
@@ -52,7 +51,7 @@ impl Charge {
         let mut fds = vec![&self.socket, &self.target];
         fds.extend(&self.stdio);
         fds.extend(&self.sys);
-        fds.extend(self.terminal.iter().flat_map(|(slave, devices)| [slave, devices]));
+        fds.extend(&self.devpts);
         fds.extend(self.restore.iter().map(|(terminal, _)| terminal));
         let template = [self.template.namespace(), self.template.root()].map(|fd| fd.as_raw_fd());
         let mut fds: Vec<_> = fds.into_iter().map(AsRawFd::as_raw_fd).chain(template).collect();
@@ -167,10 +166,7 @@ fn launch(charge: Charge, slots: &mut Slots) -> Result<Result<Run, crate::model:
         join_user: charge.join_user,
         join_mnt: charge.join_mnt,
         sys: charge.sys.as_ref().map(AsFd::as_fd),
-        terminal: charge
-            .terminal
-            .as_ref()
-            .map(|(slave, devices)| Terminal { slave: slave.as_fd(), devices: devices.as_fd() }),
+        devpts: charge.devpts.as_ref().map(AsFd::as_fd),
         user: charge.user.as_ref().map(|(user, shield)| Credentials {
             uid: user.uid,
             gid: user.gid,

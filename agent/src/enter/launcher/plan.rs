@@ -55,7 +55,9 @@ pub(super) struct Way<'a> {
     pub(super) join_mnt: bool,
     /// A detached tree to attach at `/sys`; without it a fresh sysfs is mounted.
     pub(super) sys: Option<BorrowedFd<'a>>,
-    pub(super) terminal: Option<Terminal<'a>>,
+    /// The detached devpts that the standard streams' pseudo-terminal belongs to: at `/dev/pts` it has a name. It becomes
+    /// the command's controlling terminal.
+    pub(super) devpts: Option<BorrowedFd<'a>>,
     pub(super) user: Option<Credentials<'a>>,
     /// Capabilities that stay in the bounding set.
     pub(super) bounding: u64,
@@ -71,20 +73,12 @@ impl Way<'_> {
             join_user: false,
             join_mnt: false,
             sys: None,
-            terminal: None,
+            devpts: None,
             user: None,
             bounding: u64::MAX,
             check_neighbours,
         }
     }
-}
-
-/// A pseudo-terminal that the command gets as its controlling one.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Terminal<'a> {
-    pub(super) slave: BorrowedFd<'a>,
-    /// The detached devpts that it belongs to: at `/dev/pts` it has a name.
-    pub(super) devices: BorrowedFd<'a>,
 }
 
 /// Whom the command becomes.
@@ -124,7 +118,7 @@ pub(super) struct Frame<'a> {
 
 impl Frame<'_> {
     /// The fds above, ascending: all others are closed in the stub. Unused places repeat one.
-    pub(super) fn kept(&self) -> [RawFd; 13] {
+    pub(super) fn kept(&self) -> [RawFd; 12] {
         let [stdin, stdout, stderr] = self.stdio;
         let mut kept = [
             self.target,
@@ -138,8 +132,7 @@ impl Frame<'_> {
             self.cgroup_procs,
             self.cgroup_kill.unwrap_or(self.status),
             self.way.sys.unwrap_or(self.status),
-            self.way.terminal.map_or(self.status, |terminal| terminal.slave),
-            self.way.terminal.map_or(self.status, |terminal| terminal.devices),
+            self.way.devpts.unwrap_or(self.status),
         ]
         .map(|fd| fd.as_raw_fd());
         kept.sort_unstable();

@@ -151,10 +151,8 @@ fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
     }
     // The readers of the pipes must see their end when the command's tree has gone, not when this process has.
     let [stdin, stdout, stderr] = frame.stdio;
-    let slave = frame.way.terminal.map_or(stdin, |terminal| terminal.slave);
-    for fd in [stdin, stdout, stderr, slave, frame.template, frame.target] {
-        // SAFETY: these are this process's own copies, nothing below uses them, and closing one twice does no harm to a
-        // process that opens none in between.
+    for fd in [stdin, stdout, stderr, frame.template, frame.target] {
+        // SAFETY: these are this process's own copies, and nothing below uses them.
         unsafe { libc::close(fd.as_raw_fd()) };
     }
     watch(frame, pid, signals)
@@ -203,9 +201,8 @@ fn enter(frame: &Frame<'_>) -> Option<c_int> {
         Some(tree) => attach(tree.as_raw_fd(), c"/sys"),
     }
     .unwrap_or_else(|e| fail(status, Step::MountSys, e));
-    if let Some(terminal) = way.terminal {
-        attach(terminal.devices.as_raw_fd(), c"/dev/pts")
-            .unwrap_or_else(|e| fail(status, Step::MountDevpts, e));
+    if let Some(devpts) = way.devpts {
+        attach(devpts.as_raw_fd(), c"/dev/pts").unwrap_or_else(|e| fail(status, Step::MountDevpts, e));
     }
     Some(empty)
 }

@@ -18,7 +18,7 @@ pub(super) struct Pty {
     pub(super) master: OwnedFd,
     pub(super) slave: OwnedFd,
     /// The devpts as a detached mount, which ends with its last descriptor.
-    pub(super) devices: OwnedFd,
+    pub(super) devpts: OwnedFd,
 }
 
 /// Adds the call's name to its error.
@@ -35,17 +35,17 @@ pub(super) fn open(size: Winsize, user: Option<&User>) -> Result<Pty, (&'static 
     }
     fsconfig_create(&kind).map_err(at("fsconfig(devpts)"))?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let devices = fsmount(&kind, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(at("fsmount(devpts)"))?;
+    let devpts = fsmount(&kind, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(at("fsmount(devpts)"))?;
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = openat(&devices, "ptmx", flags, Mode::empty()).map_err(at("opening ptmx"))?;
+    let master = openat(&devpts, "ptmx", flags, Mode::empty()).map_err(at("opening ptmx"))?;
     unlockpt(&master).map_err(at("unlockpt"))?;
     let path = ptsname(&master, Vec::new()).map_err(at("ptsname"))?;
     let name = path.to_string_lossy();
     let name = name.rsplit('/').next().unwrap_or_default();
-    let slave = openat(&devices, name, flags, Mode::empty()).map_err(at("opening the pseudo-terminal"))?;
+    let slave = openat(&devpts, name, flags, Mode::empty()).map_err(at("opening the pseudo-terminal"))?;
     if let Some(user) = user {
         fchown(&slave, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(5))).map_err(at("fchown"))?;
     }
     tcsetwinsize(&slave, size).map_err(at("setting the window size"))?;
-    Ok(Pty { master, slave, devices })
+    Ok(Pty { master, slave, devpts })
 }
