@@ -17,7 +17,7 @@ use crate::enter::{self, EnterError, Launcher, LauncherProcess};
 use crate::http::{self, Backend, Bound, RunAsk, RunRefusal};
 use crate::metrics::samples::LastRun;
 use crate::metrics::{self, AgentMetrics, Samples};
-use crate::model::{Container, ContainerEvent, RunRequest, RunResult};
+use crate::model::{Container, ContainerEvent, RunRequest, RunResult, Way};
 use crate::probes::{self, Pool, Refusal};
 use crate::triggers::{self, Resolved};
 
@@ -106,7 +106,12 @@ impl App {
     ) -> Result<Self, DetectError> {
         metrics.declare(&config);
         let steps: Vec<_> = enter::STEPS.iter().copied().chain(["launcher"]).collect();
-        metrics.declare_words(&steps, &Refusal::REASONS, &Reason::ALL.map(Reason::as_str));
+        metrics.declare_words(
+            &steps,
+            &Refusal::REASONS,
+            &Reason::ALL.map(Reason::as_str),
+            &Way::ALL.map(Way::as_str),
+        );
         loaded(&metrics, true);
         let samples = Arc::new(Samples::new(config.limits.results_grace, metrics.series_dropped.clone()));
         let config = Arc::new(ArcSwap::from_pointee(config));
@@ -124,12 +129,15 @@ impl App {
             runtimes: &config.load().runtimes,
             counters: registry_counters(&metrics),
             tell: {
-                let (samples, events) = (Arc::clone(&samples), events.clone());
+                let (samples, events, pool) = (Arc::clone(&samples), events.clone(), pool.clone());
                 Arc::new(move |event| {
                     // The results' store knows a container before anything can run in it.
                     match event {
                         ContainerEvent::Up(container) => samples.container_up(container),
-                        ContainerEvent::Down(container) => samples.container_gone(container),
+                        ContainerEvent::Down(container) => {
+                            samples.container_gone(container);
+                            pool.container_gone(container);
+                        }
                         ContainerEvent::Described(_) => {}
                     }
                     // An error only means that nobody listens.
@@ -208,13 +216,16 @@ impl App {
         let request = RunRequest { probe: probe.name.clone(), trigger: trigger.clone(), container };
         self.pool.run(request).await.map_err(|refusal| match refusal {
             Refusal::QueueFull | Refusal::AlreadyQueued => RunRefusal::Full { retry_after: RETRY_AFTER },
-            Refusal::Stuck | Refusal::ShuttingDown => RunRefusal::Unavailable(refusal.to_string()),
+            Refusal::Stuck | Refusal::Quarantined | Refusal::ShuttingDown => {
+                RunRefusal::Unavailable(refusal.to_string())
+            }
         })
     }
 }
 
 impl Backend for App {
     fn metrics(&self) -> String {
+        self.pool.refresh();
         metrics::render(&self.metrics, &self.samples)
     }
 
@@ -277,5 +288,7 @@ pub fn pool_counters(metrics: &AgentMetrics) -> probes::Counters {
         running: metrics.runs_running.clone(),
         queued: metrics.runs_queued.clone(),
         stuck: metrics.probe_stuck.clone(),
+        ways: metrics.runs_by_way.clone(),
+        quarantined: metrics.probe_quarantined.clone(),
     }
 }

@@ -204,6 +204,8 @@ pub enum End {
         stuck: bool,
     },
     TargetGone,
+    /// The container has lowered the command's limits: what it printed may be wrong.
+    Tampered,
     /// A step of entering failed; `step` is one of `enter::Step`'s names.
     EnterFailed {
         step: String,
@@ -214,6 +216,52 @@ pub enum End {
     },
 }
 
+/// How a command was led to its container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// As an observer, with a new instance of the container's procfs (Linux 6.18).
+    ObserverPidns,
+    /// As an observer, with the procfs that is mounted in the container, after it was checked.
+    ObserverMount,
+    Joined,
+}
+
+impl Way {
+    pub const ALL: [Self; 3] = [Self::ObserverPidns, Self::ObserverMount, Self::Joined];
+
+    /// The word used in labels and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ObserverPidns => "observer_pidns",
+            Self::ObserverMount => "observer_mount",
+            Self::Joined => "joined",
+        }
+    }
+}
+
+/// One of a probe's `limits` that a run has reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// Something of the run was killed for want of memory.
+    Memory,
+    /// A process or thread could not be started.
+    Pids,
+    /// The run was held back, and timed out.
+    Cpu,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::Pids => "pids",
+            Self::Cpu => "cpu",
+        })
+    }
+}
+
 /// Everything a command left behind.
 #[derive(Clone, Debug)]
 pub struct Output {
@@ -222,6 +270,9 @@ pub struct Output {
     /// A cap was reached and the command was ended for it.
     pub truncated: bool,
     pub end: End,
+    /// None if it never came so far.
+    pub way: Option<Way>,
+    pub limit: Option<Limit>,
     pub duration: Duration,
 }
 
@@ -237,6 +288,12 @@ pub enum Outcome {
     Timeout,
     Truncated,
     TargetGone,
+    /// A limit of the probe's was reached; the output is not whole.
+    LimitReached {
+        limit: Limit,
+    },
+    /// The container has lowered limits of the joined command's.
+    Tampered,
     EnterFailed {
         step: String,
         errno: i32,
@@ -252,8 +309,17 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every failing outcome's label value, for zero-initialised counters.
-    pub const FAILURES: [&'static str; 7] =
-        ["nonzero", "timeout", "truncated", "target_gone", "enter_failed", "parse_failed", "refused"];
+    pub const FAILURES: [&'static str; 9] = [
+        "nonzero",
+        "timeout",
+        "truncated",
+        "target_gone",
+        "limit_reached",
+        "tampered",
+        "enter_failed",
+        "parse_failed",
+        "refused",
+    ];
 
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -262,6 +328,8 @@ impl Outcome {
             Self::Timeout => "timeout",
             Self::Truncated => "truncated",
             Self::TargetGone => "target_gone",
+            Self::LimitReached { .. } => "limit_reached",
+            Self::Tampered => "tampered",
             Self::EnterFailed { .. } => "enter_failed",
             Self::ParseFailed { .. } => "parse_failed",
             Self::Refused { .. } => "refused",
@@ -279,6 +347,8 @@ impl fmt::Display for Outcome {
         let word = self.as_str();
         match self {
             Self::Ok | Self::Timeout | Self::Truncated | Self::TargetGone => f.write_str(word),
+            Self::LimitReached { limit } => write!(f, "{word}: limits.{limit}"),
+            Self::Tampered => write!(f, "{word}: the container has lowered the command's resource limits"),
             Self::Nonzero { status } => write!(f, "{word}: exit status {status}"),
             Self::EnterFailed { step, message, .. } => write!(f, "{word}: {step}: {message}"),
             Self::ParseFailed { message } => write!(f, "{word}: {message}"),

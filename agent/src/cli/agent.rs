@@ -9,7 +9,7 @@ use super::run_directory::RunDirectory;
 use super::{ConfigFile, Logging, check_config, logging};
 use crate::app::{self, Setup};
 use crate::config::Source;
-use crate::enter::{LauncherOptions, LauncherProcess};
+use crate::enter::{self, LauncherOptions, LauncherProcess};
 use crate::http::{Bound, ListenAddress};
 use crate::metrics::AgentMetrics;
 use crate::{detect, privileges};
@@ -27,6 +27,9 @@ pub(super) struct Args {
     /// Allow POST /-/reload.
     #[arg(long = "web.enable-lifecycle")]
     enable_lifecycle: bool,
+    /// Let observers take the procfs that the container has mounted, after a check, as they must before Linux 6.18.
+    #[arg(long = "observer.mounted-procfs")]
+    mounted_procfs: bool,
     #[command(flatten)]
     run_directory: RunDirectory,
     #[command(flatten)]
@@ -49,6 +52,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let held = args.run_directory.hold()?;
     let options = LauncherOptions {
         run_directory: held.as_ref().map(|held| held.folder().to_owned()),
+        mounted_procfs: args.mounted_procfs,
         ..LauncherOptions::default()
     };
     let launcher = LauncherProcess::start(&source, &options, &log)?;
@@ -65,6 +69,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             bound.push(Bound::new(address).await?);
         }
         privileges::drop_unneeded().context("dropping capabilities")?;
+        enter::confine_agent().context("installing the filter of system calls")?;
         for bound in &bound {
             tracing::info!(address = %bound.address()?, "listening");
         }

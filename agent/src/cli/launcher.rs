@@ -21,6 +21,10 @@ pub(super) struct Args {
     allow_unsafe_joined: bool,
     #[arg(long)]
     run_directory: Option<PathBuf>,
+    #[arg(long)]
+    mounted_procfs: bool,
+    #[arg(long)]
+    isolation: Option<enter::Word>,
     /// Without it: warnings only, as plain lines.
     #[arg(long = "log.level")]
     log_level: Option<String>,
@@ -45,8 +49,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
         .thread_block()
         .context("blocking signals")?;
-    let options =
-        LauncherOptions { allow_unsafe_joined: args.allow_unsafe_joined, run_directory: args.run_directory };
+    let options = LauncherOptions {
+        allow_unsafe_joined: args.allow_unsafe_joined,
+        run_directory: args.run_directory,
+        mounted_procfs: args.mounted_procfs,
+        isolation: args.isolation,
+    };
     let without = if args.bare { Source::Bare } else { Source::BuiltIn };
     let source = args.config_file.map_or(without, Source::File);
     enter::serve(&socket, source, options).context("the launcher ended early")?;

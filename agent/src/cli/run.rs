@@ -51,7 +51,8 @@ enum Format {
 /// Exit status: 0 for `ok`, the command's own for `nonzero`, 1 for any other outcome.
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let source = Source::of(args.config.config_file);
-    let options = LauncherOptions { allow_unsafe_joined: args.allow_unsafe_joined, run_directory: None };
+    let options =
+        LauncherOptions { allow_unsafe_joined: args.allow_unsafe_joined, ..LauncherOptions::default() };
     let config = source.load()?;
     let result = survey::with(&source, config, &options, async |survey: Survey| {
         let Some(probe) = survey.config.probes.get(args.probe.as_str()) else {

@@ -1,6 +1,7 @@
 //! What the operator wrote, checked. `yaml` makes a tree with places from the text, `raw` is what serde reads from
 //! it, `check` compiles it and finds the mistakes; only `Config` leaves this room.
 
+mod capabilities;
 mod check;
 mod error;
 mod host;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use capabilities::Capabilities;
 pub use check::OWN_METRICS;
 pub use error::{ConfigError, Mistake, Mistakes};
 pub use host::{PROGRAM_PATH, node_hash, node_name};
@@ -59,9 +61,50 @@ pub struct Limits {
     pub results_grace: Duration,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a probe's command looks at a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Isolation {
+    /// From outside: the container cannot see, stop or slow it.
+    Observer(Observer),
+    /// As a process of the container.
     Joined,
+}
+
+impl Isolation {
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Observer(_) => "observer",
+            Self::Joined => "joined",
+        }
+    }
+
+    pub fn observer(&self) -> Option<&Observer> {
+        match self {
+            Self::Observer(observer) => Some(observer),
+            Self::Joined => None,
+        }
+    }
+}
+
+/// What an observer is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observer {
+    pub capabilities: Capabilities,
+    /// Where the container's procfs cannot be had from outside, join it rather than refuse the run.
+    pub fallback_joined: bool,
+    /// A file of the host's that is the command's `/etc/resolv.conf`; without it no name is looked up.
+    pub resolv_conf: Option<PathBuf>,
+}
+
+/// Bounds on what one run may use, kept by its own cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunLimits {
+    /// Bytes.
+    pub memory: u64,
+    /// Processes and threads.
+    pub pids: u64,
+    /// Thousandths of one processor.
+    pub cpu_millis: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -76,6 +119,7 @@ pub struct Probe {
     /// Cap on the series that one run may publish.
     pub max_series: usize,
     pub isolation: Isolation,
+    pub limits: RunLimits,
     pub parse: parse::Parse,
 }
 

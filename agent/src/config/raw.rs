@@ -72,8 +72,12 @@ pub(super) struct RawLimits {
 pub(super) struct RawProbe {
     /// Program and arguments. The program is the host's: an absolute path, or a name that is found in
     /// /usr/local/sbin, /usr/local/bin, /usr/sbin, /usr/bin, /sbin or /bin. No shell is involved.
+    #[serde(default)]
     #[schemars(extend("items" = {"type": ["string", "number", "boolean"]}))]
-    pub(super) command: Tried<At<Vec<Tried<String>>>>,
+    pub(super) command: Option<Tried<At<Vec<Tried<String>>>>>,
+    /// In place of `command`: a text for the host's `sh -c`, such as `ps -e | wc -l`.
+    #[serde(default)]
+    pub(super) shell: Option<Tried<At<String>>>,
     /// The command and all its children are killed after this time, at most 10m. Default 5s.
     #[serde(default)]
     pub(super) timeout: Option<Tried<At<String>>>,
@@ -84,21 +88,64 @@ pub(super) struct RawProbe {
     /// Series that one run may publish, 1 to 10000; what is cut is counted. Default 500.
     #[serde(default)]
     pub(super) max_series: Option<Tried<At<u64>>>,
-    /// How the command enters the container. Default joined.
+    /// How the command looks at the container. Default observer.
     #[serde(default)]
     pub(super) isolation: Option<Tried<At<RawIsolation>>>,
+    /// Capabilities of an observer, all that it has: it is no root. Default SYS_PTRACE and DAC_READ_SEARCH, which ss -p,
+    /// lsof and the like need; tcpdump needs NET_RAW as well. At least one must be none that containers usually have.
+    #[serde(default)]
+    pub(super) capabilities: Option<Tried<At<RawNames>>>,
+    /// What happens where an observer is not possible, which can be before Linux 6.18. Default refuse.
+    #[serde(default)]
+    pub(super) fallback: Option<Tried<At<RawFallback>>>,
+    /// File that an observer sees as /etc/resolv.conf. Without it no name is looked up: a server at a loopback address
+    /// would be the container's.
+    #[serde(default)]
+    pub(super) resolv_conf: Option<Tried<At<String>>>,
+    /// Bounds on one run; whoever reaches those of memory or processes, or times out for want of processor time, three
+    /// times in a row in one container does not run there for a while.
+    #[serde(default)]
+    pub(super) limits: Option<Tried<RawRunLimits>>,
     /// How the output becomes metrics; `none` keeps it for `parachute run -o raw` and the API only.
     pub(super) parse: Tried<Several<parse::RawParse>>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum RawIsolation {
-    /// The command is a process of the container: it sees its processes and network, and is seen.
-    Joined,
-    /// The command looks in from outside. Not available yet.
+    /// The command looks in from outside, with few rights: the container cannot see, stop or slow it.
     Observer,
+    /// The command is a process of the container, with all of root's rights: it sees the container's processes and is
+    /// seen. For strace, gdb and whatever else takes a process by its number.
+    Joined,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawFallback {
+    /// The run is refused, with the reason.
+    Refuse,
+    /// The command joins the container, under the rules for joined probes.
+    Joined,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRunLimits {
+    /// Memory, files in /tmp included, 4MiB to 64GiB. Default 128MiB.
+    #[serde(default)]
+    #[schemars(extend("type" = ["string", "integer"]))]
+    pub(super) memory: Option<Tried<At<String>>>,
+    /// Processes and threads, 1 to 10000. Default 64.
+    #[serde(default)]
+    pub(super) pids: Option<Tried<At<u64>>>,
+    /// Processors, 0.01 to 64. Default 1.
+    #[serde(default)]
+    pub(super) cpu: Option<Tried<At<f64>>>,
+}
+
+/// Each with its place.
+pub(super) type RawNames = Vec<Tried<At<String>>>;
 
 /// Exactly one of `container_start`, `schedule` and `http` says when.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -11,7 +11,7 @@ const USUAL: &str = "/etc/parachute/parachute.yml";
 const BUILT_IN: &str = include_str!("../../../parachute.example.yml");
 
 /// A configuration must have a probe. This program is there, and nothing triggers it.
-const BARE: &str = "probes: { nothing: { command: [/proc/self/exe], parse: none } }";
+const BARE: &str = "probes: { nothing: { command: [/proc/self/exe], isolation: joined, parse: none } }";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {

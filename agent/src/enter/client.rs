@@ -36,6 +36,17 @@ pub struct LauncherOptions {
     pub allow_unsafe_joined: bool,
     /// Folder in which `launcher.sock` hands the template mount namespace to `parachute exec`.
     pub run_directory: Option<PathBuf>,
+    /// Observers take the procfs that the container has mounted, as on kernels that have no other way.
+    pub mounted_procfs: bool,
+    /// In place of what the probes say: for `parachute doctor`, which compares the two.
+    pub isolation: Option<Word>,
+}
+
+/// How every probe is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Word {
+    Observer,
+    Joined,
 }
 
 /// A started launcher, before there is a runtime to talk to it from.
@@ -64,6 +75,14 @@ impl LauncherProcess {
         }
         if options.allow_unsafe_joined {
             command.arg("--allow-unsafe-joined");
+        }
+        if options.mounted_procfs {
+            command.arg("--mounted-procfs");
+        }
+        match options.isolation {
+            Some(Word::Observer) => drop(command.args(["--isolation", "observer"])),
+            Some(Word::Joined) => drop(command.args(["--isolation", "joined"])),
+            None => {}
         }
         if let Some(folder) = &options.run_directory {
             command.arg("--run-directory").arg(folder);
@@ -187,8 +206,8 @@ impl Launcher {
                 () = &mut read => wait.await,
             }
         };
-        let end = match end {
-            Ok(Answer::Done { end, .. }) => end,
+        let (end, way, limit) = match end {
+            Ok(Answer::Done { end, way, limit, .. }) => (end, way, limit),
             Ok(other) => return Err(unexpected(&other)),
             Err(error) => {
                 // Nobody waits for this run any more; the launcher is told, should it ever listen again.
@@ -201,6 +220,8 @@ impl Launcher {
             stdout: stdout.bytes,
             stderr: stderr.bytes,
             end,
+            way,
+            limit,
             duration: started.elapsed(),
         })
     }

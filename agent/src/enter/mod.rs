@@ -69,8 +69,8 @@ mod watch;
 
 use std::path::PathBuf;
 
-pub use client::{Launcher, LauncherOptions, LauncherProcess};
-pub use launcher::{STEPS, serve};
+pub use client::{Launcher, LauncherOptions, LauncherProcess, Word};
+pub use launcher::{STEPS, confine_agent, serve};
 pub use watch::watch;
 
 /// What the launcher reads of a process through its pidfd. The agent has no right to read most of it itself.

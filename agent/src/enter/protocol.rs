@@ -12,7 +12,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::Inspection;
-use crate::model::End;
+use crate::model::{End, Limit, Way};
 
 /// Largest datagram in bytes. The largest message is an `Inspected` with a path of at most 4 KiB (`PATH_MAX`), which a
 /// container may choose so that JSON writes six bytes for each of it.
@@ -58,6 +58,9 @@ pub(super) enum Answer {
         end: End,
         /// Something of it has still not gone, and [`Answer::Unstuck`] follows when it has.
         stuck: bool,
+        /// How it was led to the container, if it came so far.
+        way: Option<Way>,
+        limit: Option<Limit>,
     },
     Reloaded {
         id: u64,

@@ -317,6 +317,7 @@ fn verdict(outcome: &Outcome, command: &str) -> (&'static str, Option<u8>, Optio
                 End::TimedOut { .. } => "timeout",
                 End::Cancelled { .. } => "cancelled",
                 End::TargetGone => "target_gone",
+                End::Tampered => "tampered",
                 End::EnterFailed { .. } => "enter_failed",
                 End::Refused { .. } => "refused",
             };

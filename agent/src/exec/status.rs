@@ -16,7 +16,7 @@ pub fn exit_status(end: &End) -> u8 {
         End::Exited { code } => u8::try_from(*code).unwrap_or(FAILED),
         End::Signaled { signal } => u8::try_from(128 + signal).unwrap_or(KILLED),
         End::TimedOut { .. } => TIMED_OUT,
-        End::Cancelled { .. } | End::TargetGone => KILLED,
+        End::Cancelled { .. } | End::TargetGone | End::Tampered => KILLED,
         End::EnterFailed { step, errno } if step == "exec" => {
             if *errno == libc::ENOENT {
                 127
@@ -36,6 +36,7 @@ pub fn told(end: &End, command: &str) -> Option<String> {
         End::TimedOut { stuck: false } => format!("{command} was ended at its timeout"),
         End::TimedOut { stuck: true } => format!("{command} was ended at its timeout{stuck}"),
         End::Cancelled { stuck: true } => format!("{command} was ended{stuck}"),
+        End::Tampered => "the container has lowered the command's limits".to_owned(),
         End::TargetGone => "the container has ended, and the command with it".to_owned(),
         End::EnterFailed { step, errno } => {
             let why = std::io::Error::from_raw_os_error(*errno);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::view::{ContainerView, rfc3339};
 use crate::metrics::samples::LastRun;
-use crate::model::Container;
+use crate::model::{Container, Way};
 
 /// Rows of containers on the page; the rest is in the JSON list.
 const MAX_ROWS: usize = 200;
@@ -49,20 +49,21 @@ fn write_runs(html: &mut String, runs: &[LastRun]) {
         return;
     }
     html.push_str(
-        "<table><tr><th>started<th>probe<th>namespace<th>pod<th>container<th>took<th>outcome</tr>\n",
+        "<table><tr><th>started<th>probe<th>namespace<th>pod<th>container<th>way<th>took<th>outcome</tr>\n",
     );
     for run in runs {
         let class = if run.outcome.is_ok() { "good" } else { "bad" };
         let _ = writeln!(
             html,
-            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{:.0} ms<td class=\"{class}\">{}</tr>",
+            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{:.0} ms<td class=\"{class}\">{}</tr>",
             rfc3339(run.started_at),
             escape(run.probe.as_str()),
             escape(&run.labels.namespace),
             escape(&run.labels.pod),
             escape(&run.labels.container),
+            run.way.map_or("", Way::as_str),
             run.duration.as_secs_f64() * 1000.0,
-            run.outcome.as_str(),
+            escape(&run.outcome.to_string()),
         );
     }
     html.push_str("</table>\n");

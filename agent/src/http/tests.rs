@@ -64,6 +64,7 @@ impl Backend for Fake {
             started_at: std::time::UNIX_EPOCH,
             duration: Duration::from_millis(12),
             outcome: Outcome::Timeout,
+            way: Some(crate::model::Way::ObserverPidns),
         };
         vec![run; limit.min(2)]
     }
@@ -263,7 +264,7 @@ async fn a_run_is_answered_in_full() {
     let expected = serde_json::json!({
         "outcome": "ok", "probe": "sockets", "trigger": "by-hand",
         "container": { "id": "a".repeat(64), "namespace": "shop", "pod": "cart-0", "container": "cart" },
-        "started_at": "1970-01-01T00:00:01.500Z", "duration_seconds": 0.25, "exit_status": 0, "truncated": false,
+        "started_at": "1970-01-01T00:00:01.500Z", "duration_seconds": 0.25, "exit_status": 0, "truncated": false, "way": null,
         "parse_errors": 0, "series_dropped": 0,
         "families": [{ "name": "tcp", "type": "gauge", "help": "Help.", "samples": [
             { "labels": { "state": "estab" }, "value": 3.0 },

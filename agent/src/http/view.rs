@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use base64::Engine as _;
 use serde::{Serialize, Serializer};
 
-use crate::model::{Container, ContainerLabels, End, Family, Metadata, MetricKind, Outcome, RunResult};
+use crate::model::{Container, ContainerLabels, End, Family, Metadata, MetricKind, Outcome, RunResult, Way};
 
 /// One row of `GET /api/v1/containers` and of `parachute ps -o json`.
 #[derive(Clone, Debug, Serialize)]
@@ -68,6 +68,8 @@ pub struct RunView<'a> {
     /// RFC 3339, UTC.
     started_at: String,
     duration_seconds: f64,
+    /// How the command was led to the container; null if it never came so far.
+    way: Option<Way>,
     /// As a shell has it, 128 + signal for a killed command; null when the command never came to an end by itself.
     exit_status: Option<i32>,
     truncated: bool,
@@ -124,6 +126,7 @@ impl<'a> From<&'a RunResult> for RunView<'a> {
             container: RunContainer { id: container.id.as_str(), labels: container.labels() },
             started_at: rfc3339(result.started_at),
             duration_seconds: result.output.duration.as_secs_f64(),
+            way: result.output.way,
             exit_status,
             truncated: result.output.truncated,
             parse_errors: result.parse_errors,

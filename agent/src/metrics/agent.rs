@@ -6,8 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use prometheus::core::{Collector, Metric, MetricVec, MetricVecBuilder};
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 
 use super::docs;
@@ -54,6 +54,10 @@ pub struct AgentMetrics {
     pub probe_duration_seconds: HistogramVec,
     pub probe_stuck: IntGauge,
     /// By probe.
+    pub probe_quarantined: IntGaugeVec,
+    /// By way, one of [`crate::model::Way::ALL`].
+    pub runs_by_way: IntCounterVec,
+    /// By probe.
     pub parse_errors: IntCounterVec,
     pub series_dropped: IntCounterVec,
     /// By step, one of `enter`'s.
@@ -84,6 +88,11 @@ impl Maker {
     fn counters(&self, name: &'static str) -> Result<IntCounterVec, MetricsError> {
         let (opts, labels) = opts(name)?;
         self.keep(IntCounterVec::new(opts, labels)?)
+    }
+
+    fn gauges(&self, name: &'static str) -> Result<IntGaugeVec, MetricsError> {
+        let (opts, labels) = opts(name)?;
+        self.keep(IntGaugeVec::new(opts, labels)?)
     }
 
     fn gauge(&self, name: &'static str) -> Result<IntGauge, MetricsError> {
@@ -126,6 +135,8 @@ impl AgentMetrics {
             probe_failures: make.counters("parachute_probe_failures_total")?,
             probe_duration_seconds: make.keep(HistogramVec::new(duration, &["probe"])?)?,
             probe_stuck: make.gauge("parachute_probe_stuck")?,
+            probe_quarantined: make.gauges("parachute_probe_quarantined")?,
+            runs_by_way: make.counters("parachute_runs_by_way_total")?,
             parse_errors: make.counters("parachute_parse_errors_total")?,
             series_dropped: make.counters("parachute_series_dropped_total")?,
             enter_errors: make.counters("parachute_enter_errors_total")?,
@@ -142,11 +153,12 @@ impl AgentMetrics {
     }
 
     /// Shows what the rooms may count with a zero, so that a rate over the first failure is not missed: the steps of
-    /// entering, the reasons for a refused run and those for a scan.
-    pub fn declare_words(&self, steps: &[&str], refusals: &[&str], resyncs: &[&str]) {
+    /// entering, the reasons for a refused run and for a scan, and the ways to a container.
+    pub fn declare_words(&self, steps: &[&str], refusals: &[&str], resyncs: &[&str], ways: &[&str]) {
         zero(&self.enter_errors, steps);
         zero(&self.runs_refused, refusals);
         zero(&self.resyncs, resyncs);
+        zero(&self.runs_by_way, ways);
     }
 
     /// Brings the label sets in step with a configuration: a zero for every probe and trigger that can count, and
@@ -166,12 +178,14 @@ impl AgentMetrics {
         };
         retain(&self.parse_errors, has_probe);
         retain(&self.series_dropped, has_probe);
+        retain(&self.probe_quarantined, has_probe);
         retain(&self.probe_duration_seconds, has_probe);
         retain(&self.probe_runs, has_pair);
         retain(&self.probe_failures, has_pair);
         for probe in config.probes.keys() {
             self.parse_errors.with_label_values(&[probe.as_str()]);
             self.series_dropped.with_label_values(&[probe.as_str()]);
+            self.probe_quarantined.with_label_values(&[probe.as_str()]);
             self.probe_duration_seconds.with_label_values(&[probe.as_str()]);
         }
         for (probe, trigger) in triggers {

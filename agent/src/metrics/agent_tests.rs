@@ -20,6 +20,7 @@ fn config(triggers: &[(&str, &[&str])]) -> Config {
             max_output: 1,
             max_series: 1,
             isolation: Isolation::Joined,
+            limits: crate::config::RunLimits { memory: 1, pids: 1, cpu_millis: 1 },
             parse: Parse::None,
         };
         (ProbeName::new(name), Arc::new(probe))
@@ -51,7 +52,7 @@ fn exposition(metrics: &AgentMetrics) -> String {
 fn an_idle_agent_shows_zeros_and_promtool_is_content() {
     let metrics = AgentMetrics::new().unwrap();
     metrics.declare(&config(&[("hand", &["sockets"])]));
-    metrics.declare_words(&["setns_pid"], &["queue_full"], &["start"]);
+    metrics.declare_words(&["setns_pid"], &["queue_full"], &["start"], &["joined"]);
     metrics.runtime_requests.with_label_values(&["containerd", "list"]);
     metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);
     let text = exposition(&metrics);
@@ -75,7 +76,7 @@ fn an_idle_agent_shows_zeros_and_promtool_is_content() {
 fn what_is_registered_is_what_the_table_says() {
     let metrics = AgentMetrics::new().unwrap();
     metrics.declare(&config(&[("hand", &["sockets"])]));
-    metrics.declare_words(&["setns_pid"], &["queue_full"], &["start"]);
+    metrics.declare_words(&["setns_pid"], &["queue_full"], &["start"], &["joined"]);
     metrics.runtime_requests.with_label_values(&["containerd", "list"]);
     metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);
     let gathered = metrics.gather();

@@ -1,8 +1,8 @@
 //! The last results of every probe in every container, kept by metric so that a scrape is one walk.
 //!
-//! A run that ends well replaces the probe's series for that container. One that fails removes them, so that no
-//! stale number looks fresh. One that was refused or whose container ended under it says nothing about the numbers
-//! and changes nothing. When a container is gone its series stay for the grace, then everything of it goes; nobody
+//! A run that ends well replaces the probe's series for that container. One that fails or is refused removes them, so
+//! that no stale number looks fresh. One whose container ended under it says nothing about the numbers and changes
+//! nothing. When a container is gone its series stay for the grace, then everything of it goes; nobody
 //! needs to call for that, every scrape and every end of a container look.
 
 mod render;
@@ -16,7 +16,9 @@ use prometheus::IntCounterVec;
 
 use self::store::{Entry, Inner, Run, Subject};
 use super::{admit, docs};
-use crate::model::{Container, ContainerLabels, Family, MetricKind, Outcome, ProbeName, RunResult, Sample};
+use crate::model::{
+    Container, ContainerLabels, Family, MetricKind, Outcome, ProbeName, RunResult, Sample, Way,
+};
 
 /// Bound on the series of all containers together: about 60 MiB of memory, and a scrape of some 20 MB.
 const MAX_SERIES: usize = 200_000;
@@ -36,6 +38,8 @@ pub struct LastRun {
     pub started_at: SystemTime,
     pub duration: Duration,
     pub outcome: Outcome,
+    /// None if it never came so far.
+    pub way: Option<Way>,
 }
 
 impl Samples {
@@ -91,7 +95,7 @@ impl Samples {
 
     /// Takes the result's series in place of the probe's earlier ones in that container; see the file's head.
     pub fn publish(&self, result: &RunResult) {
-        if matches!(result.outcome, Outcome::TargetGone | Outcome::Refused { .. }) {
+        if result.outcome == Outcome::TargetGone {
             return;
         }
         // The costly part is done before the lock is taken.
@@ -117,6 +121,7 @@ impl Samples {
                 started_at: result.started_at,
                 duration: result.output.duration,
                 outcome: result.outcome.clone(),
+                way: result.output.way,
                 names,
             };
             entry.runs.insert(probe.clone(), run);
@@ -157,6 +162,7 @@ impl Samples {
             started_at: run.started_at,
             duration: run.duration,
             outcome: run.outcome.clone(),
+            way: run.way,
         };
         runs.into_iter().map(shown).collect()
     }

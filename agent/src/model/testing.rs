@@ -56,6 +56,8 @@ pub(crate) fn result(
             stderr: Vec::new(),
             truncated: false,
             end: End::Exited { code: 0 },
+            way: None,
+            limit: None,
             duration: Duration::from_millis(250),
         },
         families,

@@ -17,6 +17,11 @@ pub(super) struct Judged {
 pub(super) fn judge(probe: &Probe, output: Output) -> Judged {
     let outcome = match &output.end {
         _ if output.truncated => Outcome::Truncated,
+        End::Tampered => Outcome::Tampered,
+        // Also where the command ended well: what was killed or not started may be a child of its.
+        End::Exited { .. } | End::Signaled { .. } | End::TimedOut { .. } if output.limit.is_some() => {
+            output.limit.map_or(Outcome::Timeout, |limit| Outcome::LimitReached { limit })
+        }
         End::Exited { code: 0 } => Outcome::Ok,
         End::Exited { code } => Outcome::Nonzero { status: *code },
         // 128 + signal, as shells say it.
@@ -50,10 +55,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Isolation, parse::Parse};
+    use crate::config::{Isolation, RunLimits, parse::Parse};
+    use crate::model::Limit;
     use crate::model::ProbeName;
 
-    fn judged(end: End, truncated: bool) -> Outcome {
+    fn judged(end: End, truncated: bool, limit: Option<Limit>) -> Outcome {
         let probe = Probe {
             name: ProbeName::new("p"),
             command: vec!["true".into()],
@@ -62,10 +68,28 @@ mod tests {
             max_output: 10,
             max_series: 10,
             isolation: Isolation::Joined,
+            limits: RunLimits { memory: 1, pids: 1, cpu_millis: 1 },
             parse: Parse::None,
         };
-        let output = Output { stdout: vec![], stderr: vec![], truncated, end, duration: Duration::ZERO };
+        let output = Output {
+            stdout: vec![],
+            stderr: vec![],
+            truncated,
+            end,
+            way: None,
+            limit,
+            duration: Duration::ZERO,
+        };
         judge(&probe, output).outcome
+    }
+
+    #[test]
+    fn a_limit_counts_more_than_how_the_command_ended() {
+        let limit = Limit::Memory;
+        for end in [End::Exited { code: 0 }, End::Signaled { signal: 9 }, End::TimedOut { stuck: false }] {
+            assert_eq!(judged(end, false, Some(limit)), Outcome::LimitReached { limit });
+        }
+        assert_eq!(judged(End::TargetGone, false, Some(limit)), Outcome::TargetGone);
     }
 
     #[test]
@@ -84,10 +108,11 @@ mod tests {
             (End::TimedOut { stuck: true }, false, Outcome::Timeout),
             (End::Cancelled { stuck: false }, true, Outcome::Truncated),
             (End::TargetGone, false, Outcome::TargetGone),
+            (End::Tampered, false, Outcome::Tampered),
             (End::EnterFailed { step: "exec".into(), errno: 2 }, false, gone),
             (End::Refused { reason: "r".into() }, false, Outcome::Refused { reason: "r".into() }),
         ] {
-            assert_eq!(judged(end.clone(), truncated), outcome, "{end:?}");
+            assert_eq!(judged(end.clone(), truncated, None), outcome, "{end:?}");
         }
     }
 }

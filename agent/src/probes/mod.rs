@@ -2,16 +2,18 @@
 //! container is entered is `enter`'s business, what the numbers mean is `parse`'s.
 
 mod judge;
+mod quarantine;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use prometheus::{HistogramVec, IntCounterVec, IntGauge};
+use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
 use tokio::sync::oneshot;
 
 use self::judge::{Judged, judge};
+use self::quarantine::Quarantine;
 use crate::config::Config;
 use crate::enter::{EnterError, Launcher};
 use crate::model::{Container, End, Outcome, Output, RunRequest, RunResult};
@@ -31,19 +33,25 @@ pub enum Refusal {
         "an earlier command hangs in the kernel in this container, or too many in others; see parachute_probe_stuck"
     )]
     Stuck,
+    #[error(
+        "the probe has reached its limits three times in a row in this container; see parachute_probe_quarantined"
+    )]
+    Quarantined,
     #[error("the agent is shutting down")]
     ShuttingDown,
 }
 
 impl Refusal {
-    pub const REASONS: [&'static str; 4] = ["queue_full", "already_queued", "stuck", "shutting_down"];
+    pub const REASONS: [&'static str; 5] =
+        ["queue_full", "already_queued", "stuck", "quarantined", "shutting_down"];
 
     pub fn as_str(self) -> &'static str {
-        let [queue_full, already_queued, stuck, shutting_down] = Self::REASONS;
+        let [queue_full, already_queued, stuck, quarantined, shutting_down] = Self::REASONS;
         match self {
             Self::QueueFull => queue_full,
             Self::AlreadyQueued => already_queued,
             Self::Stuck => stuck,
+            Self::Quarantined => quarantined,
             Self::ShuttingDown => shutting_down,
         }
     }
@@ -69,6 +77,10 @@ pub struct Counters {
     pub running: IntGauge,
     pub queued: IntGauge,
     pub stuck: IntGauge,
+    /// `way`.
+    pub ways: IntCounterVec,
+    /// `probe`.
+    pub quarantined: IntGaugeVec,
 }
 
 /// Where every finished run is published, before whoever waits for it is answered.
@@ -95,6 +107,7 @@ struct State {
     /// The containers in which something runs. A joined command is a process of its container: two at once would count
     /// each other, so there is one at a time in each pid namespace, which containers of a pod may share.
     running: Vec<Arc<Container>>,
+    quarantine: Quarantine,
     closed: bool,
 }
 
@@ -136,6 +149,21 @@ impl Pool {
         result.await.map_err(|_| Refusal::ShuttingDown)
     }
 
+    /// Forgets what is known of a container that has gone.
+    pub fn container_gone(&self, container: &Container) {
+        self.shared.state().quarantine.forget(container);
+    }
+
+    /// Brings the gauges up to date that change by the passing of time.
+    pub fn refresh(&self) {
+        let config = self.shared.config.load();
+        let state = self.shared.state();
+        for (probe, count) in state.quarantine.counts(config.probes.keys(), Instant::now()) {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.shared.counters.quarantined.with_label_values(&[probe.as_str()]).set(count);
+        }
+    }
+
     /// Refuses what comes, forgets what waits, and waits for what runs, at most `grace`.
     pub async fn close(&self, grace: Duration) {
         {
@@ -170,6 +198,10 @@ impl Pool {
         }
         if stuck {
             return Err(Refusal::Stuck);
+        }
+        let RunRequest { probe, container, .. } = &job.request;
+        if state.quarantine.remaining(probe, container, Instant::now()).is_some() {
+            return Err(Refusal::Quarantined);
         }
         // A schedule that is faster than its probe must not fill the queue with copies of one run.
         if job.reply.is_none() && state.waiting.iter().any(|waiting| waiting.is_same(&job.request)) {
@@ -286,6 +318,14 @@ impl Shared {
         if let Outcome::EnterFailed { step, .. } = &result.outcome {
             c.enter_errors.with_label_values(&[step]).inc();
         }
+        if let Some(way) = result.output.way {
+            c.ways.with_label_values(&[way.as_str()]).inc();
+        }
+        let RunRequest { probe: name, container, .. } = &result.request;
+        let at_limit = matches!(result.outcome, Outcome::LimitReached { .. });
+        if let Some(length) = self.state().quarantine.note(name, container, at_limit, Instant::now()) {
+            tracing::warn!(probe, %container, ?length, "the probe has reached its limits again and again and is in quarantine there");
+        }
         let labels = result.request.container.labels();
         let (namespace, pod, container) = (&labels.namespace, &labels.pod, &labels.container);
         let duration = result.output.duration;
@@ -311,5 +351,13 @@ fn parser_died() -> Outcome {
 
 fn nothing(started: Instant) -> Output {
     let end = End::Refused { reason: "nothing was run".to_owned() };
-    Output { stdout: Vec::new(), stderr: Vec::new(), truncated: false, end, duration: started.elapsed() }
+    Output {
+        stdout: Vec::new(),
+        stderr: Vec::new(),
+        truncated: false,
+        end,
+        way: None,
+        limit: None,
+        duration: started.elapsed(),
+    }
 }

@@ -4,7 +4,7 @@
 use crate::config::raw::parse::RawKind;
 
 /// The agent's own metrics, as `metrics::docs` makes them (a test there compares); `process_*` are its own too. A probe's metric of the same name would double a family.
-pub const OWN_METRICS: [&str; 24] = [
+pub const OWN_METRICS: [&str; 26] = [
     "parachute_build_info",
     "parachute_containers",
     "parachute_container_info",
@@ -19,6 +19,8 @@ pub const OWN_METRICS: [&str; 24] = [
     "parachute_probe_last_run_timestamp_seconds",
     "parachute_probe_last_success",
     "parachute_probe_stuck",
+    "parachute_probe_quarantined",
+    "parachute_runs_by_way_total",
     "parachute_parse_errors_total",
     "parachute_probe_duration_seconds",
     "parachute_enter_errors_total",

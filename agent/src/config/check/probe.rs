@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::metric::Declared;
 use super::{Checker, names};
-use crate::config::raw::{RawIsolation, RawProbe};
+use crate::config::Probe;
+use crate::config::error::Place;
+use crate::config::raw::RawProbe;
 use crate::config::yaml::at::{At, Tried};
-use crate::config::{Isolation, Probe};
 use crate::model::ProbeName;
 
 const LONGEST_TIMEOUT: Duration = Duration::from_mins(10);
@@ -18,7 +19,7 @@ impl Checker<'_> {
     pub(super) fn probe(&self, name: &str, raw: &At<RawProbe>, declared: &mut Declared) -> Option<Probe> {
         self.found.ok(&raw.place, names::key(name));
         let probe = &raw.value;
-        let command = probe.command.get().and_then(|command| self.command(command));
+        let command = self.command_or_shell(&raw.place, probe);
         let timeout = self.duration(
             probe.timeout.as_ref(),
             Duration::from_secs(5),
@@ -26,11 +27,8 @@ impl Checker<'_> {
         );
         let max_output = self.size(probe.max_output.as_ref(), 1 << 20, 64 << 20);
         let max_series = self.count(probe.max_series.as_ref(), 500, 1..=10_000);
-        if let Some(At { place, value: RawIsolation::Observer }) =
-            probe.isolation.as_ref().and_then(Tried::get)
-        {
-            self.found.add(place, "observer is not available yet; write joined");
-        }
+        let isolation = self.isolation(&raw.place, probe, command.as_ref());
+        let limits = self.run_limits(probe.limits.as_ref().and_then(Tried::get));
         // Where several parsers are written each is checked, although that is a mistake already.
         let several = probe.parse.get().map(|parse| parse.0.as_slice()).unwrap_or_default();
         let parsers: Vec<_> = several.iter().map(|parse| self.parse(parse, declared)).collect();
@@ -42,9 +40,34 @@ impl Checker<'_> {
             timeout,
             max_output,
             max_series,
-            isolation: Isolation::Joined,
+            isolation,
+            limits,
             parse: parsers.into_iter().next()?,
         })
+    }
+
+    fn command_or_shell(&self, place: &Place, probe: &RawProbe) -> Option<(PathBuf, Vec<String>)> {
+        match (&probe.command, &probe.shell) {
+            (Some(command), None) => command.get().and_then(|command| self.command(command)),
+            (None, Some(shell)) => shell.get().and_then(|shell| self.shell(shell)),
+            (None, None) => {
+                self.found.add(place, "nothing says what to run; write exactly one of command, shell");
+                None
+            }
+            (Some(_), Some(_)) => {
+                self.found.add(place, "write exactly one of command, shell");
+                None
+            }
+        }
+    }
+
+    fn shell(&self, text: &At<String>) -> Option<(PathBuf, Vec<String>)> {
+        let words = ["sh", "-c", text.value.as_str()].map(|word| Tried(Some(word.to_owned())));
+        if text.value.trim().is_empty() {
+            self.found.add(&text.place, "the text is empty; write commands as for sh -c");
+            return None;
+        }
+        self.command(&At { place: text.place.clone(), value: words.into() })
     }
 
     /// The program's path, and the whole command.

@@ -70,16 +70,39 @@ pub(super) unsafe fn clone3(args: &CloneArgs) -> pid_t {
 }
 
 pub(super) fn mount(kind: &CStr, on: &CStr, flags: c_ulong) -> Result<c_int, i32> {
-    // SAFETY: three NUL-terminated strings with static life, and no data.
-    check(unsafe { libc::mount(kind.as_ptr(), on.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) })
+    mount_with(kind, on, flags, c"")
 }
 
-/// A detached copy of the mount at `path`, without what is mounted below it (open_tree(2), Linux 5.2).
+/// The same with the file system's own options.
+pub(super) fn mount_with(kind: &CStr, on: &CStr, flags: c_ulong, data: &CStr) -> Result<c_int, i32> {
+    let data = data.as_ptr().cast();
+    // SAFETY: four NUL-terminated strings that outlive the call.
+    check(unsafe { libc::mount(kind.as_ptr(), on.as_ptr(), kind.as_ptr(), flags, data) })
+}
+
+/// Gives the mount at `on` other flags, or another propagation.
+pub(super) fn remount(on: &CStr, flags: c_ulong) -> Result<c_int, i32> {
+    let none = std::ptr::null();
+    // SAFETY: a NUL-terminated string that outlives the call; the kernel reads no other for these flags.
+    check(unsafe { libc::mount(none, on.as_ptr(), none, flags, none.cast()) })
+}
+
+/// A detached copy of the mount at `path`, without what is mounted below it (open_tree(2), Linux 5.2). A link is not
+/// followed.
 pub(super) fn open_tree(path: &CStr) -> Result<c_int, i32> {
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_SYMLINK_NOFOLLOW.unsigned_abs();
     // SAFETY: a NUL-terminated string and numbers.
     let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
     check(c_int::try_from(tree).unwrap_or(-1))
+}
+
+/// Attaches a detached tree to what `onto` refers to, a link itself included (move_mount(2), Linux 5.2).
+pub(super) fn attach_to(tree: RawFd, onto: RawFd) -> Result<c_int, i32> {
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+    let empty = c"".as_ptr();
+    // SAFETY: two NUL-terminated strings and numbers.
+    let moved = unsafe { libc::syscall(libc::SYS_move_mount, tree, empty, onto, empty, flags) };
+    check(c_int::try_from(moved).unwrap_or(-1))
 }
 
 /// Attaches a detached tree at `path` (move_mount(2), Linux 5.2).
@@ -150,10 +173,32 @@ pub(super) fn capset(set: u64) -> Result<c_int, i32> {
     check(c_int::try_from(done).unwrap_or(-1))
 }
 
-/// Keeps a permitted and inheritable capability over an execve(2) (capabilities(7), "Ambient").
-pub(super) fn raise_ambient(capability: u32) -> Result<c_int, i32> {
+/// Keeps permitted and inheritable capabilities over an execve(2) (capabilities(7), "Ambient").
+pub(super) fn raise_ambient(set: u64) -> Result<c_int, i32> {
+    for capability in (0..u64::BITS).filter(|bit| set & (1 << bit) != 0) {
+        // SAFETY: numbers.
+        check(unsafe {
+            libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, c_ulong::from(capability), 0, 0)
+        })?;
+    }
+    Ok(0)
+}
+
+/// No program that this process starts gets more rights than it has (prctl(2), PR_SET_NO_NEW_PRIVS).
+pub(super) fn no_new_privileges() -> Result<c_int, i32> {
     // SAFETY: numbers.
-    check(unsafe {
-        libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, c_ulong::from(capability), 0, 0)
-    })
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
+}
+
+/// Installs a filter of system calls for good (seccomp(2)). With SECCOMP_FILTER_FLAG_NEW_LISTENER (Linux 5.0) gives back
+/// a descriptor on which the calls that the filter leaves open are answered.
+pub(super) fn install_filter(program: &[libc::sock_filter], flags: c_ulong) -> Result<c_int, i32> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).unwrap_or_default(),
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: the program and what it points to outlive the call; the kernel copies them and does not write.
+    let installed =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    check(c_int::try_from(installed).unwrap_or(-1))
 }

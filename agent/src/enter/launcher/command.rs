@@ -2,24 +2,31 @@
 
 #![allow(unsafe_code, reason = "execve and the calls around it have no safe form; DESIGN, law 4")]
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 use libc::{c_int, c_ulong, pid_t};
 
-use super::calls::{capset, check, close_range, errno, raise_ambient};
+use super::calls::{capset, check, close_range, errno, no_new_privileges, raise_ambient};
+use super::observer::{arrange, confine, execute, stub_lives};
 use super::plan::{Credentials, Frame};
 use super::stub::{Step, default_signal, fail};
 
 /// Highest capability number that linux/capability.h may come to have in two 32-bit words.
 const MAX_CAPABILITY: u32 = 63;
 
-/// Becomes the command.
-pub(super) fn command(frame: &Frame<'_>, stub: pid_t) -> ! {
+/// Becomes the command. For an observer `seen` is the container's procfs and this process's end of the channel to the
+/// stub.
+pub(super) fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
     let status = frame.status.as_raw_fd();
-    if !frame.unified {
+    let own = (!frame.unified).then_some(frame.cgroup_procs);
+    for procs in frame.limiting.into_iter().chain([own]).flatten() {
         // SAFETY: one byte from a static; "0" means the writer itself (cgroups(7)).
-        let wrote = unsafe { libc::write(frame.cgroup_procs.as_raw_fd(), c"0".as_ptr().cast(), 1) };
+        let wrote = unsafe { libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) };
         check(c_int::try_from(wrote).unwrap_or(-1)).unwrap_or_else(|e| fail(status, Step::JoinCgroup, e));
+    }
+    let observer = frame.way.observer.as_ref().zip(seen);
+    if let Some((observer, (proc, _))) = observer {
+        arrange(frame, observer, proc);
     }
     // SAFETY: a NUL-terminated string that outlives the call.
     let there = check(unsafe { libc::chdir(frame.workdir.as_ptr()) });
@@ -43,14 +50,21 @@ pub(super) fn command(frame: &Frame<'_>, stub: pid_t) -> ! {
         libc::umask(0o022);
         let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         let limits = check(libc::setrlimit(libc::RLIMIT_CORE, &raw const none))
-            .and(close_range(4, c_ulong::from(u32::MAX)))
             .and(check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong)));
-        if libc::getppid() != stub {
-            libc::_exit(127);
+        // PID 1 of a pid namespace has no parent that it could see.
+        if observer.map_or(libc::getppid() == stub, |(_, (_, channel))| stub_lives(channel)) {
+            limits
+        } else {
+            libc::_exit(127)
         }
-        limits
     };
     limits.unwrap_or_else(|e| fail(status, Step::Limits, e));
+    if let Some((observer, (_, channel))) = observer {
+        confine(observer, channel).unwrap_or_else(|e| fail(status, Step::Seccomp, e));
+    }
+    let program =
+        observer.and_then(|(observer, _)| observer.program).map_or(-1, |program| program.as_raw_fd());
+    close_others(program).unwrap_or_else(|e| fail(status, Step::CloseFds, e));
     for signal in 1..=64 {
         default_signal(signal);
     }
@@ -60,6 +74,9 @@ pub(super) fn command(frame: &Frame<'_>, stub: pid_t) -> ! {
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        if program >= 0 {
+            fail(status, Step::Exec, execute(frame, program));
+        }
         let mut failure = libc::ENOENT;
         for program in frame.programs.iter().take_while(|program| !program.is_null()) {
             libc::execve(*program, frame.argv.as_ptr(), frame.envp.as_ptr());
@@ -73,6 +90,19 @@ pub(super) fn command(frame: &Frame<'_>, stub: pid_t) -> ! {
             }
         }
         fail(status, Step::Exec, failure)
+    }
+}
+
+/// All that the command is not to have; what is kept besides closes by itself at the exec.
+fn close_others(program: RawFd) -> Result<c_int, i32> {
+    match c_ulong::try_from(program) {
+        Ok(program) if program > 3 => {
+            if program > 4 {
+                close_range(4, program.wrapping_sub(1))?;
+            }
+            close_range(program.wrapping_add(1), c_ulong::from(u32::MAX))
+        }
+        _ => close_range(4, c_ulong::from(u32::MAX)),
     }
 }
 
@@ -110,8 +140,7 @@ fn drop_from_bounding_set(kept: u64) -> Result<c_int, i32> {
             }
         }
     }
-    // SAFETY: numbers.
-    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
+    no_new_privileges()
 }
 
 /// Groups first: who is no root any more may not change them.
@@ -127,15 +156,15 @@ fn become_user(user: &Credentials<'_>, in_user_ns: bool) -> Result<c_int, i32> {
         check(
             c_int::try_from(libc::syscall(libc::SYS_setresgid, user.gid, user.gid, user.gid)).unwrap_or(-1),
         )?;
-        if user.shield.is_some() {
+        if user.kept != 0 {
             check(libc::prctl(libc::PR_SET_KEEPCAPS, 1 as c_ulong))?;
         }
         check(
             c_int::try_from(libc::syscall(libc::SYS_setresuid, user.uid, user.uid, user.uid)).unwrap_or(-1),
         )?;
     }
-    match user.shield {
-        Some(shield) => capset(1 << shield).and_then(|_| raise_ambient(shield)),
-        None => Ok(0),
+    if user.kept == 0 {
+        return Ok(0);
     }
+    capset(user.kept).and_then(|_| raise_ambient(user.kept))
 }

@@ -111,10 +111,10 @@ fn forget_words() {
 
 /// Starts the command and sees it to its end; gives the answer back when all of it has gone.
 fn tend(charge: Charge, watch: &mut Watch) -> Result<Answer, String> {
-    let mut slots = Slots::create(1).map_err(|e| e.to_string())?;
+    let mut slots = Slots::create(1, false).map_err(|e| e.to_string())?;
     let mut run = match launch(charge, &mut slots)? {
         Ok(run) => run,
-        Err(end) => return Ok(Answer::Done { id: 0, end, stuck: false }),
+        Err(end) => return Ok(Answer::Done { id: 0, end, stuck: false, way: None, limit: None }),
     };
     let mut told = None;
     loop {
@@ -171,10 +171,12 @@ fn launch(charge: Charge, slots: &mut Slots) -> Result<Result<Run, crate::model:
             uid: user.uid,
             gid: user.gid,
             groups: &user.groups,
-            shield: *shield,
+            kept: shield.map_or(0, |shield| 1 << shield),
         }),
         bounding: charge.bounding,
         check_neighbours: charge.check_neighbours,
+        check_limits: false,
+        observer: None,
     };
     let launch = Launch {
         image: &charge.image,
@@ -182,10 +184,18 @@ fn launch(charge: Charge, slots: &mut Slots) -> Result<Result<Run, crate::model:
         join_pid: charge.join_pid,
         stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
         timeout: charge.timeout,
+        limits: None,
+        called: None,
     };
-    let mut context =
-        Context { template: charge.template.namespace(), pid_namespace: pid_namespace.as_fd(), slots };
-    Ok(start(0, charge.target, &launch, &mut context))
+    let mut context = Context {
+        template: charge.template.namespace(),
+        null: stdin.as_fd(),
+        pid_namespace: pid_namespace.as_fd(),
+        slots,
+    };
+    let started = start(0, &charge.target, &launch, &mut context);
+    drop(charge);
+    Ok(started)
 }
 
 /// The foreground process at the other end.

@@ -81,7 +81,7 @@ pub(super) fn is_readable(fd: BorrowedFd<'_>) -> bool {
 }
 
 /// The host pid of a pidfd, from the `Pid:` line of its fdinfo (pidfd_open(2)); `None` when it has gone (-1).
-fn pid_of(pidfd: BorrowedFd<'_>) -> Option<u32> {
+pub(super) fn pid_of(pidfd: BorrowedFd<'_>) -> Option<u32> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim();
     pid.parse().ok().filter(|pid| *pid > 0)

@@ -3,15 +3,24 @@
 
 mod calls;
 mod command;
+mod controllers;
 pub(super) mod guard;
 pub(super) mod handout;
 mod inspect;
+mod joined;
+mod limits;
 mod neighbours;
+mod observed;
+mod observer;
+mod own_pid;
 mod plan;
+mod procfs;
 mod run;
+mod seccomp;
 mod slots;
 mod stub;
 mod template;
+mod view;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,13 +31,13 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::handout::Handout;
-use self::plan::Way;
-use self::run::{Context, Launch, Run};
+use self::observed::{Observers, Task};
+use self::run::{Context, Run};
 use self::slots::Slots;
 use super::Inspection;
-use super::client::LauncherOptions;
+use super::client::{LauncherOptions, Word};
 use super::protocol::{self, Answer, Ask, receive, send};
-use crate::config::{Config, Source};
+use crate::config::{Config, Observer, Source};
 use crate::model::{End, ProbeName, TriggerName};
 pub(super) use inspect::{inspect, is_exiting};
 pub(super) use plan::Image;
@@ -58,6 +67,7 @@ struct Launcher {
     template_stale: bool,
     slots: Slots,
     runs: Vec<Run>,
+    observers: Observers,
     handout: Option<Handout>,
     null: OwnedFd,
     pid_namespace: OwnedFd,
@@ -95,18 +105,20 @@ impl Launcher {
         // status comes through its pipe.
         ignore_sigchld().map_err(|e| format!("ignoring SIGCHLD: {e}"))?;
         let config = source.load().map_err(|e| e.to_string())?;
+        let programs = programs(&config);
         let open =
             |path: &str| std::fs::File::open(path).map(OwnedFd::from).map_err(|e| format!("{path}: {e}"));
         let handout = options.run_directory.as_deref().map(Handout::open).transpose()?;
         Ok(Self {
             socket: socket.try_clone().map_err(|e| e.to_string())?,
             source,
-            options,
-            template: Template::build(&programs(&config)).map_err(|e| e.to_string())?,
+            template: Template::build(&programs).map_err(|e| e.to_string())?,
             template_built: Instant::now(),
             template_stale: false,
-            slots: Slots::create(config.limits.concurrent_runs).map_err(|e| e.to_string())?,
+            slots: Slots::create(config.limits.concurrent_runs, true).map_err(|e| e.to_string())?,
             runs: Vec::new(),
+            observers: Observers::start(&programs, options.mounted_procfs).map_err(|e| e.to_string())?,
+            options,
             handout,
             null: open("/dev/null")?,
             pid_namespace: open("/proc/self/ns/pid")?,
@@ -180,8 +192,7 @@ impl Launcher {
                     &ProbeName::new(&probe),
                     &TriggerName::new(&trigger),
                     target,
-                    &stdout,
-                    &stderr,
+                    [stdout, stderr],
                 ) {
                     Ok(run) => {
                         self.runs.push(run);
@@ -207,8 +218,7 @@ impl Launcher {
         probe: &ProbeName,
         trigger: &TriggerName,
         target: OwnedFd,
-        stdout: &OwnedFd,
-        stderr: &OwnedFd,
+        outputs: [OwnedFd; 2],
     ) -> Result<Run, End> {
         let config = Arc::clone(&self.config);
         let Some(probe) = config.probes.get(probe) else {
@@ -221,48 +231,66 @@ impl Launcher {
             Some(rule) => rule.allow_unsafe_joined && rule.probes.contains(&probe.name),
             None => trigger.as_str() == TriggerName::CLI && self.options.allow_unsafe_joined,
         };
-        if let (Some(name), true, false) = (takeover(&inspection), inspection.in_host_user_ns, allowed) {
-            return Err(End::Refused {
-                reason: format!(
-                    "the container has {name} and could take over a joined process; \
-                     set allow_unsafe_joined on the trigger if that is accepted"
-                ),
-            });
-        }
         let image = Image::of(probe).ok_or_else(|| End::Refused {
             reason: format!("an argument of {} holds a NUL byte", probe.name),
         })?;
-        let launch = Launch {
-            image: &image,
-            way: &Way::probe(!allowed && !inspection.in_host_pid_ns),
-            join_pid: true,
-            stdio: [self.null.as_fd(), stdout.as_fd(), stderr.as_fd()],
-            timeout: Some(probe.timeout),
+        let task = Task { id, probe: Arc::clone(probe), allowed, inspection, image, target, outputs };
+        let observer = match self.options.isolation {
+            Some(Word::Joined) => None,
+            Some(Word::Observer) => Some(Observer::default()),
+            None => probe.isolation.observer().cloned(),
         };
         let mut context = Context {
             template: self.template.namespace(),
+            null: self.null.as_fd(),
             pid_namespace: self.pid_namespace.as_fd(),
             slots: &mut self.slots,
         };
-        run::start(id, target, &launch, &mut context)
+        match observer {
+            Some(observer) => self.observers.start_run(&task, &observer, &mut context),
+            None => joined::start_run(&task, &mut context),
+        }
     }
 
     /// Moves every run on, answers those that have ended and takes their slots back.
     fn look_after_runs(&mut self) -> io::Result<()> {
         let now = Instant::now();
         for mut run in std::mem::take(&mut self.runs) {
-            let (answer, over) = run.advance(now);
-            if let Some(answer) = answer {
-                self.say(&answer)?;
-            }
+            let (mut answer, over) = run.advance(now);
             if over {
                 let (slot, clean) = run.into_slot();
                 self.slots.give_back(slot, clean);
             } else {
                 self.runs.push(run);
             }
+            if let Some(Answer::Done { id, end, stuck: false, .. }) = &answer
+                && let Some(instead) = self.observers.instead_of(*id, end)
+            {
+                answer = self.start_joined(&instead);
+            }
+            if let Some(answer) = answer {
+                self.say(&answer)?;
+            }
         }
         Ok(())
+    }
+
+    /// Where an observer was not possible and the probe allows it. An answer if this is not possible either.
+    fn start_joined(&mut self, instead: &Task) -> Option<Answer> {
+        let id = instead.id;
+        let mut context = Context {
+            template: self.template.namespace(),
+            null: self.null.as_fd(),
+            pid_namespace: self.pid_namespace.as_fd(),
+            slots: &mut self.slots,
+        };
+        match joined::start_run(instead, &mut context) {
+            Ok(run) => {
+                self.runs.push(run);
+                None
+            }
+            Err(end) => Some(done(id, end)),
+        }
     }
 
     fn reload(&mut self, digest: [u8; 32]) -> Result<(), String> {
@@ -279,8 +307,12 @@ impl Launcher {
     fn rebuild_template(&mut self) {
         self.template_built = Instant::now();
         self.template_stale = false;
-        match Template::build(&programs(&self.config)) {
-            Ok(template) => self.template = template,
+        let programs = programs(&self.config);
+        match Template::build(&programs).and_then(|template| Ok((template, view::build(&programs)?))) {
+            Ok((template, view)) => {
+                self.template = template;
+                self.observers.show(view);
+            }
             Err(error) => tracing::error!(%error, "the old template mount namespace stays in use"),
         }
     }
@@ -313,7 +345,7 @@ impl Launcher {
 
 /// The answer for a run of which nothing was started.
 fn done(id: u64, end: End) -> Answer {
-    Answer::Done { id, end, stuck: false }
+    Answer::Done { id, end, stuck: false, way: None, limit: None }
 }
 
 fn programs(config: &Config) -> Vec<PathBuf> {
@@ -324,6 +356,13 @@ fn programs(config: &Config) -> Vec<PathBuf> {
         .flat_map(|probe| [Some(probe.program.clone()), probe.program.canonicalize().ok()])
         .flatten()
         .collect()
+}
+
+/// Takes from this process, for good, the system calls that the agent has no business with. To be called before there
+/// are other threads, which inherit it.
+pub fn confine_agent() -> io::Result<()> {
+    let installed = calls::no_new_privileges().and_then(|_| calls::install_filter(&seccomp::agent(), 0));
+    installed.map(|_| ()).map_err(io::Error::from_raw_os_error)
 }
 
 /// nix offers no way to set SIG_IGN that it calls safe, as a handler may be unsafe; this one is none.

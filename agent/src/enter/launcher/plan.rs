@@ -8,6 +8,9 @@ use libc::c_int;
 
 use crate::config::Probe;
 
+/// Uid and gid of the user who owns nothing (`nobody`, `nogroup`), on every distribution.
+const NOBODY: u32 = 65534;
+
 /// The whole environment of a probe's command: the same on every host, so that outputs can be parsed.
 const ENVIRONMENT: [&CStr; 5] = [
     c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -18,7 +21,7 @@ const ENVIRONMENT: [&CStr; 5] = [
 ];
 
 /// Program, argv and environment as execve(2) wants them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::enter) struct Image {
     /// Tried in this order; the first that is there is executed.
     pub(in crate::enter) programs: Vec<CString>,
@@ -46,6 +49,7 @@ pub(super) fn pointers(texts: &[CString]) -> Vec<*const libc::c_char> {
 
 /// What is joined besides the pid namespace, what is mounted, and as whom the command runs.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one namespace or one check")]
 pub(super) struct Way<'a> {
     /// `CLONE_NEW*` of the namespaces that the stub joins.
     pub(super) join: c_int,
@@ -63,11 +67,15 @@ pub(super) struct Way<'a> {
     pub(super) bounding: u64,
     /// Whether the run is refused if another process of the pid namespace could take the command over.
     pub(super) check_neighbours: bool,
+    /// Whether the command's resource limits are compared when it has ended: the container may have lowered them.
+    pub(super) check_limits: bool,
+    /// The command looks in from outside, and joins no pid namespace.
+    pub(super) observer: Option<Observer<'a>>,
 }
 
-impl Way<'_> {
-    /// How a probe goes.
-    pub(super) fn probe(check_neighbours: bool) -> Self {
+impl<'a> Way<'a> {
+    /// How a joined probe goes.
+    pub(super) fn joined(check_neighbours: bool) -> Self {
         Self {
             join: libc::CLONE_NEWNET,
             join_user: false,
@@ -77,8 +85,36 @@ impl Way<'_> {
             user: None,
             bounding: u64::MAX,
             check_neighbours,
+            check_limits: true,
+            observer: None,
         }
     }
+
+    /// How an observer goes: as nobody, with these capabilities and no others.
+    pub(super) fn observer(observer: Observer<'a>, capabilities: u64) -> Self {
+        Self {
+            bounding: capabilities,
+            user: Some(Credentials { uid: NOBODY, gid: NOBODY, groups: &[], kept: capabilities }),
+            check_limits: false,
+            observer: Some(observer),
+            ..Self::joined(false)
+        }
+    }
+}
+
+/// What an observer needs besides.
+#[derive(Debug)]
+pub(super) struct Observer<'a> {
+    /// A detached procfs of the container's; without it the one that the container has mounted is taken.
+    pub(super) proc: Option<BorrowedFd<'a>>,
+    /// Path of a pid namespace below that procfs, and the inode number that it must have.
+    pub(super) own_pid_ns: (&'a CStr, u64),
+    /// A detached mount of a file for `/etc/resolv.conf`.
+    pub(super) resolv_conf: Option<BorrowedFd<'a>>,
+    /// The program as it was checked; a script is executed by its path, which its interpreter must be able to open.
+    pub(super) program: Option<BorrowedFd<'a>>,
+    /// System calls that the command may not make.
+    pub(super) filter: &'a [libc::sock_filter],
 }
 
 /// Whom the command becomes.
@@ -87,9 +123,10 @@ pub(super) struct Credentials<'a> {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) groups: &'a [libc::gid_t],
-    /// The one capability that another user's process keeps, because its container lacks it: a process whose
-    /// permitted set is a part of the container's can be taken over by it (ptrace(2), "Ptrace access mode checking").
-    pub(super) shield: Option<u32>,
+    /// The capabilities that it keeps. A process in sight of a container has at least one that the container lacks: one
+    /// whose permitted set is a part of the container's can be taken over by it (ptrace(2), "Ptrace access mode
+    /// checking").
+    pub(super) kept: u64,
 }
 
 /// What the stub works with; all borrowed from the launcher's stack at the moment of the fork.
@@ -114,13 +151,17 @@ pub(super) struct Frame<'a> {
     pub(super) cgroup_kill: Option<BorrowedFd<'a>>,
     /// `clone3(CLONE_INTO_CGROUP)` works with `cgroup`.
     pub(super) unified: bool,
+    /// `cgroup.procs` of the cgroups that limit the run, where those are others: cgroup v1 has one for each controller.
+    pub(super) limiting: [Option<BorrowedFd<'a>>; 3],
 }
 
 impl Frame<'_> {
     /// The fds above, ascending: all others are closed in the stub. Unused places repeat one.
-    pub(super) fn kept(&self) -> [RawFd; 12] {
+    pub(super) fn kept(&self) -> [RawFd; 18] {
         let [stdin, stdout, stderr] = self.stdio;
-        let mut kept = [
+        let [memory, pids, cpu] = self.limiting.map(|fd| fd.unwrap_or(self.status));
+        let observer = self.way.observer.as_ref();
+        let mut all = [
             self.target,
             self.template,
             stdin,
@@ -133,9 +174,15 @@ impl Frame<'_> {
             self.cgroup_kill.unwrap_or(self.status),
             self.way.sys.unwrap_or(self.status),
             self.way.devpts.unwrap_or(self.status),
+            memory,
+            pids,
+            cpu,
+            observer.and_then(|observer| observer.proc).unwrap_or(self.status),
+            observer.and_then(|observer| observer.resolv_conf).unwrap_or(self.status),
+            observer.and_then(|observer| observer.program).unwrap_or(self.status),
         ]
         .map(|fd| fd.as_raw_fd());
-        kept.sort_unstable();
-        kept
+        all.sort_unstable();
+        all
     }
 }

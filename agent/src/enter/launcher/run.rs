@@ -12,8 +12,9 @@ use super::super::protocol::Answer;
 use super::inspect::{is_exiting, is_readable, signal};
 use super::plan::{Frame, Image, Way, pointers};
 use super::slots::{Slot, Slots};
-use super::stub::{self, ENDED, ENDED_BY_KILL, RECORD, STEPS, Step};
-use crate::model::End;
+use super::stub::{self, ENDED, ENDED_BY_KILL, ENDED_TAMPERED, RECORD, STEPS, Step};
+use crate::config::RunLimits;
+use crate::model::{self, End, Limit};
 
 /// What the stub may take to kill and reap its tree before the launcher helps, and then again before the run is
 /// answered as stuck.
@@ -21,9 +22,14 @@ pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// A stuck run is looked at this rarely, besides the moment when its stub's pipe closes.
 const STUCK_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Why an observer is refused on a kernel that has no other way.
+pub(super) const PROCFS_UNTRUSTED: &str = "procfs_untrusted: what is mounted on the container's /proc is not the procfs \
+    of its processes; use Linux 6.18 or later, or fallback: joined";
+
 /// What a run borrows from the launcher to start.
 pub(super) struct Context<'a> {
     pub(super) template: BorrowedFd<'a>,
+    pub(super) null: BorrowedFd<'a>,
     pub(super) pid_namespace: BorrowedFd<'a>,
     pub(super) slots: &'a mut Slots,
 }
@@ -64,6 +70,10 @@ pub(super) struct Run {
     record: Option<[i32; 2]>,
     slot: Slot,
     phase: Phase,
+    /// What is told with the answer; none for a person's command.
+    way: Option<model::Way>,
+    /// An observer goes on when its container has ended: that moment may be what is looked for.
+    observer: bool,
 }
 
 /// What is to be run, and how.
@@ -76,22 +86,28 @@ pub(super) struct Launch<'a> {
     /// Standard input, output and error.
     pub(super) stdio: [BorrowedFd<'a>; 3],
     pub(super) timeout: Option<Duration>,
+    pub(super) limits: Option<RunLimits>,
+    /// How it is called in the answer.
+    pub(super) called: Option<model::Way>,
 }
 
 /// Forks the stub of a run.
 pub(super) fn start(
     id: u64,
-    target: OwnedFd,
+    target: &OwnedFd,
     launch: &Launch<'_>,
     context: &mut Context<'_>,
 ) -> Result<Run, End> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(Step::Prepare, e.raw_os_error()));
     let (status, status_write) = pipe()?;
     let (leash_read, leash) = pipe()?;
-    let slot = context.slots.take().map_err(|error| {
+    let mut slot = context.slots.take().map_err(|error| {
         tracing::error!(%error, "no run slot could be made");
         failed(Step::Prepare, libc::EAGAIN)
     })?;
+    if let Some(limits) = launch.limits {
+        slot.limit(limits);
+    }
     let image = launch.image;
     let (programs, argv, envp) =
         (pointers(&image.programs), pointers(&image.arguments), pointers(&image.environment));
@@ -110,14 +126,16 @@ pub(super) fn start(
         cgroup_procs: slot.procs(),
         cgroup_kill: slot.kill(),
         unified: context.slots.unified(),
+        limiting: slot.limiting(),
     };
     let stub = if launch.join_pid {
         spawn_in_pid_namespace(&frame, context.pid_namespace)
     } else {
         stub::spawn(&frame).map_err(|errno| failed(Step::CloneStub, errno))
     };
-    match stub {
-        Ok(stub) => Ok(Run {
+    let own_target = target.try_clone().map_err(|e| failed(Step::Prepare, e.raw_os_error().unwrap_or(0)));
+    match stub.and_then(|stub| Ok((stub, own_target?))) {
+        Ok((stub, target)) => Ok(Run {
             id,
             target,
             stub,
@@ -126,6 +144,8 @@ pub(super) fn start(
             record: None,
             slot,
             phase: Phase::Running { deadline: launch.timeout.map(|timeout| Instant::now() + timeout) },
+            way: launch.called,
+            observer: launch.way.observer.is_some(),
         }),
         Err(end) => {
             context.slots.give_back(slot, true);
@@ -163,7 +183,8 @@ fn step_name(step: i32) -> String {
 impl Run {
     /// What to poll: the stub's pipe, and while the run goes on the container's init, readable when it has died.
     pub(super) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let target = matches!(self.phase, Phase::Running { .. }).then(|| self.target.as_fd());
+        let ends_with_target = !self.observer && matches!(self.phase, Phase::Running { .. });
+        let target = ends_with_target.then(|| self.target.as_fd());
         std::iter::once(self.status.as_fd()).chain(target)
     }
 
@@ -217,14 +238,16 @@ impl Run {
             }
             let answer = match self.phase {
                 Phase::Stuck { .. } => Answer::Unstuck { id: self.id },
-                _ => Answer::Done { id: self.id, end: self.how_it_ended(), stuck: false },
+                _ => self.done(self.how_it_ended(), false),
             };
             return (Some(answer), true);
         }
         match self.phase {
             Phase::Running { deadline: Some(deadline) } if now >= deadline => self.end(Why::Deadline, now),
             // In a pid namespace of its own the kernel has killed the run already; in a shared one nobody else will.
-            Phase::Running { .. } if is_readable(self.target.as_fd()) => self.end(Why::TargetGone, now),
+            Phase::Running { .. } if !self.observer && is_readable(self.target.as_fd()) => {
+                self.end(Why::TargetGone, now);
+            }
             Phase::Ending { why, since, helped: false } if now >= since + GRACE => {
                 // The container may have stopped the stub.
                 signal(self.stub.as_fd(), Signal::CONT);
@@ -239,7 +262,7 @@ impl Run {
                     Why::Cancelled => End::Cancelled { stuck: true },
                     Why::TargetGone => End::TargetGone,
                 };
-                return (Some(Answer::Done { id: self.id, end, stuck: true }), false);
+                return (Some(self.done(end, true)), false);
             }
             Phase::Stuck { looked } if now >= looked + STUCK_INTERVAL => {
                 self.phase = Phase::Stuck { looked: now };
@@ -248,6 +271,13 @@ impl Run {
             _ => {}
         }
         (None, false)
+    }
+
+    fn done(&mut self, end: End, stuck: bool) -> Answer {
+        let (reached, held_back) = self.slot.reached();
+        let timed_out = matches!(end, End::TimedOut { .. });
+        let limit = reached.or((held_back && timed_out).then_some(Limit::Cpu));
+        Answer::Done { id: self.id, end, stuck, way: self.way, limit }
     }
 
     /// A stub with nothing left to reap that still does not leave is being stopped again and again.
@@ -282,6 +312,9 @@ impl Run {
             (Phase::Ending { why: Why::TargetGone, .. }, _) => End::TargetGone,
             (Phase::Ending { why: Why::Deadline, .. }, _) => End::TimedOut { stuck: false },
             (Phase::Ending { why: Why::Cancelled, .. }, _) => End::Cancelled { stuck: false },
+            (_, Some([ENDED_TAMPERED, _])) => End::Tampered,
+            // What it printed may be of a /proc in which nobody is left.
+            (_, Some([ENDED | ENDED_BY_KILL, _])) if self.observer && target_gone => End::TargetGone,
             (_, Some([ENDED | ENDED_BY_KILL, status])) if libc::WIFEXITED(status) => {
                 End::Exited { code: libc::WEXITSTATUS(status) }
             }
@@ -294,6 +327,9 @@ impl Run {
                      could take over a joined process"
                 ),
             },
+            (_, Some([step, _])) if step == Step::ProcfsUntrusted as i32 && !target_gone => {
+                End::Refused { reason: PROCFS_UNTRUSTED.to_owned() }
+            }
             (_, Some([step, errno])) if !target_gone => End::EnterFailed { step: step_name(step), errno },
             // The container's end kills whatever is in its pid namespace, mid-step or later.
             _ if target_gone => End::TargetGone,

@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::super::mountinfo::{Mount, mounts};
+use super::controllers::{Controllers, Limited};
 use super::inspect::{START_TICKS, stat_field};
+use crate::config::RunLimits;
+use crate::model::Limit;
 
 /// Folder of this program below the hierarchy's root; below it one folder per launcher.
 const FOLDER: &str = "parachute";
@@ -39,6 +42,8 @@ pub(super) struct Slots {
     made: usize,
     /// Folders that could not be removed yet, because something in them had not gone.
     given_up: Vec<PathBuf>,
+    /// Where runs are limited; `None` for a person's command, which is not.
+    controllers: Option<Controllers>,
 }
 
 #[derive(Debug)]
@@ -50,11 +55,13 @@ pub(super) struct Slot {
     procs: OwnedFd,
     /// `cgroup.kill` (Linux 5.14), where there is one.
     kill: Option<OwnedFd>,
+    limited: Limited,
 }
 
 impl Slots {
-    /// Makes `count` slots in the cgroup2 hierarchy, or in a v1 one where that is what there is.
-    pub(super) fn create(count: usize) -> Result<Self, SlotError> {
+    /// Makes `count` slots in the cgroup2 hierarchy, or in a v1 one where that is what there is. With `limited` each of
+    /// them has its limits, too.
+    pub(super) fn create(count: usize, limited: bool) -> Result<Self, SlotError> {
         let usual = USUAL.iter().find(|path| is_whole_cgroup2(path)).map(|path| (PathBuf::from(path), true));
         // The kernel writes the table anew for each reader: milliseconds where there are thousands of mounts.
         let look = || hierarchy(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
@@ -62,9 +69,14 @@ impl Slots {
         let ours = root.join(FOLDER);
         sweep(&ours);
         // Pid and start time: a later launcher can tell whether this one still lives.
-        let folder = ours.join(format!("{}-{}", std::process::id(), start_ticks("self").unwrap_or(0)));
+        let name = format!("{}-{}", std::process::id(), start_ticks("self").unwrap_or(0));
+        let folder = ours.join(&name);
         fs::create_dir_all(&folder).map_err(|source| SlotError::Cgroup { path: folder.clone(), source })?;
-        let mut slots = Self { folder, free: Vec::new(), unified, made: 0, given_up: Vec::new() };
+        let below = Path::new(FOLDER).join(name);
+        let controllers =
+            limited.then(|| Controllers::find(unified.then_some(root.as_path()), &below, sweep));
+        let mut slots =
+            Self { folder, free: Vec::new(), unified, made: 0, given_up: Vec::new(), controllers };
         for _ in 0..count {
             let slot = slots.make()?;
             slots.free.push(slot);
@@ -94,9 +106,8 @@ impl Slots {
         }
         slot.kill_all();
         // One that is not empty yet is tried again with the next.
-        if fs::remove_dir(&slot.path).is_err() {
-            self.given_up.push(slot.path);
-        }
+        let Slot { path, limited, .. } = slot;
+        self.given_up.extend(std::iter::once(path).chain(limited.into_folders()));
         self.given_up.retain(|path| {
             // Without cgroup.kill a child that was forked during the last kill is still there.
             kill_cgroup(path);
@@ -106,23 +117,27 @@ impl Slots {
 
     fn make(&mut self) -> Result<Slot, SlotError> {
         let path = self.folder.join(format!("slot-{}", self.made));
+        let name = format!("slot-{}", self.made);
         self.made += 1;
-        Slot::create(&path).map_err(|source| SlotError::Cgroup { path, source })
+        let limited = self.controllers.as_ref().map(|controllers| controllers.make(&path, &name));
+        Slot::create(&path, limited.unwrap_or_default()).map_err(|source| SlotError::Cgroup { path, source })
     }
 }
 
 impl Drop for Slots {
     fn drop(&mut self) {
         self.free.clear();
-        remove_tree(&self.folder);
-        // The parent stays while another launcher is in it.
-        let _ = self.folder.parent().map(fs::remove_dir);
+        for folder in self.controllers.iter().flat_map(Controllers::folders).chain([&self.folder]) {
+            remove_tree(folder);
+            // The parent stays while another launcher is in it.
+            let _ = folder.parent().map(fs::remove_dir);
+        }
     }
 }
 
 impl Slot {
-    fn create(path: &Path) -> io::Result<Self> {
-        fs::create_dir(path)?;
+    fn create(path: &Path, limited: Limited) -> io::Result<Self> {
+        fs::create_dir(path).or_else(|e| if path.is_dir() { Ok(()) } else { Err(e) })?;
         let open =
             |name: &str, flags: OFlags| openat(CWD, path.join(name), flags | OFlags::CLOEXEC, Mode::empty());
         Ok(Self {
@@ -130,6 +145,7 @@ impl Slot {
             procs: open("cgroup.procs", OFlags::WRONLY)?,
             kill: open("cgroup.kill", OFlags::WRONLY).ok(),
             path: path.to_owned(),
+            limited,
         })
     }
 
@@ -141,6 +157,21 @@ impl Slot {
     }
     pub(super) fn kill(&self) -> Option<BorrowedFd<'_>> {
         self.kill.as_ref().map(AsFd::as_fd)
+    }
+
+    /// `cgroup.procs` of the cgroups that limit the run, where those are others.
+    pub(super) fn limiting(&self) -> [Option<BorrowedFd<'_>>; 3] {
+        self.limited.joined()
+    }
+
+    /// Sets what the next run may use.
+    pub(super) fn limit(&mut self, limits: RunLimits) {
+        self.limited.set(limits);
+    }
+
+    /// Which limit the run has reached, and whether it was held back for most of its time.
+    pub(super) fn reached(&mut self) -> (Option<Limit>, bool) {
+        self.limited.reached()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -11,11 +11,14 @@ use super::calls::{
     CLONE_INTO_CGROUP, CloneArgs, attach, check, clone3, close_all_but, errno, hide, mount, open_tree,
 };
 use super::command::command;
+use super::limits::{has_ended, limits, lowered};
 use super::neighbours;
+use super::observer::container_proc;
+use super::own_pid::Hearing;
 use super::plan::Frame;
 
 /// Names of the steps, as they stand in metrics and messages; a step's number is its place here.
-pub const STEPS: [&str; 22] = [
+pub const STEPS: [&str; 26] = [
     "prepare",
     "join_pid_ns",
     "clone_stub",
@@ -38,6 +41,10 @@ pub const STEPS: [&str; 22] = [
     "capabilities",
     "limits",
     "exec",
+    "procfs_untrusted",
+    "shadow_self",
+    "mount_tmp",
+    "seccomp",
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -65,12 +72,18 @@ pub(super) enum Step {
     Capabilities,
     Limits,
     Exec,
+    ProcfsUntrusted,
+    ShadowSelf,
+    MountTmp,
+    Seccomp,
 }
 
 /// First half of the stub's record when the command has ended; the second half is its wait(2) status.
 pub(super) const ENDED: i32 = -1;
 /// The same, when something of the run had to be killed through its cgroup.
 pub(super) const ENDED_BY_KILL: i32 = -2;
+/// The same as [`ENDED`], when the command's resource limits were lower at its end than at its start.
+pub(super) const ENDED_TAMPERED: i32 = -3;
 /// Size in bytes of the stub's record: two native-endian `i32`.
 pub(super) const RECORD: usize = 8;
 
@@ -116,6 +129,8 @@ fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
     // The launcher ignores SIGCHLD, which would reap the command before its status is read.
     default_signal(libc::SIGCHLD);
     close_all_but(kept).unwrap_or_else(|e| fail(status, Step::CloseFds, e));
+    // Before the container's namespaces are joined, but for its mounts.
+    let proc = frame.way.observer.as_ref().map(|observer| container_proc(frame, observer));
     let empty = enter(frame);
 
     // SAFETY: getpid and the signalfd call take numbers and a signal set on this stack.
@@ -137,25 +152,49 @@ fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
         hide(own_pid, empty).unwrap_or_else(|e| fail(status, Step::HideStub, e));
     }
 
+    let mut channel: [c_int; 2] = [-1; 2];
     let mut args = CloneArgs { exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
+    if proc.is_some() {
+        args.flags = libc::CLONE_NEWPID as u64;
+        // SAFETY: the two descriptors are written into a local.
+        let made = check(unsafe {
+            libc::socketpair(
+                libc::AF_UNIX,
+                libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC,
+                0,
+                channel.as_mut_ptr(),
+            )
+        });
+        made.unwrap_or_else(|e| fail(status, Step::Seccomp, e));
+    }
+    let [own_end, commands_end] = channel;
     if frame.unified {
-        args.flags = CLONE_INTO_CGROUP;
+        args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(frame.cgroup.as_raw_fd().unsigned_abs());
     }
     // SAFETY: as in `spawn`: a copied address space with one thread, and `command` makes system calls only.
     let pid = unsafe { clone3(&args) };
     match pid {
-        0 => command(frame, own_pid),
+        0 => {
+            if own_end >= 0 {
+                // Its end is what tells the command that the stub has died: no copy of it may stay open here.
+                // SAFETY: this process's own copy.
+                unsafe { libc::close(own_end) };
+            }
+            command(frame, own_pid, proc.map(|proc| (proc, commands_end)))
+        }
         1.. => {}
         _ => fail(status, Step::CloneCommand, errno()),
     }
     // The readers of the pipes must see their end when the command's tree has gone, not when this process has.
     let [stdin, stdout, stderr] = frame.stdio;
-    for fd in [stdin, stdout, stderr, frame.template, frame.target] {
+    let others = [stdin, stdout, stderr, frame.template, frame.target].map(|fd| fd.as_raw_fd());
+    for fd in others.into_iter().chain([commands_end, proc.unwrap_or(-1)]) {
         // SAFETY: these are this process's own copies, and nothing below uses them.
-        unsafe { libc::close(fd.as_raw_fd()) };
+        unsafe { libc::close(fd) };
     }
-    watch(frame, pid, signals)
+    let hearing = if own_end < 0 { Hearing::Nothing } else { Hearing::Waiting(own_end) };
+    watch(frame, pid, signals, hearing)
 }
 
 /// Joins the namespaces and mounts what belongs into the run's own copy of the template.
@@ -189,7 +228,8 @@ fn enter(frame: &Frame<'_>) -> Option<c_int> {
             check(unsafe { libc::setns(target, which) }).unwrap_or_else(|e| fail(status, step, e));
         }
     }
-    if way.join_mnt {
+    // An observer's root is finished by the command itself, as a process of its own pid namespace.
+    if way.join_mnt || way.observer.is_some() {
         return None;
     }
     // The mount point of /proc in the template, before anything is mounted there.
@@ -208,7 +248,9 @@ fn enter(frame: &Frame<'_>) -> Option<c_int> {
 }
 
 /// Waits until the command and all its descendants have gone; kills them when the command ends or the leash closes.
-fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd) -> ! {
+fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing) -> ! {
+    let before = frame.way.check_limits.then(|| limits(0));
+    let mut tampered = false;
     let mut ended: Option<c_int> = None;
     let mut killing = false;
     let mut killed = false;
@@ -216,6 +258,9 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd) -> ! {
         // Reap first: a signal may have come before the signalfd existed.
         loop {
             let mut how: c_int = 0;
+            if let (Some(before), None) = (&before, ended) {
+                tampered |= has_ended(command) && lowered(before, &limits(command));
+            }
             // SAFETY: `how` is a local that outlives the call.
             let pid = unsafe { libc::waitpid(-1, &raw mut how, libc::WNOHANG | libc::__WALL) };
             if pid == command {
@@ -229,7 +274,12 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd) -> ! {
                 // ECHILD: nothing is left, and as a subreaper this process would have got every orphan.
                 _ => {
                     let how = ended.unwrap_or(libc::SIGKILL);
-                    record(frame.status.as_raw_fd(), if killed { ENDED_BY_KILL } else { ENDED }, how);
+                    let first = match (tampered, killed) {
+                        (true, _) => ENDED_TAMPERED,
+                        (false, true) => ENDED_BY_KILL,
+                        (false, false) => ENDED,
+                    };
+                    record(frame.status.as_raw_fd(), first, how);
                     // SAFETY: ends this process without running anything of the launcher's.
                     unsafe { libc::_exit(0) }
                 }
@@ -247,14 +297,18 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd) -> ! {
                 events: libc::POLLIN,
                 revents: 0,
             },
+            libc::pollfd { fd: hearing.fd(), events: libc::POLLIN, revents: 0 },
         ];
-        let [signal, leash] = &mut fds;
+        let [signal, leash, heard] = &mut fds;
         let timeout = if killing { KILL_INTERVAL_MS } else { -1 };
         let mut drained = [0u8; 128];
-        // SAFETY: the two pollfds lie side by side in `fds`, and `drained` is as long as said.
+        // SAFETY: the three pollfds lie side by side in `fds`, and `drained` is as long as said.
         unsafe {
-            libc::poll(std::ptr::from_mut(signal), 2, timeout);
+            libc::poll(std::ptr::from_mut(signal), 3, timeout);
             libc::read(signals, drained.as_mut_ptr().cast(), drained.len());
+        }
+        if heard.revents != 0 {
+            hearing = hearing.turn(heard.revents);
         }
         if leash.revents != 0 {
             killing |= !pass_signals(frame, ended.is_none().then_some(command));

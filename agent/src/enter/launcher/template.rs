@@ -50,11 +50,11 @@ const LEFT_OUT: [&str; 14] = [
     "afs", "9p",
 ];
 /// No host has this many mounts with programs; a runaway table must not be copied.
-const MAX_KEPT: usize = 256;
+pub(super) const MAX_KEPT: usize = 256;
 /// The same for all others: data disks, home folders.
 const MAX_OTHERS: usize = 32;
 
-const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+pub(super) const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 #[derive(Debug, thiserror::Error)]
 #[error("building the template mount namespace: {step}: {source}")]
@@ -64,7 +64,7 @@ pub(in crate::enter) struct TemplateError {
 }
 
 /// Adds the step's name to a system call's error.
-fn at<E: Into<io::Error>>(step: impl Into<String>) -> impl FnOnce(E) -> TemplateError {
+pub(super) fn at<E: Into<io::Error>>(step: impl Into<String>) -> impl FnOnce(E) -> TemplateError {
     move |source| TemplateError { step: step.into(), source: source.into() }
 }
 
@@ -103,7 +103,7 @@ impl Template {
         Self { namespace, root }
     }
 
-    fn make(fill: impl FnOnce() -> Result<OwnedFd, TemplateError>) -> Result<Self, TemplateError> {
+    pub(super) fn make(fill: impl FnOnce() -> Result<OwnedFd, TemplateError>) -> Result<Self, TemplateError> {
         let home = open_namespace()?;
         // setns(2) leads to the namespace's root; a relative path of the configuration must go on to mean the same.
         let cwd = openat(rustix::fs::CWD, ".", FOLDER, Mode::empty()).map_err(at("open ."))?;
@@ -139,7 +139,7 @@ fn open_namespace() -> Result<OwnedFd, TemplateError> {
 }
 
 /// Before anything else: from here on nothing that happens in the new namespace reaches the host.
-fn slave() -> Result<(), TemplateError> {
+pub(super) fn slave() -> Result<(), TemplateError> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).map_err(at("make / a slave"))
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::metrics::docs;
-use crate::model::{Container, ContainerId, ContainerLabels, Family, MetricKind, Outcome, ProbeName, Sample};
+use crate::model::{
+    Container, ContainerId, ContainerLabels, Family, MetricKind, Outcome, ProbeName, Sample, Way,
+};
 
 /// Ids come back (`docker restart` keeps them); with the start time of the init they name one life of a container.
 pub(super) type Life = (ContainerId, u64);
@@ -37,6 +39,7 @@ pub(super) struct Run {
     pub(super) started_at: SystemTime,
     pub(super) duration: Duration,
     pub(super) outcome: Outcome,
+    pub(super) way: Option<Way>,
     /// The metrics in which it has series.
     pub(super) names: Vec<Arc<str>>,
 }

@@ -88,7 +88,7 @@ fn failed_runs_remove_and_runs_that_say_nothing_leave() {
     let refused = Outcome::Refused { reason: "queue_full".into() };
     let failed = Outcome::ParseFailed { message: "no".into() };
     for (outcome, stays) in
-        [(Outcome::Timeout, false), (failed, false), (Outcome::TargetGone, true), (refused, true)]
+        [(Outcome::Timeout, false), (failed, false), (Outcome::TargetGone, true), (refused, false)]
     {
         let (agent, samples) = store(100);
         let shop = container("a", named("shop", "cart-0", "cart"));

@@ -1,0 +1,253 @@
+//! What limits a run: the memory, pids and cpu controllers of its cgroup. On cgroup v2 they are files of the slot's own
+//! cgroup; on v1, also beside a v2 hierarchy without controllers, each has a hierarchy and a cgroup of its own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use crate::config::RunLimits;
+use crate::model::Limit;
+
+/// Microseconds in which a run has its share of processor time (`cpu.max`, `cpu.cfs_period_us`), as the kernel and
+/// Kubernetes have it by default.
+const PERIOD: u64 = 100_000;
+/// A run that was held back in fewer periods than this was slow for another reason: half a second.
+const HELD_BACK: u64 = 5;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    V1,
+    V2,
+}
+
+/// A controller with the files of both versions (cgroups(7); Documentation/admin-guide/cgroup-v1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Controller {
+    Memory,
+    Pids,
+    Cpu,
+}
+
+impl Controller {
+    const ALL: [Self; 3] = [Self::Memory, Self::Pids, Self::Cpu];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Pids => "pids",
+            Self::Cpu => "cpu",
+        }
+    }
+
+    /// Files and what is written to them, in order. The last is the one that counts: the others may be missing.
+    fn settings(self, version: Version, limits: RunLimits) -> Vec<(&'static str, String)> {
+        let (memory, pids) = (limits.memory.to_string(), limits.pids.to_string());
+        let quota = (limits.cpu_millis * PERIOD / 1000).max(1000);
+        match (self, version) {
+            (Self::Memory, Version::V2) => vec![
+                ("memory.swap.max", "0".into()),
+                ("memory.oom.group", "1".into()),
+                ("memory.max", memory),
+            ],
+            // Memory with swap may never be below memory alone, so that which one is written first depends on the last
+            // run's limits.
+            (Self::Memory, Version::V1) => vec![
+                ("memory.memsw.limit_in_bytes", memory.clone()),
+                ("memory.limit_in_bytes", memory.clone()),
+                ("memory.memsw.limit_in_bytes", memory.clone()),
+                ("memory.limit_in_bytes", memory),
+            ],
+            (Self::Pids, _) => vec![("pids.max", pids)],
+            (Self::Cpu, Version::V2) => vec![("cpu.max", format!("{quota} {PERIOD}"))],
+            (Self::Cpu, Version::V1) => {
+                vec![("cpu.cfs_period_us", PERIOD.to_string()), ("cpu.cfs_quota_us", quota.to_string())]
+            }
+        }
+    }
+
+    /// File and field that counts how often the limit was met.
+    fn counter(self, version: Version) -> (&'static str, &'static str) {
+        match (self, version) {
+            (Self::Memory, Version::V2) => ("memory.events", "oom_kill"),
+            // Since Linux 4.13.
+            (Self::Memory, Version::V1) => ("memory.oom_control", "oom_kill"),
+            (Self::Pids, _) => ("pids.events", "max"),
+            (Self::Cpu, _) => ("cpu.stat", "nr_throttled"),
+        }
+    }
+}
+
+/// The launcher's folder in the hierarchy of each controller that there is.
+#[derive(Debug)]
+pub(super) struct Controllers {
+    own: Vec<(Controller, Version, PathBuf)>,
+}
+
+impl Controllers {
+    /// Finds them, and makes the launcher's folder `below` each hierarchy's root after `sweep` has cleared what is beside
+    /// it. A controller that is missing limits nothing; that is said once.
+    pub(super) fn find(unified: Option<&Path>, below: &Path, sweep: impl Fn(&Path)) -> Self {
+        let mut own = Vec::new();
+        for controller in Controller::ALL {
+            let name = controller.name();
+            if let Some(root) = unified.filter(|root| enable(root, below, name).is_ok()) {
+                own.push((controller, Version::V2, root.join(below)));
+                continue;
+            }
+            // Where systemd mounts them; cpu is mounted together with cpuacct and has a link.
+            let root = Path::new("/sys/fs/cgroup").join(name);
+            let folder = root.join(below);
+            folder.parent().into_iter().for_each(&sweep);
+            match fs::create_dir_all(&folder) {
+                Ok(()) if root.join("cgroup.procs").exists() => own.push((controller, Version::V1, folder)),
+                made => tracing::warn!(
+                    controller = name, error = ?made.err(),
+                    "no such cgroup controller can be used: runs are not limited in it"
+                ),
+            }
+        }
+        Self { own }
+    }
+
+    /// Folders of their own, which are to be removed with the launcher's.
+    pub(super) fn folders(&self) -> impl Iterator<Item = &PathBuf> {
+        self.own.iter().filter(|(_, version, _)| *version == Version::V1).map(|(_, _, folder)| folder)
+    }
+
+    /// What limits the slot of this name, whose own cgroup is at `slot`.
+    pub(super) fn make(&self, slot: &Path, name: &str) -> Limited {
+        let mut limited = Limited::default();
+        for (controller, version, folder) in &self.own {
+            let folder = if *version == Version::V2 { slot.to_owned() } else { folder.join(name) };
+            let made = fs::create_dir_all(&folder)
+                .and_then(|()| fs::File::options().write(true).open(folder.join("cgroup.procs")));
+            match made {
+                Ok(procs) => limited.parts.push(Part {
+                    controller: *controller,
+                    version: *version,
+                    procs: (*version == Version::V1).then(|| procs.into()),
+                    folder,
+                }),
+                Err(error) => {
+                    tracing::warn!(path = %folder.display(), %error, "this run slot is not limited");
+                }
+            }
+        }
+        limited
+    }
+}
+
+/// Turns a controller on for the folders below the launcher's (`cgroup.subtree_control`).
+fn enable(root: &Path, below: &Path, name: &str) -> io::Result<()> {
+    let available = fs::read_to_string(root.join("cgroup.controllers"))?;
+    if !available.split_whitespace().any(|controller| controller == name) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let mut folder = root.to_owned();
+    fs::write(folder.join("cgroup.subtree_control"), format!("+{name}"))?;
+    for part in below.components() {
+        folder.push(part);
+        fs::write(folder.join("cgroup.subtree_control"), format!("+{name}"))?;
+    }
+    Ok(())
+}
+
+/// The limits of one slot.
+#[derive(Debug, Default)]
+pub(super) struct Limited {
+    parts: Vec<Part>,
+    set: Option<RunLimits>,
+    /// What the counters said last, by their files.
+    counted: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug)]
+struct Part {
+    controller: Controller,
+    version: Version,
+    folder: PathBuf,
+    /// `cgroup.procs` of a cgroup of its own, which the command joins.
+    procs: Option<OwnedFd>,
+}
+
+impl Limited {
+    pub(super) fn joined(&self) -> [Option<BorrowedFd<'_>>; 3] {
+        let mut all = [None; 3];
+        let procs = self.parts.iter().filter_map(|part| part.procs.as_ref());
+        for (place, procs) in all.iter_mut().zip(procs) {
+            *place = Some(procs.as_fd());
+        }
+        all
+    }
+
+    pub(super) fn set(&mut self, limits: RunLimits) {
+        if self.set.replace(limits) == Some(limits) {
+            return;
+        }
+        for part in &self.parts {
+            let mut last = Ok(());
+            for (file, text) in part.controller.settings(part.version, limits) {
+                last = fs::write(part.folder.join(file), text);
+            }
+            if let Err(error) = last {
+                tracing::warn!(path = %part.folder.display(), %error, "a limit of a run could not be set");
+            }
+        }
+    }
+
+    /// What has been met since it was asked last: a limit that costs a process, and whether time was short.
+    pub(super) fn reached(&mut self) -> (Option<Limit>, bool) {
+        let (mut reached, mut held_back) = (None, false);
+        for part in &self.parts {
+            let (file, field) = part.controller.counter(part.version);
+            let text = fs::read_to_string(part.folder.join(file)).unwrap_or_default();
+            let now = counter(&text, field);
+            let met = now.saturating_sub(self.counted.insert(file, now).unwrap_or(0));
+            match part.controller {
+                Controller::Memory if met > 0 => reached = Some(Limit::Memory),
+                Controller::Pids if met > 0 => reached = reached.or(Some(Limit::Pids)),
+                Controller::Cpu => held_back = met >= HELD_BACK,
+                Controller::Memory | Controller::Pids => {}
+            }
+        }
+        (reached, held_back)
+    }
+
+    /// Folders of its own.
+    pub(super) fn into_folders(self) -> impl Iterator<Item = PathBuf> {
+        self.parts.into_iter().filter(|part| part.procs.is_some()).map(|part| part.folder)
+    }
+}
+
+fn counter(text: &str, field: &str) -> u64 {
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.filter(|(name, _)| *name == field).find_map(|(_, count)| count.trim().parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_read_from_what_the_kernel_writes() {
+        let v2 = "low 0\nhigh 0\nmax 12\noom 1\noom_kill 3\noom_group_kill 1\n";
+        let v1 = "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n";
+        assert_eq!((counter(v2, "oom_kill"), counter(v1, "oom_kill")), (3, 2));
+        assert_eq!(counter("max 7\n", "max"), 7);
+        assert_eq!(counter("nr_periods 9\nnr_throttled 5\nthrottled_time 1\n", "nr_throttled"), 5);
+        assert_eq!(counter("", "max"), 0);
+    }
+
+    #[test]
+    fn limits_are_written_as_the_kernel_wants_them() {
+        let limits = RunLimits { memory: 1 << 20, pids: 7, cpu_millis: 250 };
+        let cpu = |version| Controller::Cpu.settings(version, limits).pop();
+        assert_eq!(cpu(Version::V2), Some(("cpu.max", "25000 100000".into())));
+        assert_eq!(cpu(Version::V1), Some(("cpu.cfs_quota_us", "25000".into())));
+        assert_eq!(Controller::Pids.settings(Version::V1, limits), [("pids.max", "7".into())]);
+        let memory = Controller::Memory.settings(Version::V2, limits).pop();
+        assert_eq!(memory, Some(("memory.max", "1048576".into())));
+    }
+}

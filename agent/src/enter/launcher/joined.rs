@@ -1,0 +1,31 @@
+//! A probe's command as a process of the container: who is refused, and how it is started.
+
+use super::observed::Task;
+use super::plan::Way;
+use super::run::{self, Context, Launch, Run};
+use super::takeover;
+use crate::model::{self, End};
+
+/// Forks the stub of a joined run, unless the container could take its command over.
+pub(super) fn start_run(task: &Task, context: &mut Context<'_>) -> Result<Run, End> {
+    let inspection = &task.inspection;
+    if let (Some(name), true, false) = (takeover(inspection), inspection.in_host_user_ns, task.allowed) {
+        return Err(End::Refused {
+            reason: format!(
+                "the container has {name} and could take over a joined process; \
+                 set allow_unsafe_joined on the trigger if that is accepted"
+            ),
+        });
+    }
+    let way = Way::joined(!task.allowed && !inspection.in_host_pid_ns);
+    let launch = Launch {
+        image: &task.image,
+        way: &way,
+        join_pid: true,
+        stdio: task.stdio(context.null),
+        timeout: Some(task.probe.timeout),
+        limits: Some(task.probe.limits),
+        called: Some(model::Way::Joined),
+    };
+    run::start(task.id, &task.target, &launch, context)
+}

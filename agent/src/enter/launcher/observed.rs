@@ -1,0 +1,202 @@
+//! A probe's command as an observer: what is got ready before the fork, who is refused, and what happens where the
+//! container's procfs cannot be had from outside.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use super::super::Inspection;
+use super::inspect::is_exiting;
+use super::plan::{self, Image, Way};
+use super::procfs::{self, Procfs};
+use super::run::{self, Context, Launch, PROCFS_UNTRUSTED, Run};
+use super::template::{Template, TemplateError};
+use super::{seccomp, view};
+use crate::config::{Observer, Probe};
+use crate::model::End;
+
+/// One run that is about to start.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) id: u64,
+    pub(super) probe: Arc<Probe>,
+    /// The trigger accepts containers that can take the command over.
+    pub(super) allowed: bool,
+    pub(super) inspection: Inspection,
+    pub(super) image: Image,
+    pub(super) target: OwnedFd,
+    /// Standard output and error.
+    pub(super) outputs: [OwnedFd; 2],
+}
+
+impl Task {
+    pub(super) fn stdio<'a>(&'a self, null: BorrowedFd<'a>) -> [BorrowedFd<'a>; 3] {
+        let [stdout, stderr] = &self.outputs;
+        [null, stdout.as_fd(), stderr.as_fd()]
+    }
+
+    /// The same once more, with descriptors of its own.
+    fn again(&self) -> std::io::Result<Self> {
+        let [stdout, stderr] = &self.outputs;
+        Ok(Self {
+            id: self.id,
+            probe: Arc::clone(&self.probe),
+            allowed: self.allowed,
+            inspection: self.inspection.clone(),
+            image: self.image.clone(),
+            target: self.target.try_clone()?,
+            outputs: [stdout.try_clone()?, stderr.try_clone()?],
+        })
+    }
+}
+
+/// What the observers of one launcher share.
+#[derive(Debug)]
+pub(super) struct Observers {
+    view: Template,
+    procfs: Procfs,
+    filter: Vec<libc::sock_filter>,
+    /// This process's own bounding set: what the host's root can have.
+    all_capabilities: u64,
+    /// Runs that are to join if they are refused for the container's procfs.
+    fallbacks: HashMap<u64, Task>,
+}
+
+impl Observers {
+    pub(super) fn start(programs: &[PathBuf], mounted_procfs: bool) -> Result<Self, TemplateError> {
+        Ok(Self {
+            view: view::build(programs)?,
+            procfs: if mounted_procfs { Procfs::Mounted } else { Procfs::find() },
+            filter: seccomp::observer(),
+            all_capabilities: own_bounding_set(),
+            fallbacks: HashMap::new(),
+        })
+    }
+
+    /// Takes another view of the host for the runs to come.
+    pub(super) fn show(&mut self, view: Template) {
+        self.view = view;
+    }
+
+    pub(super) fn start_run(
+        &mut self,
+        task: &Task,
+        observer: &Observer,
+        context: &mut Context<'_>,
+    ) -> Result<Run, End> {
+        let refused = |reason: String| End::Refused { reason };
+        self.shielded(observer, task).map_err(refused)?;
+        let program = self.program(&task.probe.program)?;
+        let resolv_conf = observer.resolv_conf.as_deref().map(resolver).transpose().map_err(refused)?;
+        let (target, pid_ns) = (task.target.as_fd(), task.inspection.pid_ns);
+        let mut procfs = self.procfs;
+        let proc = match procfs {
+            Procfs::Pidns => match procfs::of(target, pid_ns) {
+                Ok(proc) => Some(proc),
+                Err(_) if is_exiting(target) => return Err(End::TargetGone),
+                Err(error) => {
+                    tracing::warn!(%error, "a procfs for a container could not be made; its own is taken");
+                    procfs = Procfs::Mounted;
+                    None
+                }
+            },
+            Procfs::Mounted => None,
+        };
+        if procfs == Procfs::Mounted && observer.fallback_joined {
+            let instead = task.again().map_err(|e| refused(format!("duplicating descriptors: {e}")))?;
+            self.fallbacks.insert(task.id, instead);
+        }
+        let own_pid_ns = CString::new(format!("{}/ns/pid", task.inspection.inner_pid)).unwrap_or_default();
+        let needs = plan::Observer {
+            proc: proc.as_ref().map(AsFd::as_fd),
+            own_pid_ns: (&own_pid_ns, pid_ns),
+            resolv_conf: resolv_conf.as_ref().map(AsFd::as_fd),
+            program: program.as_ref().map(AsFd::as_fd),
+            filter: &self.filter,
+        };
+        let way = Way::observer(needs, observer.capabilities.bits());
+        let stdio = task.stdio(context.null);
+        let launch = Launch {
+            image: &task.image,
+            way: &way,
+            join_pid: false,
+            stdio,
+            timeout: Some(task.probe.timeout),
+            limits: Some(task.probe.limits),
+            called: Some(procfs.way()),
+        };
+        let mut context = Context { template: self.view.namespace(), slots: context.slots, ..*context };
+        run::start(task.id, &task.target, &launch, &mut context)
+    }
+
+    /// What is to be started now that run `id` has come to this end.
+    pub(super) fn instead_of(&mut self, id: u64, end: &End) -> Option<Task> {
+        let instead = self.fallbacks.remove(&id)?;
+        matches!(end, End::Refused { reason } if reason == PROCFS_UNTRUSTED).then_some(instead)
+    }
+
+    /// A process can be taken over by one that sees it and has all of its capabilities: an observer always has one that
+    /// its container lacks. Of a privileged container, which can do all that the host's root can, that cannot be said;
+    /// it is the host's root, and in a pid namespace of its own it does not see the command.
+    fn shielded(&self, observer: &Observer, task: &Task) -> Result<(), String> {
+        let Inspection { cap_bounding, in_host_user_ns, in_host_pid_ns, .. } = task.inspection;
+        let is_root = self.all_capabilities & !cap_bounding == 0;
+        if !in_host_user_ns
+            || !observer.capabilities.is_within(cap_bounding)
+            || (is_root && !in_host_pid_ns)
+            || task.allowed
+        {
+            return Ok(());
+        }
+        Err(format!(
+            "the container has every capability that the probe declares ({}) and could take the command over; declare \
+             one that it lacks, or set allow_unsafe_joined on the trigger if that is accepted",
+            observer.capabilities
+        ))
+    }
+
+    /// The program, opened and checked; none for a script, whose interpreter opens it by its path. A script's folder is as
+    /// safe as a program's: the configuration's check has looked at who may write there.
+    fn program(&self, path: &Path) -> Result<Option<OwnedFd>, End> {
+        let failed =
+            |errno: rustix::io::Errno| End::EnterFailed { step: "exec".into(), errno: errno.raw_os_error() };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file: File = openat2(self.view.root(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+            .map_err(failed)?
+            .into();
+        let about = file.metadata().map_err(|_| failed(rustix::io::Errno::IO))?;
+        if !about.is_file() || about.uid() != 0 || about.mode() & 0o022 != 0 {
+            let path = path.display();
+            let reason =
+                format!("{path} can be changed by others than root; chown root {path} && chmod go-w {path}");
+            return Err(End::Refused { reason });
+        }
+        let mut head = [0; 2];
+        let is_script = (&file).read(&mut head).is_ok_and(|read| read == 2) && head == *b"#!";
+        Ok((!is_script).then(|| file.into()))
+    }
+}
+
+/// A detached mount of the file.
+fn resolver(path: &Path) -> Result<OwnedFd, String> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree =
+        open_tree(CWD, path, flags).map_err(|error| format!("resolv_conf {}: {error}", path.display()))?;
+    let is_file = rustix::fs::fstat(&tree).is_ok_and(|about| about.st_mode & libc::S_IFMT == libc::S_IFREG);
+    if is_file { Ok(tree) } else { Err(format!("resolv_conf {} is not a file", path.display())) }
+}
+
+fn own_bounding_set() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    // Without it nobody counts as the host's root.
+    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(u64::MAX)
+}

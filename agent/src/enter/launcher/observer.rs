@@ -1,0 +1,150 @@
+//! The observer's part of the unsafe room: the container's procfs is taken without entering its pid namespace, and the
+//! run's own root is finished by the process that becomes the command, which is PID 1 of a pid namespace of its own.
+//! System calls only, as in `stub`.
+
+#![allow(unsafe_code, reason = "runs between a fork and an exec; DESIGN, law 4")]
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, RawFd};
+
+use libc::{c_int, c_ulong};
+
+use super::calls::{attach, attach_to, check, errno, install_filter, mount, mount_with, open_tree, remount};
+use super::plan::{Frame, Observer};
+use super::stub::{Step, fail};
+
+/// `PROC_SUPER_MAGIC` (linux/magic.h).
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+/// `PROC_ROOT_INO` (linux/proc_fs.h): any other folder of a procfs is no whole one.
+const PROC_ROOT_INO: u64 = 1;
+
+const PLAIN: c_ulong = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+
+/// The container's procfs as a detached tree. To be called while this process is in none of the container's namespaces;
+/// afterwards it may be in the container's mount namespace.
+pub(super) fn container_proc(frame: &Frame<'_>, observer: &Observer<'_>) -> RawFd {
+    if let Some(proc) = observer.proc {
+        return proc.as_raw_fd();
+    }
+    let status = frame.status.as_raw_fd();
+    // SAFETY: numbers. This process has one thread and shares no file system state.
+    let joined = check(unsafe { libc::setns(frame.target.as_raw_fd(), libc::CLONE_NEWNS) });
+    joined.unwrap_or_else(|e| fail(status, Step::MountNs, e));
+    let tree = open_tree(c"/proc").unwrap_or_else(|e| fail(status, Step::ProcfsUntrusted, e));
+    match is_whole_procfs(tree, observer) {
+        Ok(true) => tree,
+        Ok(false) => fail(status, Step::ProcfsUntrusted, libc::EINVAL),
+        Err(e) => fail(status, Step::ProcfsUntrusted, e),
+    }
+}
+
+/// A container with SYS_ADMIN can mount anything on its `/proc`: files of its own, a part of a procfs, or one of another
+/// pid namespace.
+fn is_whole_procfs(tree: RawFd, observer: &Observer<'_>) -> Result<bool, i32> {
+    let (path, pid_ns) = observer.own_pid_ns;
+    // SAFETY: zeroes are valid for both structs, which outlive the calls; the path ends in NUL.
+    unsafe {
+        let mut kind: libc::statfs = std::mem::zeroed();
+        check(libc::fstatfs(tree, &raw mut kind))?;
+        let mut root: libc::stat = std::mem::zeroed();
+        check(libc::fstat(tree, &raw mut root))?;
+        #[allow(clippy::unnecessary_cast, reason = "the type differs between architectures")]
+        if kind.f_type as i64 != PROC_SUPER_MAGIC || root.st_ino != PROC_ROOT_INO {
+            return Ok(false);
+        }
+        let mut namespace: libc::stat = std::mem::zeroed();
+        check(libc::fstatat(tree, path.as_ptr(), &raw mut namespace, 0))?;
+        Ok(namespace.st_ino == pid_ns)
+    }
+}
+
+/// Finishes the run's root, as PID 1 of the run's own pid namespace.
+pub(super) fn arrange(frame: &Frame<'_>, observer: &Observer<'_>, proc: RawFd) {
+    let status = frame.status.as_raw_fd();
+    // The run's own procfs: what `self` means must be a process of this pid namespace, which the container's has none of.
+    mount(c"proc", c"/.self", PLAIN | libc::MS_RDONLY).unwrap_or_else(|e| fail(status, Step::ShadowSelf, e));
+    attach(proc, c"/proc")
+        .and_then(|_| remount(c"/proc", libc::MS_PRIVATE))
+        .and_then(|_| remount(c"/proc", libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | PLAIN))
+        .unwrap_or_else(|e| fail(status, Step::MountProc, e));
+    for (link, over) in [(c"/.links/self", c"/proc/self"), (c"/.links/thread-self", c"/proc/thread-self")] {
+        shadow(link, over).unwrap_or_else(|e| fail(status, Step::ShadowSelf, e));
+    }
+    mount(c"sysfs", c"/sys", PLAIN | libc::MS_RDONLY).unwrap_or_else(|e| fail(status, Step::MountSys, e));
+    mount_with(c"tmpfs", c"/tmp", libc::MS_NOSUID | libc::MS_NODEV, c"size=16m,nr_inodes=4096,mode=1777")
+        .and_then(|_| mount_with(c"tmpfs", c"/run", PLAIN, c"size=1m,nr_inodes=256,mode=1777"))
+        .unwrap_or_else(|e| fail(status, Step::MountTmp, e));
+    if let Some(file) = observer.resolv_conf {
+        attach(file.as_raw_fd(), c"/etc/resolv.conf").unwrap_or_else(|e| fail(status, Step::Template, e));
+    }
+}
+
+/// Mounts a link over a link.
+fn shadow(link: &CStr, over: &CStr) -> Result<c_int, i32> {
+    let tree = open_tree(link)?;
+    // SAFETY: a NUL-terminated string and numbers.
+    let onto =
+        check(unsafe { libc::open(over.as_ptr(), libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC) })?;
+    attach_to(tree, onto)
+}
+
+/// Installs the filter and sends the descriptor on which getpid(2) is answered to the stub.
+pub(super) fn confine(observer: &Observer<'_>, channel: RawFd) -> Result<c_int, i32> {
+    let listener = install_filter(observer.filter, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
+    send_fd(channel, listener)
+}
+
+/// Room for one descriptor beside a message, aligned as the kernel wants it (cmsg(3)).
+#[repr(C, align(8))]
+pub(super) struct Beside(pub(super) [u8; 24]);
+
+fn send_fd(channel: RawFd, fd: RawFd) -> Result<c_int, i32> {
+    let mut byte = [0u8];
+    let mut beside = Beside([0; 24]);
+    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+    // SAFETY: zeroes are a valid `msghdr`; everything that it is made to point to is on this stack and outlives the call;
+    // 24 bytes hold the head of a control message and one descriptor (CMSG_SPACE(4)).
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = beside.0.as_mut_ptr().cast();
+        message.msg_controllen = 24;
+        let head = libc::CMSG_FIRSTHDR(&raw const message);
+        if head.is_null() {
+            return Err(libc::EINVAL);
+        }
+        (*head).cmsg_level = libc::SOL_SOCKET;
+        (*head).cmsg_type = libc::SCM_RIGHTS;
+        (*head).cmsg_len = libc::CMSG_LEN(4) as usize;
+        std::ptr::copy_nonoverlapping((&raw const fd).cast::<u8>(), libc::CMSG_DATA(head), 4);
+        if libc::sendmsg(channel, &raw const message, libc::MSG_NOSIGNAL) < 0 {
+            return Err(errno());
+        }
+    }
+    Ok(0)
+}
+
+/// Whether the other end of the channel, which the stub alone has, is still open.
+pub(super) fn stub_lives(channel: RawFd) -> bool {
+    let mut fd = libc::pollfd { fd: channel, events: 0, revents: 0 };
+    // SAFETY: one pollfd on this stack.
+    unsafe { libc::poll(&raw mut fd, 1, 0) };
+    fd.revents & libc::POLLHUP == 0
+}
+
+/// Executes the program by its descriptor (execveat(2)): what was checked is what runs. Returns only if it failed.
+pub(super) fn execute(frame: &Frame<'_>, program: RawFd) -> i32 {
+    // SAFETY: the pointers of argv and envp end in NULL and point into memory that this process has a copy of.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program,
+            c"".as_ptr(),
+            frame.argv.as_ptr(),
+            frame.envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    errno()
+}
