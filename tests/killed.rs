@@ -11,7 +11,7 @@ const COMMAND: &str = "sleep";
 const CONFIGURATION: &str = r#"
 limits: { concurrent_runs: 16, queued_runs: 1000 }
 probes:
-  hold: { command: [sleep, "600"], timeout: 10m, parse: none }
+  hold: { command: [sleep, "600"], timeout: 10m, isolation: joined, parse: none }
 triggers:
   when: { TRIGGER, probes: [hold] }
 "#;
@@ -56,7 +56,7 @@ async fn a_container_killed_in_mid_run_leaves_nothing() {
         })
         .await;
         let processes = common::processes_of(&agent);
-        assert!(processes.len() == 2, "agent and launcher alone are left, not {processes:?}");
+        assert!(processes.len() == 3, "agent, keeper and launcher alone are left, not {processes:?}");
         // Those of the runs close a moment after them. The first batch may open connections that stay.
         common::eventually("open files do not grow", SOON, async || {
             let now = common::open_files(&agent);

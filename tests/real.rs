@@ -18,6 +18,7 @@ mod exec_terminal;
 mod fleet;
 mod hostile;
 mod killed;
+mod launcher_restarts;
 mod losses;
 mod restarts;
 mod scraped;

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Source, node_name};
 use crate::containers::{self, Hook, Registry};
 use crate::detect::{DetectError, Reason};
-use crate::enter::{self, EnterError, Launcher, LauncherProcess};
+use crate::enter::{self, EnterError, Launcher, LauncherProcess, Restart};
 use crate::http::{self, Backend, Bound, RunAsk, RunRefusal};
 use crate::metrics::samples::LastRun;
-use crate::metrics::{self, AgentMetrics, Samples};
+use crate::metrics::{self, AgentMetrics, Samples, Words};
 use crate::model::{Container, ContainerEvent, RunRequest, RunResult, Way};
 use crate::probes::{self, Pool, Refusal};
 use crate::triggers::{self, Resolved};
@@ -50,13 +50,15 @@ pub struct Setup {
     pub enable_lifecycle: bool,
 }
 
-/// Runs the agent until SIGINT or SIGTERM, or until the launcher dies.
+/// Runs the agent until SIGINT or SIGTERM, or until the keeper of its launcher dies.
 pub async fn run(setup: Setup) -> Result<(), AppError> {
     let Setup { source, config, metrics, launcher, hook, bound, enable_lifecycle } = setup;
     let listen = |kind| signal(kind).map_err(AppError::Signal);
     let (mut interrupt, mut terminate, mut hangup) =
         (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
-    let launcher = launcher.attach()?;
+    let restarts = metrics.launcher_restarts.clone();
+    let launcher = launcher.attach(move |why| restarts.with_label_values(&[why.as_str()]).inc())?;
+    let mut successors = launcher.clone();
     let app = App::start(source, config, metrics, launcher.clone(), hook)?;
 
     let stop = CancellationToken::new();
@@ -67,6 +69,12 @@ pub async fn run(setup: Setup) -> Result<(), AppError> {
             _ = interrupt.recv() => break Ok(()),
             _ = terminate.recv() => break Ok(()),
             () = launcher.gone() => break Err(EnterError::LauncherGone.into()),
+            digest = successors.successor() => {
+                if digest != app.config.load().digest {
+                    tracing::warn!("the next launcher has read a configuration that was not reloaded yet");
+                    let _ = app.reload().await;
+                }
+            }
             _ = hangup.recv() => {
                 // Said in the log by the reload itself.
                 let _ = app.reload().await;
@@ -106,12 +114,13 @@ impl App {
     ) -> Result<Self, DetectError> {
         metrics.declare(&config);
         let steps: Vec<_> = enter::STEPS.iter().copied().chain(["launcher"]).collect();
-        metrics.declare_words(
-            &steps,
-            &Refusal::REASONS,
-            &Reason::ALL.map(Reason::as_str),
-            &Way::ALL.map(Way::as_str),
-        );
+        metrics.declare_words(&Words {
+            steps: &steps,
+            refusals: &Refusal::REASONS,
+            resyncs: &Reason::ALL.map(Reason::as_str),
+            ways: &Way::ALL.map(Way::as_str),
+            restarts: &Restart::ALL.map(Restart::as_str),
+        });
         loaded(&metrics, true);
         let samples = Arc::new(Samples::new(config.limits.results_grace, metrics.series_dropped.clone()));
         let config = Arc::new(ArcSwap::from_pointee(config));

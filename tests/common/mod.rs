@@ -189,7 +189,7 @@ fn seconds(pid: u32, fields: Range<usize>) -> f64 {
 }
 
 /// A process and all its descendants.
-fn family(pid: u32) -> Vec<u32> {
+pub(crate) fn family(pid: u32) -> Vec<u32> {
     let mut found = vec![pid];
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     for task in tasks {

@@ -55,7 +55,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         mounted_procfs: args.mounted_procfs,
         ..LauncherOptions::default()
     };
-    let launcher = LauncherProcess::start(&source, &options, &log)?;
+    let launcher = LauncherProcess::start(&source, &options, &log, true)?;
     ensure!(launcher.digest == config.digest, "{source} changed while it was read; start again");
     raise_open_files();
     // One thread: it only moves bytes. Parsing and rendering go to others, which are made after the privileges are gone.

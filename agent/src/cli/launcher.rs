@@ -12,7 +12,11 @@ use crate::config::Source;
 use crate::enter::{self, LauncherOptions};
 
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct Args {
+    /// Be the keeper of launchers with these arguments instead.
+    #[arg(long)]
+    keep: bool,
     #[arg(long = "config.file")]
     config_file: Option<PathBuf>,
     #[arg(long)]
@@ -42,13 +46,19 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         .context("standard input is not the agent's socket; this verb is not for people")?;
     let null = std::fs::File::open("/dev/null").context("/dev/null")?;
     rustix::stdio::dup2_stdin(&null).context("replacing standard input")?;
-    rustix::thread::set_name(c"parachute-launc").context("naming the process")?;
+    let name = if args.keep { c"parachute-keep" } else { c"parachute-launc" };
+    rustix::thread::set_name(name).context("naming the process")?;
     // The end of the agent is told by the socket. A signal to the whole group or service (Ctrl-C, systemd's stop) must
     // not end the launcher before it has ended its runs; the stub unblocks signals for commands.
     let _ = rustix::process::setsid();
     SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
         .thread_block()
         .context("blocking signals")?;
+    if args.keep {
+        let rest: Vec<_> = std::env::args_os().skip(2).filter(|word| word != "--keep").collect();
+        enter::keep(&socket, &rest).context("the keeper ended early")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let options = LauncherOptions {
         allow_unsafe_joined: args.allow_unsafe_joined,
         run_directory: args.run_directory,

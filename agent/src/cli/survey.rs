@@ -60,11 +60,11 @@ pub(super) fn with<T>(
         rustix::process::geteuid().is_root(),
         "looking into containers is for root alone: run this with sudo"
     );
-    let process = LauncherProcess::start(source, options, &[])?;
+    let process = LauncherProcess::start(source, options, &[], false)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
     runtime.block_on(async {
-        let launcher = process.attach()?;
+        let launcher = process.attach(|_| {})?;
         let metrics = AgentMetrics::new()?;
         let registry = Registry::start(Start {
             hook: None,

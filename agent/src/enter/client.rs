@@ -1,27 +1,31 @@
 //! The agent's end: starts the launcher process and asks it. Decides nothing about how a container is entered.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
-use super::pipes::{Capped, capture_pipe, read_capped};
-use super::protocol::{Answer, Ask, receive, send};
-use super::watch::watch;
+use super::connection::Connection;
+use super::keeper::Handed;
+use super::kept::{Restart, keep_connected};
+use super::pipes::{Capped, capture_pipe};
+use super::protocol::{Answer, Ask, receive};
+use super::watch::watch as watch_fd;
 use super::{EnterError, Inspection};
 use crate::config::{Probe, Source};
 use crate::model::{ContainerId, Output, RunRequest};
 
 /// The launcher reads and checks a file and builds its template within this; nothing in it waits for others.
-const START_DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const START_DEADLINE: Duration = Duration::from_secs(20);
+/// A launcher that has gone has a successor within this, or its asker is told.
+const RESTART_DEADLINE: Duration = Duration::from_secs(2);
 /// An inspection reads a few files of /proc.
 const INSPECT_DEADLINE: Duration = Duration::from_secs(5);
 /// The launcher answers a run at the latest 4 s after its deadline; an answer later than this means that it hangs.
@@ -53,6 +57,7 @@ pub enum Word {
 #[derive(Debug)]
 pub struct LauncherProcess {
     socket: OwnedFd,
+    control: Option<OwnedFd>,
     child: Child,
     /// SHA-256 of the configuration that it has read.
     pub digest: [u8; 32],
@@ -61,13 +66,24 @@ pub struct LauncherProcess {
 impl LauncherProcess {
     /// Re-executes this program as `parachute launcher` and waits until it is ready. To be called while the process
     /// has one thread and all its capabilities. `log` are the flags that make its log look like this process's.
-    pub fn start(config: &Source, options: &LauncherOptions, log: &[&str]) -> Result<Self, EnterError> {
+    ///
+    /// With `kept` a keeper stands between the two, which puts another launcher in the place of one that has gone: for an
+    /// agent, which has no right to do so later.
+    pub fn start(
+        config: &Source,
+        options: &LauncherOptions,
+        log: &[&str],
+        kept: bool,
+    ) -> Result<Self, EnterError> {
         let system = |call| move |source: io::Error| EnterError::System { call, source };
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|e| system("socketpair")(e.into()))?;
         let mut command = Command::new("/proc/self/exe");
         command.arg("launcher").args(log);
+        if kept {
+            command.arg("--keep");
+        }
         match config {
             Source::File(path) => drop(command.arg("--config.file").arg(path)),
             Source::Bare => drop(command.arg("--bare")),
@@ -95,81 +111,70 @@ impl LauncherProcess {
             .spawn()
             .map_err(system("starting the launcher"))?;
         drop(command);
-        rustix::net::sockopt::set_socket_timeout(
-            &ours,
-            rustix::net::sockopt::Timeout::Recv,
-            Some(START_DEADLINE),
-        )
-        .map_err(|e| system("setsockopt")(e.into()))?;
-        let digest = match receive(ours.as_fd()).map_err(system("waiting for the launcher"))? {
+        let patient = |socket: &OwnedFd| {
+            let timeout = rustix::net::sockopt::Timeout::Recv;
+            rustix::net::sockopt::set_socket_timeout(socket, timeout, Some(START_DEADLINE))
+                .map_err(|e| system("setsockopt")(e.into()))
+        };
+        patient(&ours)?;
+        let (socket, control) = if kept {
+            let handed = receive::<Handed>(ours.as_fd()).map_err(system("waiting for the keeper"))?;
+            let socket = handed.and_then(|(_, fds)| fds.into_iter().next());
+            let socket =
+                socket.ok_or_else(|| EnterError::Start("the keeper has handed nothing over".into()))?;
+            patient(&socket)?;
+            (socket, Some(ours))
+        } else {
+            (ours, None)
+        };
+        let digest = match receive(socket.as_fd()).map_err(system("waiting for the launcher"))? {
             Some((Answer::Ready { digest }, _)) => digest,
             Some((Answer::Failed { reason }, _)) => return Err(EnterError::Start(reason)),
             other => return Err(EnterError::Start(format!("unexpected first message: {other:?}"))),
         };
-        Ok(Self { socket: ours, child, digest })
+        Ok(Self { socket, control, child, digest })
     }
 
-    /// Takes the socket into the running tokio runtime.
-    pub fn attach(self) -> Result<Launcher, EnterError> {
-        rustix::io::ioctl_fionbio(&self.socket, true)
-            .map_err(|e| EnterError::System { call: "ioctl(FIONBIO)", source: e.into() })?;
-        let socket = watch(self.socket)
-            .map_err(|source| EnterError::System { call: "watching the launcher's socket", source })?;
+    /// Takes it into the running tokio runtime. `restarted` hears each time when a launcher was put in place of one that
+    /// had gone, and why.
+    pub fn attach(self, restarted: impl Fn(Restart) + Send + Sync + 'static) -> Result<Launcher, EnterError> {
+        let connection = Connection::new(self.socket, self.digest)?;
+        let control = self.control.map(watch_socket).transpose()?.map(Arc::new);
         let (gone, watch_gone) = watch::channel(false);
-        let shared = Arc::new(Shared {
-            socket,
-            next_id: AtomicU64::new(1),
-            stuck: Mutex::default(),
-            pending: Mutex::new(Some(HashMap::new())),
-            child: Mutex::new(self.child),
-        });
-        tokio::spawn(read_answers(Arc::clone(&shared), gone));
-        Ok(Launcher { shared, gone: watch_gone })
+        let (place, current) = watch::channel(Some(connection));
+        let child = Mutex::new(self.child);
+        let shared = Arc::new(Shared { next_id: AtomicU64::new(1), control: control.clone(), child });
+        let launcher = Launcher { shared, current, gone: watch_gone };
+        tokio::spawn(keep_connected(launcher.clone(), control, place, gone, restarted));
+        Ok(launcher)
     }
 }
 
 #[derive(Debug)]
 struct Shared {
-    socket: AsyncFd<OwnedFd>,
     next_id: AtomicU64,
-    /// Runs that were answered as stuck and have not gone yet. Kept by the one who reads the answers, in their order.
-    stuck: Mutex<HashMap<u64, ContainerId>>,
-    /// Who waits for which answer; `None` once the launcher has gone. Std mutexes: never held across an await.
-    pending: Mutex<Option<HashMap<u64, Waiting>>>,
-    /// Reaped by [`Launcher::close`]; it leaves by itself when the socket closes.
+    /// The keeper's end, if there is one.
+    control: Option<Arc<AsyncFd<OwnedFd>>>,
+    /// The keeper, or the launcher itself. Reaped by [`Launcher::close`]; it leaves by itself when its socket closes.
     child: Mutex<Child>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    tell: oneshot::Sender<Answer>,
-    /// The container, if it is a run that is waited for.
-    container: Option<ContainerId>,
-}
-
-impl Shared {
-    fn pending(&self) -> MutexGuard<'_, Option<HashMap<u64, Waiting>>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn stuck(&self) -> MutexGuard<'_, HashMap<u64, ContainerId>> {
-        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Handle to the launcher; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Launcher {
     shared: Arc<Shared>,
+    /// None between a launcher's end and the next one's start.
+    pub(super) current: watch::Receiver<Option<Arc<Connection>>>,
     gone: watch::Receiver<bool>,
 }
 
 impl Launcher {
     /// Reads what is known of the process behind `pidfd`.
     pub async fn inspect(&self, pidfd: BorrowedFd<'_>) -> Result<Inspection, EnterError> {
-        let (id, answer) = self.expect(None)?;
-        self.send(&Ask::Inspect { id }, &[pidfd]).await?;
-        match self.answer(id, answer, INSPECT_DEADLINE).await? {
+        let connection = self.connection().await?;
+        let (id, answer) = connection.expect(self.next_id(), None)?;
+        connection.send(&Ask::Inspect { id }, &[pidfd]).await?;
+        match connection.answer(id, answer, INSPECT_DEADLINE).await? {
             Answer::Inspected { inspection, .. } => inspection.ok_or(EnterError::TargetGone),
             other => Err(unexpected(&other)),
         }
@@ -181,21 +186,22 @@ impl Launcher {
         let pipe = || capture_pipe().map_err(|source| EnterError::System { call: "pipe2", source });
         let (stdout_read, stdout_write) = pipe()?;
         let (stderr_read, stderr_write) = pipe()?;
-        let (id, answer) = self.expect(Some(&request.container.id))?;
+        let connection = self.connection().await?;
+        let (id, answer) = connection.expect(self.next_id(), Some(&request.container.id))?;
         let ask = Ask::Run {
             id,
             probe: request.probe.as_str().to_owned(),
             trigger: request.trigger.as_str().to_owned(),
         };
         let fds = [request.container.pidfd.as_fd(), stdout_write.as_fd(), stderr_write.as_fd()];
-        self.send(&ask, &fds).await?;
+        connection.send(&ask, &fds).await?;
         drop((stdout_write, stderr_write));
 
         let cap = usize::try_from(probe.max_output).unwrap_or(usize::MAX);
         let (mut stdout, mut stderr) = (Capped::default(), Capped::default());
         let end = {
-            let read = self.read_both(id, [stdout_read, stderr_read], cap, [&mut stdout, &mut stderr]);
-            let wait = self.answer(id, answer, probe.timeout + RUN_BACKSTOP);
+            let read = connection.read_both(id, [stdout_read, stderr_read], cap, [&mut stdout, &mut stderr]);
+            let wait = connection.answer(id, answer, probe.timeout + RUN_BACKSTOP);
             tokio::pin!(read, wait);
             tokio::select! {
                 end = &mut wait => {
@@ -211,7 +217,7 @@ impl Launcher {
             Ok(other) => return Err(unexpected(&other)),
             Err(error) => {
                 // Nobody waits for this run any more; the launcher is told, should it ever listen again.
-                let _ = self.send(&Ask::Cancel { id }, &[]).await;
+                let _ = connection.send(&Ask::Cancel { id }, &[]).await;
                 return Err(error);
             }
         };
@@ -228,9 +234,10 @@ impl Launcher {
 
     /// Asks the launcher to swap to the configuration with this digest.
     pub async fn reload(&self, digest: [u8; 32]) -> Result<(), EnterError> {
-        let (id, answer) = self.expect(None)?;
-        self.send(&Ask::Reload { id, digest }, &[]).await?;
-        match self.answer(id, answer, START_DEADLINE).await? {
+        let connection = self.connection().await?;
+        let (id, answer) = connection.expect(self.next_id(), None)?;
+        connection.send(&Ask::Reload { id, digest }, &[]).await?;
+        match connection.answer(id, answer, START_DEADLINE).await? {
             Answer::Reloaded { error: None, .. } => Ok(()),
             Answer::Reloaded { error: Some(error), .. } => Err(EnterError::Launcher(error)),
             other => Err(unexpected(&other)),
@@ -239,18 +246,23 @@ impl Launcher {
 
     /// Number of runs of which a process in D state is still there.
     pub fn stuck(&self) -> usize {
-        self.shared.stuck().len()
+        self.current.borrow().as_ref().map_or(0, |connection| connection.stuck())
     }
 
     /// Whether one of them is in this container.
     pub fn is_stuck_in(&self, container: &ContainerId) -> bool {
-        self.shared.stuck().values().any(|stuck| stuck == container)
+        self.current.borrow().as_ref().is_some_and(|connection| connection.is_stuck_in(container))
     }
 
     /// Ends the launcher, which ends its runs and removes its traces first; waits for that at most `deadline`.
     pub async fn close(&self, deadline: Duration) {
         // Shutting down is what it sees as the agent's end; the fd itself goes with the last handle.
-        let _ = rustix::net::shutdown(self.shared.socket.get_ref(), rustix::net::Shutdown::Both);
+        if let Some(control) = &self.shared.control {
+            let _ = rustix::net::shutdown(control.get_ref(), rustix::net::Shutdown::Both);
+        }
+        if let Some(connection) = &*self.current.borrow() {
+            connection.shut_down();
+        }
         if tokio::time::timeout(deadline, self.gone()).await.is_err() {
             tracing::warn!(?deadline, "the launcher has not left yet");
             return;
@@ -263,98 +275,46 @@ impl Launcher {
         let _ = tokio::time::timeout(deadline, reap).await;
     }
 
-    /// Returns when the launcher has gone.
+    /// Waits until a launcher has taken the place of one that has gone; gives the digest of what it has read.
+    pub async fn successor(&mut self) -> [u8; 32] {
+        while self.current.changed().await.is_ok() {
+            if let Some(connection) = &*self.current.borrow_and_update() {
+                return connection.digest;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Returns when the launcher has gone and there will be no other.
     pub async fn gone(&self) {
         // An error means that the reader task has ended, which is the same news.
         let _ = self.gone.clone().wait_for(|gone| *gone).await;
     }
 
-    /// Reads both streams to their caps; the first to exceed its cap ends the run.
-    async fn read_both(&self, id: u64, pipes: [OwnedFd; 2], cap: usize, into: [&mut Capped; 2]) {
-        let [a, b] = pipes.map(watch);
-        let [into_a, into_b] = into;
-        let (Ok(a), Ok(b)) = (a, b) else { return };
-        let one = async |pipe: &AsyncFd<OwnedFd>, into: &mut Capped| {
-            if read_capped(pipe, cap, into).await.is_err() || into.truncated {
-                let _ = self.send(&Ask::Cancel { id }, &[]).await;
-            }
-        };
-        tokio::join!(one(&a, into_a), one(&b, into_b));
-    }
-
-    fn expect(
-        &self,
-        container: Option<&ContainerId>,
-    ) -> Result<(u64, oneshot::Receiver<Answer>), EnterError> {
-        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
-        let (tell, answer) = oneshot::channel();
-        let waiting = Waiting { tell, container: container.cloned() };
-        self.shared.pending().as_mut().ok_or(EnterError::LauncherGone)?.insert(id, waiting);
-        Ok((id, answer))
-    }
-
-    async fn send(&self, ask: &Ask, fds: &[BorrowedFd<'_>]) -> Result<(), EnterError> {
-        loop {
-            let mut ready = self.shared.socket.writable().await.map_err(|_| EnterError::LauncherGone)?;
-            match ready.try_io(|socket| send(socket.as_fd(), ask, fds)) {
-                Ok(sent) => return sent.map_err(|_| EnterError::LauncherGone),
-                Err(_would_block) => {}
-            }
+    /// The launcher that is there, or the next one if it comes soon.
+    async fn connection(&self) -> Result<Arc<Connection>, EnterError> {
+        let mut current = self.current.clone();
+        let is_open =
+            |place: &Option<Arc<Connection>>| place.as_ref().is_some_and(|connection| connection.is_open());
+        let found = tokio::time::timeout(RESTART_DEADLINE, current.wait_for(is_open)).await;
+        match found {
+            Ok(Ok(place)) => place.clone().ok_or(EnterError::LauncherGone),
+            _ => Err(EnterError::LauncherGone),
         }
     }
 
-    async fn answer(
-        &self,
-        id: u64,
-        answer: oneshot::Receiver<Answer>,
-        deadline: Duration,
-    ) -> Result<Answer, EnterError> {
-        let got = tokio::time::timeout(deadline, answer).await;
-        if let Some(pending) = self.shared.pending().as_mut() {
-            pending.remove(&id);
-        }
-        match got {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_dropped)) => Err(EnterError::LauncherGone),
-            Err(_late) => Err(EnterError::Launcher(format!("no answer within {} s", deadline.as_secs()))),
-        }
+    pub(super) fn next_id(&self) -> u64 {
+        self.shared.next_id.fetch_add(1, Ordering::Relaxed)
     }
+}
+
+/// Takes a socket into the runtime.
+pub(super) fn watch_socket(socket: OwnedFd) -> Result<AsyncFd<OwnedFd>, EnterError> {
+    rustix::io::ioctl_fionbio(&socket, true)
+        .map_err(|e| EnterError::System { call: "ioctl(FIONBIO)", source: e.into() })?;
+    watch_fd(socket).map_err(|source| EnterError::System { call: "watching the launcher's socket", source })
 }
 
 fn unexpected(answer: &Answer) -> EnterError {
     EnterError::Launcher(format!("unexpected answer {answer:?}"))
-}
-
-/// Hands each answer to whoever waits for it, until the launcher closes its end.
-async fn read_answers(shared: Arc<Shared>, gone: watch::Sender<bool>) {
-    loop {
-        let Ok(mut ready) = shared.socket.readable().await else { break };
-        let answer = match ready.try_io(|socket| receive::<Answer>(socket.as_fd())) {
-            Ok(Ok(Some((answer, _fds)))) => answer,
-            Ok(Ok(None)) => break,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the launcher's message could not be read");
-                break;
-            }
-            Err(_would_block) => continue,
-        };
-        let id = match &answer {
-            Answer::Inspected { id, .. } | Answer::Done { id, .. } | Answer::Reloaded { id, .. } => *id,
-            Answer::Unstuck { id } => {
-                shared.stuck().remove(id);
-                continue;
-            }
-            Answer::Ready { .. } | Answer::Failed { .. } => continue,
-        };
-        let waiting = shared.pending().as_mut().and_then(|pending| pending.remove(&id));
-        if let Some(Waiting { tell, container }) = waiting {
-            if let (Answer::Done { stuck: true, .. }, Some(container)) = (&answer, container) {
-                shared.stuck().insert(id, container);
-            }
-            // The asker may have given up in the meantime.
-            let _ = tell.send(answer);
-        }
-    }
-    shared.pending().take();
-    gone.send_replace(true);
 }

@@ -59,7 +59,10 @@
 //! kernel/exit.c).
 
 mod client;
+mod connection;
 pub mod handle;
+mod keeper;
+mod kept;
 mod launcher;
 pub mod mountinfo;
 mod pipes;
@@ -70,6 +73,8 @@ mod watch;
 use std::path::PathBuf;
 
 pub use client::{Launcher, LauncherOptions, LauncherProcess, Word};
+pub use keeper::keep;
+pub use kept::Restart;
 pub use launcher::{STEPS, confine_agent, serve};
 pub use watch::watch;
 
@@ -102,7 +107,7 @@ pub struct Inspection {
 
 #[derive(Debug, thiserror::Error)]
 pub enum EnterError {
-    #[error("the launcher process has gone; restart the agent")]
+    #[error("the launcher process has gone")]
     LauncherGone,
     #[error("the process has gone")]
     TargetGone,

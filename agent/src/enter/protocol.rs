@@ -33,6 +33,8 @@ pub(super) enum Ask {
     Run { id: u64, probe: String, trigger: String },
     /// End this run now.
     Cancel { id: u64 },
+    /// Say that you live.
+    Ping { id: u64 },
     /// Read the configuration file again and swap to it if its SHA-256 is this one.
     Reload { id: u64, digest: [u8; 32] },
 }
@@ -65,6 +67,9 @@ pub(super) enum Answer {
     Reloaded {
         id: u64,
         error: Option<String>,
+    },
+    Pong {
+        id: u64,
     },
     /// A run that was answered as stuck has gone after all.
     Unstuck {

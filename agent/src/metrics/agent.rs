@@ -57,6 +57,8 @@ pub struct AgentMetrics {
     pub probe_quarantined: IntGaugeVec,
     /// By way, one of [`crate::model::Way::ALL`].
     pub runs_by_way: IntCounterVec,
+    /// By reason, one of `enter`'s.
+    pub launcher_restarts: IntCounterVec,
     /// By probe.
     pub parse_errors: IntCounterVec,
     pub series_dropped: IntCounterVec,
@@ -70,6 +72,21 @@ pub struct AgentMetrics {
     pub config_last_reload_success_timestamp_seconds: Gauge,
     /// By code, one of [`HTTP_CODES`].
     pub http_requests: IntCounterVec,
+}
+
+/// The label values that other rooms count by.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a> {
+    /// Steps of entering a container.
+    pub steps: &'a [&'a str],
+    /// Why a run is refused.
+    pub refusals: &'a [&'a str],
+    /// Why all containers are looked for.
+    pub resyncs: &'a [&'a str],
+    /// How a command is led to its container.
+    pub ways: &'a [&'a str],
+    /// Why there is another launcher.
+    pub restarts: &'a [&'a str],
 }
 
 /// Makes metrics from rows of the table and registers them.
@@ -136,6 +153,7 @@ impl AgentMetrics {
             probe_duration_seconds: make.keep(HistogramVec::new(duration, &["probe"])?)?,
             probe_stuck: make.gauge("parachute_probe_stuck")?,
             probe_quarantined: make.gauges("parachute_probe_quarantined")?,
+            launcher_restarts: make.counters("parachute_launcher_restarts_total")?,
             runs_by_way: make.counters("parachute_runs_by_way_total")?,
             parse_errors: make.counters("parachute_parse_errors_total")?,
             series_dropped: make.counters("parachute_series_dropped_total")?,
@@ -152,13 +170,13 @@ impl AgentMetrics {
         Ok(metrics)
     }
 
-    /// Shows what the rooms may count with a zero, so that a rate over the first failure is not missed: the steps of
-    /// entering, the reasons for a refused run and for a scan, and the ways to a container.
-    pub fn declare_words(&self, steps: &[&str], refusals: &[&str], resyncs: &[&str], ways: &[&str]) {
-        zero(&self.enter_errors, steps);
-        zero(&self.runs_refused, refusals);
-        zero(&self.resyncs, resyncs);
-        zero(&self.runs_by_way, ways);
+    /// Shows what the rooms may count with a zero, so that a rate over the first failure is not missed.
+    pub fn declare_words(&self, words: &Words<'_>) {
+        zero(&self.enter_errors, words.steps);
+        zero(&self.runs_refused, words.refusals);
+        zero(&self.resyncs, words.resyncs);
+        zero(&self.runs_by_way, words.ways);
+        zero(&self.launcher_restarts, words.restarts);
     }
 
     /// Brings the label sets in step with a configuration: a zero for every probe and trigger that can count, and

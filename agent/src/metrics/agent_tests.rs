@@ -52,7 +52,13 @@ fn exposition(metrics: &AgentMetrics) -> String {
 fn an_idle_agent_shows_zeros_and_promtool_is_content() {
     let metrics = AgentMetrics::new().unwrap();
     metrics.declare(&config(&[("hand", &["sockets"])]));
-    metrics.declare_words(&["setns_pid"], &["queue_full"], &["start"], &["joined"]);
+    metrics.declare_words(&Words {
+        steps: &["setns_pid"],
+        refusals: &["queue_full"],
+        resyncs: &["start"],
+        ways: &["joined"],
+        restarts: &["died"],
+    });
     metrics.runtime_requests.with_label_values(&["containerd", "list"]);
     metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);
     let text = exposition(&metrics);
@@ -76,7 +82,13 @@ fn an_idle_agent_shows_zeros_and_promtool_is_content() {
 fn what_is_registered_is_what_the_table_says() {
     let metrics = AgentMetrics::new().unwrap();
     metrics.declare(&config(&[("hand", &["sockets"])]));
-    metrics.declare_words(&["setns_pid"], &["queue_full"], &["start"], &["joined"]);
+    metrics.declare_words(&Words {
+        steps: &["setns_pid"],
+        refusals: &["queue_full"],
+        resyncs: &["start"],
+        ways: &["joined"],
+        restarts: &["died"],
+    });
     metrics.runtime_requests.with_label_values(&["containerd", "list"]);
     metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);
     let gathered = metrics.gather();

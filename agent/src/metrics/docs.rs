@@ -50,6 +50,7 @@ pub const METRICS: &[Doc] = &[
     row(LAST_SUCCESS, Gauge, &["probe", "namespace", "pod", "container"], "1 if the probe's last run in this container ended well, else 0."),
     row("parachute_probe_stuck", Gauge, &[], "Killed commands that have not gone yet because the kernel does not let go of them."),
     row("parachute_probe_quarantined", Gauge, &["probe"], "Containers in which the probe does not run for a while: it has reached its limits three times in a row there."),
+    row("parachute_launcher_restarts_total", Counter, &["reason"], "Launcher processes that were put in the place of one that had died or hung."),
     row("parachute_runs_by_way_total", Counter, &["way"], "Runs by how the command was led to its container: as an observer with a new procfs, as one with the procfs that the container has mounted, or joined."),
     row("parachute_parse_errors_total", Counter, &["probe"], "Lines or values of a probe's output that its parser could not use."),
     row("parachute_series_dropped_total", Counter, &["probe"], "Series of a probe that were not published: over a cap, invalid, or in conflict with others."),

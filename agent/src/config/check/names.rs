@@ -4,7 +4,7 @@
 use crate::config::raw::parse::RawKind;
 
 /// The agent's own metrics, as `metrics::docs` makes them (a test there compares); `process_*` are its own too. A probe's metric of the same name would double a family.
-pub const OWN_METRICS: [&str; 26] = [
+pub const OWN_METRICS: [&str; 27] = [
     "parachute_build_info",
     "parachute_containers",
     "parachute_container_info",
@@ -20,6 +20,7 @@ pub const OWN_METRICS: [&str; 26] = [
     "parachute_probe_last_success",
     "parachute_probe_stuck",
     "parachute_probe_quarantined",
+    "parachute_launcher_restarts_total",
     "parachute_runs_by_way_total",
     "parachute_parse_errors_total",
     "parachute_probe_duration_seconds",

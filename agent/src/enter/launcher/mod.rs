@@ -205,6 +205,7 @@ impl Launcher {
                 self.runs.iter_mut().filter(|run| run.id == id).for_each(Run::cancel);
                 Ok(())
             }
+            Ask::Ping { id } => self.say(&Answer::Pong { id }),
             Ask::Reload { id, digest } => {
                 let error = self.reload(digest).err().map(|error| protocol::reason(&error));
                 self.say(&Answer::Reloaded { id, error })
