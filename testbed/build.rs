@@ -1,13 +1,20 @@
-//! Compiles the workload as a static program: its image holds no libc, no loader and no shell.
+//! Compiles what runs in the pods as static programs: their image holds no libc, no loader and no shell.
 
 use std::env;
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rerun-if-changed=workload/main.rs");
+    for name in ["workload", "attacker"] {
+        compile(name);
+    }
+}
+
+fn compile(name: &str) {
+    let source = format!("{name}/main.rs");
+    println!("cargo::rerun-if-changed={name}");
     let variable = |name: &str| env::var(name).unwrap_or_default();
-    let program = Path::new(&variable("OUT_DIR")).join("workload");
+    let program = Path::new(&variable("OUT_DIR")).join(name);
     // rustc itself, not cargo: a nested cargo would wait for the target folder that the outer one holds.
     let status = Command::new(variable("RUSTC"))
         .args([
@@ -21,11 +28,11 @@ fn main() {
         .arg(variable("TARGET"))
         .arg("-o")
         .arg(&program)
-        .arg("workload/main.rs")
+        .arg(&source)
         .status();
     match status {
         Ok(status) if status.success() => {}
-        Ok(status) => println!("cargo::error=compiling workload/main.rs as a static program: {status}"),
-        Err(error) => println!("cargo::error=starting rustc for workload/main.rs: {error}"),
+        Ok(status) => println!("cargo::error=compiling {source} as a static program: {status}"),
+        Err(error) => println!("cargo::error=starting rustc for {source}: {error}"),
     }
 }

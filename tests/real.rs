@@ -10,6 +10,7 @@
 mod common;
 
 mod asked;
+mod attacks;
 mod exec_complete;
 mod exec_killed;
 mod exec_streams;

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tonic::transport::{Channel, Endpoint};
 
+use crate::UserContainer;
 use crate::cri::image_service_client::ImageServiceClient;
 use crate::cri::runtime_service_client::RuntimeServiceClient;
 use crate::image::{PAUSE_IMAGE, WORKLOAD_IMAGE, write_archive};
@@ -75,6 +76,11 @@ impl Containerd {
     /// Describes a pod; nothing happens before [`PodBuilder::start`].
     pub fn pod(&self, namespace: &str, name: &str) -> PodBuilder<'_> {
         PodBuilder::new(self, namespace, name)
+    }
+
+    /// Starts a container with a user namespace, which is no pod's.
+    pub fn user_container(&self, command: &[&str]) -> anyhow::Result<UserContainer> {
+        UserContainer::start(&self.dir.join("user"), command)
     }
 
     /// A client on containerd's own socket, for calls that [`PodBuilder`] does not make.

@@ -8,14 +8,22 @@ use std::path::Path;
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 
-/// Holds `/workload` and nothing else. The `.test` domain never exists, so no runtime can pull it by mistake.
+/// Holds `/workload` and `/attacker` and nothing else. The `.test` domain never exists, so no runtime can pull it by mistake.
 pub const WORKLOAD_IMAGE: &str = "parachute.test/workload:1";
 
 /// The sandbox container of every pod.
 pub(crate) const PAUSE_IMAGE: &str = "parachute.test/pause:1";
 
 /// The static build of workload/main.rs.
-const WORKLOAD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/workload"));
+pub(crate) const WORKLOAD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/workload"));
+
+/// The static build of attacker/main.rs.
+pub(crate) const ATTACKER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/attacker"));
+
+/// The attacker as a program of the host's: a tool that somebody has taken over.
+pub fn attacker() -> &'static [u8] {
+    ATTACKER
+}
 
 /// Writes both images into one archive: they share their only layer.
 pub(crate) fn write_archive(path: &Path) -> anyhow::Result<()> {
@@ -46,6 +54,7 @@ pub(crate) fn write_archive(path: &Path) -> anyhow::Result<()> {
 fn layer() -> anyhow::Result<Vec<u8>> {
     let mut layer = tar::Builder::new(Vec::new());
     append(&mut layer, "workload", 0o755, WORKLOAD)?;
+    append(&mut layer, "attacker", 0o755, ATTACKER)?;
     Ok(layer.into_inner()?)
 }
 

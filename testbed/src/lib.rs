@@ -6,21 +6,25 @@
 pub use agent::Agent;
 pub use cleanup::alone;
 pub use containerd::Containerd;
-pub use image::WORKLOAD_IMAGE;
+pub use image::{WORKLOAD_IMAGE, attacker};
+pub use kind::{CGROUPS, Kind};
 pub use leftovers::Snapshot;
 pub use pod::{Pod, PodBuilder, PodContainer};
 pub use scrape::{Answer, Sample, request, samples};
 pub use tmux::Tmux;
+pub use userns::UserContainer;
 
 mod agent;
 mod cleanup;
 mod containerd;
 mod image;
+mod kind;
 mod leftovers;
 mod pod;
 mod scrape;
 mod settings;
 mod tmux;
+mod userns;
 
 /// The CRI client, made by `cargo xtask codegen`.
 #[allow(

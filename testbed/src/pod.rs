@@ -6,10 +6,10 @@ use std::fs;
 use anyhow::Context as _;
 use tonic::transport::Channel;
 
-use crate::Containerd;
 use crate::containerd::random_uuid;
 use crate::cri;
 use crate::cri::runtime_service_client::RuntimeServiceClient;
+use crate::{Containerd, Kind};
 
 /// Where a kubelet with the cgroupfs driver puts pods of the burstable class.
 pub(crate) const POD_PARENT: &str = "kubepods/burstable";
@@ -31,6 +31,7 @@ pub struct PodBuilder<'bed> {
 struct Rights {
     capabilities: Vec<String>,
     privileged: bool,
+    kind: Kind,
 }
 
 /// A running pod. It lives until it is removed or its containerd is dropped.
@@ -97,6 +98,19 @@ impl<'bed> PodBuilder<'bed> {
         self
     }
 
+    /// Gives every container of the pod what makes it one of this kind.
+    #[must_use]
+    pub fn kind(mut self, kind: Kind) -> Self {
+        match kind {
+            Kind::Ptrace => self.rights.capabilities.push("SYS_PTRACE".to_owned()),
+            Kind::Admin => self.rights.capabilities.push("SYS_ADMIN".to_owned()),
+            Kind::Privileged => self.rights.privileged = true,
+            _ => {}
+        }
+        self.rights.kind = kind;
+        self
+    }
+
     pub async fn start(self) -> anyhow::Result<Pod> {
         let mut runtime = self.bed.runtime();
         let uid = random_uuid()?;
@@ -112,7 +126,8 @@ impl<'bed> PodBuilder<'bed> {
         let request = cri::PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: true };
         let answer = runtime.pod_sandbox_status(request).await?.into_inner();
         let sandbox = PodContainer { name: String::new(), id, pid: pid_in(&answer.info)? };
-        let ip = answer.status.and_then(|s| s.network).context("a sandbox without a network")?.ip;
+        // One on the host's network has no address of its own.
+        let ip = answer.status.and_then(|s| s.network).map(|network| network.ip).unwrap_or_default();
         let mut pod = Pod {
             namespace: self.namespace.clone(),
             name: self.name.clone(),
@@ -152,7 +167,7 @@ impl<'bed> PodBuilder<'bed> {
             linux: Some(cri::LinuxPodSandboxConfig {
                 cgroup_parent: format!("/{POD_PARENT}/pod{uid}"),
                 security_context: Some(cri::LinuxSandboxSecurityContext {
-                    namespace_options: Some(own_pid_namespace()),
+                    namespace_options: Some(self.rights.kind.namespaces()),
                     privileged: self.rights.privileged,
                 }),
             }),
@@ -202,16 +217,22 @@ impl Pod {
             image: Some(cri::ImageSpec { image: image.into() }),
             command: command.to_vec(),
             args: Vec::new(),
+            mounts: rights.kind.mounts(),
             labels,
             annotations: HashMap::new(),
             log_path: format!("{name}/0.log"),
             linux: Some(cri::LinuxContainerConfig {
                 security_context: Some(cri::LinuxContainerSecurityContext {
                     // The runtime takes either the one or the other.
-                    capabilities: (!rights.privileged)
-                        .then(|| cri::Capability { add_capabilities: rights.capabilities.clone() }),
+                    capabilities: (!rights.privileged).then(|| cri::Capability {
+                        add_capabilities: rights.capabilities.clone(),
+                        drop_capabilities: rights.kind.dropped(),
+                    }),
                     privileged: rights.privileged,
-                    namespace_options: Some(own_pid_namespace()),
+                    namespace_options: Some(rights.kind.namespaces()),
+                    no_new_privs: rights.kind == Kind::Nothing,
+                    // RuntimeDefault is the zero of the enum.
+                    seccomp: (rights.kind == Kind::Nothing).then(cri::SecurityProfile::default),
                 }),
             }),
         };
@@ -227,11 +248,6 @@ impl Pod {
         let info = self.runtime.container_status(request).await?.into_inner().info;
         Ok(PodContainer { name: name.into(), id: container_id, pid: pid_in(&info)? })
     }
-}
-
-/// What the kubelet asks for unless a pod shares its process namespace.
-fn own_pid_namespace() -> cri::NamespaceOption {
-    cri::NamespaceOption { pid: cri::NamespaceMode::Container.into(), ..Default::default() }
 }
 
 /// Both containerd's sandbox and container status carry the pid in the verbose JSON text alone.

@@ -48,6 +48,32 @@ impl Rig {
         agent
     }
 
+    /// The same with more flags.
+    pub(crate) async fn agent_with(&self, configuration: &str, flags: &[&str]) -> Agent {
+        let program = Path::new(env!("CARGO_BIN_EXE_parachute"));
+        let path = self.configuration(configuration);
+        let mut agent = Agent::start_with(program, &path, flags, |line| println!("agent: {line}")).unwrap();
+        agent.ready(READY).await.unwrap();
+        agent
+    }
+
+    /// The same by a program that prepares something and then executes `$AGENT`.
+    pub(crate) async fn agent_by(&self, program: &Path, configuration: &str) -> Agent {
+        let path = self.configuration(configuration);
+        let mut agent = Agent::start(program, &path, |line| println!("agent: {line}")).unwrap();
+        agent.ready(READY).await.unwrap();
+        agent
+    }
+
+    /// A script for that.
+    pub(crate) fn script(&self, text: &str) -> PathBuf {
+        let path = self.path("script");
+        let agent = env!("CARGO_BIN_EXE_parachute");
+        fs::write(&path, format!("#!/bin/bash\nAGENT={agent}\n{text}")).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        path
+    }
+
     pub(crate) fn unready_agent(&self, configuration: &str) -> Agent {
         let program = Path::new(env!("CARGO_BIN_EXE_parachute"));
         Agent::start(program, &self.configuration(configuration), |line| println!("agent: {line}")).unwrap()

@@ -1,13 +1,15 @@
 //! A probe's command as a process of the container: who is refused, and how it is started.
 
+use std::os::fd::BorrowedFd;
+
 use super::observed::Task;
 use super::plan::Way;
 use super::run::{self, Context, Launch, Run};
-use super::takeover;
+use super::{program, takeover};
 use crate::model::{self, End};
 
 /// Forks the stub of a joined run, unless the container could take its command over.
-pub(super) fn start_run(task: &Task, context: &mut Context<'_>) -> Result<Run, End> {
+pub(super) fn start_run(task: &Task, root: BorrowedFd<'_>, context: &mut Context<'_>) -> Result<Run, End> {
     let inspection = &task.inspection;
     if let (Some(name), true, false) = (takeover(inspection), inspection.in_host_user_ns, task.allowed) {
         return Err(End::Refused {
@@ -17,6 +19,9 @@ pub(super) fn start_run(task: &Task, context: &mut Context<'_>) -> Result<Run, E
             ),
         });
     }
+    // Executed by its path all the same: before Linux 6.14 a program that is executed by a descriptor is called by that
+    // descriptor's number in the container's list of processes.
+    program::checked(root, &task.probe.program)?;
     let way = Way::joined(!task.allowed && !inspection.in_host_pid_ns);
     let launch = Launch {
         image: &task.image,

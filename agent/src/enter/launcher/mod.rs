@@ -15,6 +15,7 @@ mod observer;
 mod own_pid;
 mod plan;
 mod procfs;
+mod program;
 mod run;
 mod seccomp;
 mod slots;
@@ -249,7 +250,7 @@ impl Launcher {
         };
         match observer {
             Some(observer) => self.observers.start_run(&task, &observer, &mut context),
-            None => joined::start_run(&task, &mut context),
+            None => joined::start_run(&task, self.template.root(), &mut context),
         }
     }
 
@@ -285,7 +286,7 @@ impl Launcher {
             pid_namespace: self.pid_namespace.as_fd(),
             slots: &mut self.slots,
         };
-        match joined::start_run(instead, &mut context) {
+        match joined::start_run(instead, self.template.root(), &mut context) {
             Ok(run) => {
                 self.runs.push(run);
                 None

@@ -3,14 +3,11 @@
 
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::super::Inspection;
@@ -19,7 +16,7 @@ use super::plan::{self, Image, Way};
 use super::procfs::{self, Procfs};
 use super::run::{self, Context, Launch, PROCFS_UNTRUSTED, Run};
 use super::template::{Template, TemplateError};
-use super::{seccomp, view};
+use super::{program, seccomp, view};
 use crate::config::{Observer, Probe};
 use crate::model::End;
 
@@ -94,7 +91,7 @@ impl Observers {
     ) -> Result<Run, End> {
         let refused = |reason: String| End::Refused { reason };
         self.shielded(observer, task).map_err(refused)?;
-        let program = self.program(&task.probe.program)?;
+        let program = program::checked(self.view.root(), &task.probe.program)?;
         let resolv_conf = observer.resolv_conf.as_deref().map(resolver).transpose().map_err(refused)?;
         let (target, pid_ns) = (task.target.as_fd(), task.inspection.pid_ns);
         let mut procfs = self.procfs;
@@ -161,27 +158,6 @@ impl Observers {
              one that it lacks, or set allow_unsafe_joined on the trigger if that is accepted",
             observer.capabilities
         ))
-    }
-
-    /// The program, opened and checked; none for a script, whose interpreter opens it by its path. A script's folder is as
-    /// safe as a program's: the configuration's check has looked at who may write there.
-    fn program(&self, path: &Path) -> Result<Option<OwnedFd>, End> {
-        let failed =
-            |errno: rustix::io::Errno| End::EnterFailed { step: "exec".into(), errno: errno.raw_os_error() };
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file: File = openat2(self.view.root(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
-            .map_err(failed)?
-            .into();
-        let about = file.metadata().map_err(|_| failed(rustix::io::Errno::IO))?;
-        if !about.is_file() || about.uid() != 0 || about.mode() & 0o022 != 0 {
-            let path = path.display();
-            let reason =
-                format!("{path} can be changed by others than root; chown root {path} && chmod go-w {path}");
-            return Err(End::Refused { reason });
-        }
-        let mut head = [0; 2];
-        let is_script = (&file).read(&mut head).is_ok_and(|read| read == 2) && head == *b"#!";
-        Ok((!is_script).then(|| file.into()))
     }
 }
 

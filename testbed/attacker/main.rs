@@ -1,0 +1,54 @@
+//! The attacker: a hostile program inside a container, for the tests that show what it cannot do. Whatever works is said in
+//! lines on the file that it is given; `hunt` looks for processes that are not the container's own.
+
+mod fuse;
+mod hunt;
+mod inside;
+mod plant;
+mod sys;
+
+use std::io;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: attacker VERB
+  hunt FILE read         find foreign processes and try to read them, as root and as nobody
+  hunt FILE limit        and to lower their limits
+  hunt FILE harm         and to stop and kill them, too
+  proc forged|foreign    mount something else on /proc (needs SYS_ADMIN)
+  plant                  leave links, pipes and endless files where others may look
+  resolve                answer every name at 127.0.0.53 with 6.6.6.6
+  hang                   serve a file at /hang/file that is never read to its end (needs SYS_ADMIN and /dev/fuse)
+  calls                  as a tool: try system calls that an observer may not make
+  kill                   as a tool: kill every process that has a number
+  names                  use names that look like a tool's rows
+  cgroups FOLDER ID      make a cgroup in one's own that is named as another container is
+  post PORT FILE BODY    ask an agent on a loopback port to run something";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    let word = |n: usize| words.get(n).map_or("", String::as_str);
+    let done = match word(1) {
+        "hunt" => hunt::hunt(word(2), word(3)),
+        "proc" => plant::proc(word(2) == "foreign"),
+        "plant" => plant::plant(),
+        "resolve" => plant::resolve(),
+        "names" => plant::names(),
+        "cgroups" => plant::cgroups(word(2), word(3)),
+        "hang" => fuse::hang(),
+        "calls" => inside::calls(),
+        "kill" => {
+            inside::kill();
+            Ok(())
+        }
+        "post" => plant::post(word(2), word(3), word(4)),
+        _ => Err(io::Error::other(USAGE)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("attacker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

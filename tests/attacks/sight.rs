@@ -1,0 +1,202 @@
+//! What a container sees of a run beside it, and what it can read of it.
+
+use std::fs;
+
+use futures_util::future::join_all;
+use testbed::Kind;
+
+use super::{Held, by_hand, hunted, stdout};
+use crate::common::{self, Rig};
+
+/// Words that the hunter knows a test's command by.
+const SHORT: &str = "command: [sleep, '0.031337']";
+const LONG: &str = "command: [sleep, '1.31337'], timeout: 20s";
+
+const ALONE: [Kind; 8] = [
+    Kind::Default,
+    Kind::Ptrace,
+    Kind::Admin,
+    Kind::Privileged,
+    Kind::Nothing,
+    Kind::HostNetwork,
+    Kind::Cgroups,
+    Kind::User,
+];
+
+/// 1. A container polls for new processes as fast as it can, while a hundred observers look into it, whichever way the
+/// kernel offers. An observer is in a pid namespace of its own, and a process is visible in its own namespace and in those
+/// above it alone (`pid_namespaces(7)`).
+#[tokio::test(flavor = "multi_thread")]
+async fn a01_an_observer_is_never_seen() {
+    let rig = Rig::new().await;
+    let held = Held::all(&rig, &ALONE, &["/attacker", "hunt", "/out", "harm"]).await;
+    for (flags, way) in [(&[][..], "observer_pidns"), (&["--observer.mounted-procfs"], "observer_mount")] {
+        let agent =
+            rig.agent_with(&by_hand(&[("short", SHORT), ("ps", "command: [ps, -e]")], ""), flags).await;
+        join_all(held.iter().map(async |one| {
+            for _ in 0..50 {
+                let answer = one.run(&agent, "short").await;
+                assert_eq!(answer["outcome"], "ok", "{}: {answer}", one.kind);
+                // A kernel without the newer way has the other one for both.
+                assert!(answer["way"] == way || way == "observer_pidns", "{answer}");
+            }
+            // And what it sees is the container.
+            let listed = one.run(&agent, "ps").await;
+            assert!(stdout(&listed).contains("attacker"), "{}: {listed}", one.kind);
+            assert!(!stdout(&listed).contains(" ps\n"), "{}: {listed}", one.kind);
+        }))
+        .await;
+        drop(agent);
+    }
+    for one in &held {
+        assert_eq!(hunted(one).await, [""; 0], "{}", one.kind);
+    }
+    drop(held);
+    rig.finish_alone();
+}
+
+/// 2. 6. Everything that /proc and the system calls offer is tried on a running command, as root and as nobody, and on its
+/// program file after its end. The kernel asks for the same user and for a permitted set within the caller's
+/// (`__ptrace_may_access` in kernel/ptrace.c, `cap_ptrace_access_check` in security/commoncap.c): a joined command has
+/// all capabilities, an observer two that containers lack, which counts in the host's pid namespace, where it is seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a02_a06_a_command_that_is_seen_cannot_be_read_or_overwritten() {
+    let rig = Rig::new().await;
+    let programs = ["/usr/bin/sleep", "/proc/self/exe", env!("CARGO_BIN_EXE_parachute")];
+    let sums = || programs.map(|path| fs::read(path).map(|bytes| bytes.len()).unwrap());
+    let digests = || {
+        let all = std::process::Command::new("sha256sum").args(programs).output().unwrap();
+        String::from_utf8(all.stdout).unwrap()
+    };
+    let before = (sums(), digests());
+    let kinds = [Kind::Default, Kind::Nothing, Kind::HostNetwork, Kind::Cgroups, Kind::User, Kind::HostPid];
+    let held = Held::all(&rig, &kinds, &["/attacker", "hunt", "/out", "read"]).await;
+    let joined = format!("{LONG}, isolation: joined");
+    let agent = rig.agent(&by_hand(&[("observer", LONG), ("joined", &joined)], "")).await;
+    for probe in ["observer", "joined"] {
+        join_all(held.iter().map(async |one| {
+            let answer = one.run(&agent, probe).await;
+            assert_eq!(answer["outcome"], "ok", "{} {probe}: {answer}", one.kind);
+        }))
+        .await;
+    }
+    let mut seen = 0;
+    for one in &held {
+        let lines = hunted(one).await;
+        seen += lines.iter().filter(|line| line.contains("31337")).count();
+        let hits: Vec<_> = lines.iter().filter(|line| line.contains("HIT")).collect();
+        assert!(hits.is_empty(), "{}: {hits:#?}", one.kind);
+    }
+    assert!(seen >= held.len(), "the hunters have seen what was joined: {seen}");
+    assert_eq!((sums(), digests()), before);
+    drop(held);
+    rig.finish(agent);
+}
+
+/// 4. A container with SYS_PTRACE can take over any process that it sees, one with SYS_ADMIN reads its environment
+/// (`perfmon_capable` in `may_access_mm`): joining them is refused, counted, and done only if the trigger says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a04_what_could_take_a_command_over_is_not_joined() {
+    let rig = Rig::new().await;
+    let kinds = [Kind::Ptrace, Kind::Admin, Kind::Privileged];
+    let held = Held::all(&rig, &kinds, &["/workload", "sleep"]).await;
+    let probes = [("joined", "command: ['true'], isolation: joined")];
+    let agent = rig.agent(&by_hand(&probes, "")).await;
+    for one in &held {
+        let answer = one.run(&agent, "joined").await;
+        assert_eq!(answer["outcome"], "refused", "{}: {answer}", one.kind);
+        assert!(answer["reason"].as_str().unwrap().contains("allow_unsafe_joined"), "{answer}");
+    }
+    let samples = agent.scrape().await.unwrap();
+    let refused = [("probe", "joined"), ("reason", "refused")];
+    assert_eq!(common::sum(&samples, "parachute_probe_failures_total", &refused), 3.0);
+    drop(agent);
+    let agent = rig.agent(&by_hand(&probes, ", allow_unsafe_joined: true")).await;
+    for one in &held {
+        let answer = one.run(&agent, "joined").await;
+        assert_eq!(answer["outcome"], "ok", "{}: {answer}", one.kind);
+    }
+    drop(held);
+    rig.finish(agent);
+}
+
+/// 5. A user namespace of its own would give the container's root all rights over the command (its creator's user owns
+/// it, `user_namespaces(7)`): there is none, also where the container has one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a05_commands_stay_in_the_hosts_user_namespace() {
+    let rig = Rig::new().await;
+    let held = Held::all(&rig, &[Kind::Default, Kind::User], &["/workload", "sleep"]).await;
+    let link = "command: [readlink, /proc/self/ns/user]";
+    let joined = format!("{link}, isolation: joined");
+    let agent = rig.agent(&by_hand(&[("observer", link), ("joined", &joined)], "")).await;
+    let own = fs::read_link("/proc/self/ns/user").unwrap();
+    for one in &held {
+        for probe in ["observer", "joined"] {
+            let answer = one.run(&agent, probe).await;
+            assert_eq!(stdout(&answer).trim(), own.to_str().unwrap(), "{} {answer}", one.kind);
+        }
+    }
+    drop(held);
+    rig.finish(agent);
+}
+
+/// 7. The stub of a joined run is a process of the container: it holds nothing that is the agent's (CVE-2016-9962 is what
+/// happens otherwise). Its memory is the launcher's, which never had what the agent read later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a07_nothing_of_the_agents_is_in_the_stub() {
+    const CANARY: &str = "canary-5f1c2f6a";
+    let rig = Rig::new().await;
+    let held = Held::start(&rig, Kind::Default, "default-0", &["/workload", "sleep"]).await;
+    let agent = rig.agent(&by_hand(&[("joined", "command: [sleep, '2'], isolation: joined")], "")).await;
+    // A request's text is in the agent's memory.
+    let body = format!("{{\"probe\": \"{CANARY}\", \"target\": {{\"id\": \"{}\"}}}}", held.container.id);
+    assert_eq!(agent.post("/api/v1/run", &body).await.unwrap().status, 404);
+    let (answer, stubs) = tokio::join!(held.run(&agent, "joined"), async {
+        common::eventually("the stub is there", common::SOON, async || {
+            let stubs = stubs(held.container.pid);
+            if stubs.is_empty() { Err("not yet".into()) } else { Ok(stubs) }
+        })
+        .await
+    });
+    assert_eq!(answer["outcome"], "ok", "{answer}");
+    for (memory, size) in stubs {
+        assert!(
+            !memory.windows(CANARY.len()).any(|part| part == CANARY.as_bytes()),
+            "the canary is in the stub"
+        );
+        println!("the stub has {} KiB of memory mapped", size / 1024);
+    }
+    drop(held);
+    rig.finish(agent);
+}
+
+/// Memory that can be read, and its size, of each stub beside this process.
+fn stubs(pid: i32) -> Vec<(Vec<u8>, u64)> {
+    use std::os::unix::fs::FileExt as _;
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let ours = namespace(&pid.to_string());
+    let all = fs::read_dir("/proc").unwrap().flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+    let stub = |pid: &String| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "parachute-stub")
+    };
+    let mut found = Vec::new();
+    for pid in all.filter(|pid| stub(pid) && namespace(pid) == ours) {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+        let Ok(memory) = fs::File::open(format!("/proc/{pid}/mem")) else { continue };
+        let (mut bytes, mut size) = (Vec::new(), 0);
+        for line in maps.lines() {
+            let (from, rest) = line.split_once('-').unwrap();
+            let (to, rights) = rest.split_once(' ').unwrap();
+            let [from, to] = [from, to].map(|text| u64::from_str_radix(text, 16).unwrap());
+            size += to - from;
+            if rights.starts_with("rw") {
+                let mut part = vec![0; usize::try_from(to - from).unwrap()];
+                if memory.read_exact_at(&mut part, from).is_ok() {
+                    bytes.extend(part);
+                }
+            }
+        }
+        found.push((bytes, size));
+    }
+    found
+}
