@@ -160,7 +160,8 @@ impl<'bed> PodBuilder<'bed> {
                 namespace: self.namespace.clone(),
                 attempt: 0,
             }),
-            hostname: self.name.clone(),
+            // On the host's network there is no hostname of its own to set.
+            hostname: if self.rights.kind == Kind::HostNetwork { String::new() } else { self.name.clone() },
             log_directory: logs.display().to_string(),
             labels,
             annotations: HashMap::new(),

@@ -1,1 +1,127 @@
-//! stub
+//! What runs leave on the host, and what they keep from going.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use testbed::Kind;
+
+use super::{Held, MOMENT, by_hand};
+use crate::common::{self, Rig, SOON};
+
+/// 11. With all mounts shared, as systemd has them, a hundred runs, some of which mount something themselves, change nothing in
+/// the host's table: every run's mounts are slaves (`mount_namespaces(7)`), and its /proc is its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a11_mounts_of_runs_do_not_reach_the_host() {
+    let rig = Rig::new().await;
+    let held = Held::start(&rig, Kind::Default, "default-0", &["/workload", "sleep"]).await;
+    // A host of its own for the agent, in which everything is shared.
+    let wrapper = rig.script("exec unshare --mount --propagation shared \"$AGENT\" \"$@\"\n");
+    let probes = [
+        ("observer", "command: [ps, -e]"),
+        ("mounts", "command: [mount, -t, tmpfs, pt-leak, /mnt], isolation: joined"),
+    ];
+    let agent = rig.agent_by(&wrapper, &by_hand(&probes, "")).await;
+    let table = || fs::read_to_string(format!("/proc/{}/mountinfo", agent.pid())).unwrap();
+    let processes = || fs::read_to_string(format!("/proc/{}/root/proc/{0}/comm", agent.pid())).unwrap();
+    let before = (table(), common::mounts());
+    assert!(before.0.contains("shared:"), "{}", before.0);
+    for _ in 0..50 {
+        for probe in ["observer", "mounts"] {
+            let answer = held.run(&agent, probe).await;
+            assert_eq!(answer["outcome"], "ok", "{answer}");
+        }
+        assert_eq!(processes(), "parachute\n", "the host's /proc is the host's");
+    }
+    assert_eq!((table(), common::mounts()), before);
+    drop(held);
+    rig.finish(agent);
+}
+
+/// 12. While runs of a minute go on, the host unmounts a file system that their roots show, and other containers and their own
+/// go as fast as ever: a slave lets go of what its master unmounts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a12_long_runs_pin_nothing() {
+    let rig = Rig::new().await;
+    let folder = tempfile::Builder::new().prefix("pt-mount-").tempdir_in("/usr/local").unwrap();
+    let point = folder.path().to_str().unwrap();
+    let target = Held::start(&rig, Kind::Default, "default-0", &["/workload", "sleep"]).await;
+    let other = Held::start(&rig, Kind::Nothing, "nothing-0", &["/workload", "sleep"]).await;
+    let probes = [
+        ("observer", "command: [sleep, '60'], timeout: 90s"),
+        ("joined", "command: [sleep, '60'], timeout: 90s, isolation: joined"),
+        ("quick", "command: ['true']"),
+    ];
+    // A host of its own for the agent, in which everything is shared, as systemd has it.
+    let wrapper = rig.script("exec unshare --mount --propagation shared \"$AGENT\" \"$@\"\n");
+    let agent = rig.agent_by(&wrapper, &by_hand(&probes, "")).await;
+    let pid = agent.pid().to_string();
+    let on_the_host = |words: &[&str]| {
+        Command::new("nsenter").args(["-t", &pid, "-m"]).args(words).status().unwrap().success()
+    };
+    assert!(on_the_host(&["mount", "-t", "tmpfs", "pt-pin", point]));
+    // The launcher takes note of it within a second.
+    tokio::time::sleep(MOMENT).await;
+    target.run(&agent, "quick").await;
+    other.run(&agent, "quick").await;
+    let started = |held: &Held, probe: &str| {
+        let body = serde_json::json!({ "probe": probe, "target": { "id": held.container.id } }).to_string();
+        let address = agent.address();
+        tokio::spawn(async move { testbed::request(address, "POST", "/api/v1/run", &body).await })
+    };
+    let runs = [started(&target, "observer"), started(&other, "joined")];
+    common::eventually("both run", SOON, async || {
+        let running = common::sum(&agent.scrape().await.unwrap(), "parachute_runs_running", &[]);
+        if running == 2.0 { Ok(()) } else { Err(format!("{running}")) }
+    })
+    .await;
+    let holders = || -> Vec<_> {
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let holds = |table: String| table.contains("pt-pin");
+        all.filter(|entry| fs::read_to_string(entry.path().join("mounts")).is_ok_and(holds))
+            .filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok())
+            .filter(|name| name.trim() == "sleep")
+            .collect()
+    };
+    assert_eq!(holders().len(), 2, "both runs are shown it");
+    assert!(on_the_host(&["umount", point]), "the host's unmount is not held up");
+    assert_eq!(holders(), [""; 0]);
+    for held in [target, other] {
+        let since = Instant::now();
+        held.remove().await;
+        let took = since.elapsed();
+        assert!(took < Duration::from_secs(2), "the pod was removed in {took:?}");
+    }
+    drop(folder);
+    let [observer, joined] = runs;
+    let joined = joined.await.unwrap().unwrap();
+    assert!(joined.body.contains("target_gone"), "{}", joined.body);
+    // The observer would go on to its end.
+    observer.abort();
+    rig.finish(agent);
+}
+
+/// 24. A socket in the abstract namespace can be reached by every container on the host's network, with the host's root as its
+/// peer (CVE-2020-15257): there is none, and those with a path are root's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a24_no_socket_is_abstract() {
+    let rig = Rig::new().await;
+    let held = Held::start(&rig, Kind::HostNetwork, "host-network-0", &["/workload", "sleep"]).await;
+    let agent = rig.agent(&by_hand(&[("list", "command: [sleep, '1']")], "")).await;
+    let (answer, listed) = tokio::join!(held.run(&agent, "list"), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        Command::new("ss").args(["-xlpH"]).output().unwrap()
+    });
+    assert_eq!(answer["outcome"], "ok");
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let ours: Vec<_> = listed.lines().filter(|line| line.contains("parachute")).collect();
+    assert!(ours.len() >= 2, "{listed}");
+    assert!(ours.iter().all(|line| !line.contains(" @")), "{ours:?}");
+    for name in ["agent.sock", "launcher.sock"] {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(agent.run_directory().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    drop(held);
+    rig.finish(agent);
+}

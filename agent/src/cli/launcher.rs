@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, setrlimit};
 
 use super::{LogFormat, Logging, logging};
 use crate::config::Source;
@@ -51,9 +52,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     // The end of the agent is told by the socket. A signal to the whole group or service (Ctrl-C, systemd's stop) must
     // not end the launcher before it has ended its runs; the stub unblocks signals for commands.
     let _ = rustix::process::setsid();
-    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
-        .thread_block()
-        .context("blocking signals")?;
+    // All of them, because a stub begins as a copy of this process in sight of a container, which may send it any.
+    SigSet::all().thread_block().context("blocking signals")?;
+    // For the same reason: no core of such a copy onto the host's disk, and no look into its memory.
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .context("forbidding core dumps")?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).context("forbidding core dumps")?;
     if args.keep {
         let rest: Vec<_> = std::env::args_os().skip(2).filter(|word| word != "--keep").collect();
         enter::keep(&socket, &rest).context("the keeper ended early")?;

@@ -10,8 +10,11 @@ const COUNT: usize = 16;
 /// A command has none of its own accord, and no more can be taken from it.
 const CORE: usize = libc::RLIMIT_CORE as usize;
 
+/// Soft and hard limit of each resource.
+pub(super) type Limits = [(u64, u64); COUNT];
+
 /// Soft and hard limits of a process, of this one for 0. What cannot be read counts as unlimited.
-pub(super) fn limits(pid: pid_t) -> [(u64, u64); COUNT] {
+pub(super) fn limits(pid: pid_t) -> Limits {
     let mut all = [(u64::MAX, u64::MAX); COUNT];
     for (number, place) in (0..).zip(&mut all) {
         let mut limit = libc::rlimit64 { rlim_cur: u64::MAX, rlim_max: u64::MAX };
@@ -31,7 +34,7 @@ pub(super) fn limits(pid: pid_t) -> [(u64, u64); COUNT] {
 }
 
 /// Whether anything was taken away.
-pub(super) fn lowered(before: &[(u64, u64); COUNT], after: &[(u64, u64); COUNT]) -> bool {
+pub(super) fn lowered(before: &Limits, after: &Limits) -> bool {
     let pairs = before.iter().zip(after).enumerate().filter(|(number, _)| *number != CORE);
     pairs.into_iter().any(|(_, (before, after))| after.0 < before.0 || after.1 < before.1)
 }

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use libc::c_int;
 
+use super::limits::Limits;
 use crate::config::Probe;
 
 /// Uid and gid of the user who owns nothing (`nobody`, `nogroup`), on every distribution.
@@ -153,6 +154,8 @@ pub(super) struct Frame<'a> {
     pub(super) unified: bool,
     /// `cgroup.procs` of the cgroups that limit the run, where those are others: cgroup v1 has one for each controller.
     pub(super) limiting: [Option<BorrowedFd<'a>>; 3],
+    /// Resource limits as they were before any of the run was in sight of the container.
+    pub(super) limits: Limits,
 }
 
 impl Frame<'_> {

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use super::super::protocol::Answer;
 use super::inspect::{is_exiting, is_readable, signal};
+use super::limits::limits;
 use super::plan::{Frame, Image, Way, pointers};
 use super::slots::{Slot, Slots};
 use super::stub::{self, ENDED, ENDED_BY_KILL, ENDED_TAMPERED, RECORD, STEPS, Step};
@@ -127,6 +128,7 @@ pub(super) fn start(
         cgroup_kill: slot.kill(),
         unified: context.slots.unified(),
         limiting: slot.limiting(),
+        limits: limits(0),
     };
     let stub = if launch.join_pid {
         spawn_in_pid_namespace(&frame, context.pid_namespace)
@@ -297,8 +299,13 @@ impl Run {
             let mut bytes = [0; RECORD];
             match rustix::io::read(&self.status, &mut bytes) {
                 Ok(RECORD) => {
-                    // The first one counts: a failed step is followed by the stub's own end.
-                    self.record.get_or_insert(record_of(bytes));
+                    // The first one counts: a failed step is followed by the stub's own end. Unless it failed because the
+                    // container had a hand in it.
+                    let record = record_of(bytes);
+                    if record.first() == Some(&ENDED_TAMPERED) {
+                        self.record = Some(record);
+                    }
+                    self.record.get_or_insert(record);
                 }
                 Ok(_) => return true,
                 Err(_) => return false,
@@ -330,6 +337,8 @@ impl Run {
             (_, Some([step, _])) if step == Step::ProcfsUntrusted as i32 && !target_gone => {
                 End::Refused { reason: PROCFS_UNTRUSTED.to_owned() }
             }
+            // A stub has some twenty descriptors: only a container's hand makes that too many.
+            (_, Some([_, libc::EMFILE])) if self.way == Some(model::Way::Joined) => End::Tampered,
             (_, Some([step, errno])) if !target_gone => End::EnterFailed { step: step_name(step), errno },
             // The container's end kills whatever is in its pid namespace, mid-step or later.
             _ if target_gone => End::TargetGone,

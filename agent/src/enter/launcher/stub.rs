@@ -249,7 +249,6 @@ fn enter(frame: &Frame<'_>) -> Option<c_int> {
 
 /// Waits until the command and all its descendants have gone; kills them when the command ends or the leash closes.
 fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing) -> ! {
-    let before = frame.way.check_limits.then(|| limits(0));
     let mut tampered = false;
     let mut ended: Option<c_int> = None;
     let mut killing = false;
@@ -258,8 +257,8 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing
         // Reap first: a signal may have come before the signalfd existed.
         loop {
             let mut how: c_int = 0;
-            if let (Some(before), None) = (&before, ended) {
-                tampered |= has_ended(command) && lowered(before, &limits(command));
+            if frame.way.check_limits && ended.is_none() {
+                tampered |= has_ended(command) && lowered(&frame.limits, &limits(command));
             }
             // SAFETY: `how` is a local that outlives the call.
             let pid = unsafe { libc::waitpid(-1, &raw mut how, libc::WNOHANG | libc::__WALL) };
