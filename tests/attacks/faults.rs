@@ -16,7 +16,7 @@ use crate::common::{self, Rig, SOON};
 /// (`zap_pid_ns_processes` in kernel/pid_namespace.c waits for all of them), and afterwards it goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_agent_holds_up_no_deletion() {
-    const STOPPED: Duration = Duration::from_secs(60);
+    const STOPPED: Duration = Duration::from_mins(1);
     let rig = Rig::new().await;
     let probes = [
         ("observer", "command: [sleep, '300'], timeout: 5m"),
@@ -55,7 +55,9 @@ async fn a_stopped_agent_holds_up_no_deletion() {
     signal("-CONT");
     let held = start("after-0").await;
     assert_eq!(held.run(&agent, "quick").await["outcome"], "ok");
-    runs.into_iter().for_each(|run| run.abort());
+    for run in runs {
+        run.abort();
+    }
     drop(held);
     rig.finish(agent);
 }
@@ -165,7 +167,7 @@ async fn thousands_of_orphaning_runs_leave_nothing() {
 /// known cgroup end in the kernel's map.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_minute_of_storm_hides_no_start() {
-    const STORM: Duration = Duration::from_secs(60);
+    const STORM: Duration = Duration::from_mins(1);
     let rig = Rig::new().await;
     let agent = rig.agent(common::ONE_PROBE).await;
     let storm = ["/workload", "execs", "60000"];

@@ -154,10 +154,11 @@ impl Pool {
         self.shared.state().quarantine.forget(container);
     }
 
-    /// Brings the gauges up to date that change by the passing of time.
+    /// Brings the gauges up to date that change without a run: a hanging command goes, a quarantine ends.
     pub fn refresh(&self) {
         let config = self.shared.config.load();
         let state = self.shared.state();
+        self.shared.show(&state);
         for (probe, count) in state.quarantine.counts(config.probes.keys(), Instant::now()) {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.shared.counters.quarantined.with_label_values(&[probe.as_str()]).set(count);
