@@ -11,6 +11,7 @@ mod common;
 
 mod asked;
 mod attacks;
+mod doctor;
 mod exec_complete;
 mod exec_killed;
 mod exec_streams;

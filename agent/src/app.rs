@@ -48,11 +48,12 @@ pub struct Setup {
     pub hook: Hook,
     pub bound: Vec<Bound>,
     pub enable_lifecycle: bool,
+    pub access: http::Access,
 }
 
 /// Runs the agent until SIGINT or SIGTERM, or until the keeper of its launcher dies.
 pub async fn run(setup: Setup) -> Result<(), AppError> {
-    let Setup { source, config, metrics, launcher, hook, bound, enable_lifecycle } = setup;
+    let Setup { source, config, metrics, launcher, hook, bound, enable_lifecycle, access } = setup;
     let listen = |kind| signal(kind).map_err(AppError::Signal);
     let (mut interrupt, mut terminate, mut hangup) =
         (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
@@ -62,7 +63,7 @@ pub async fn run(setup: Setup) -> Result<(), AppError> {
     let app = App::start(source, config, metrics, launcher.clone(), hook)?;
 
     let stop = CancellationToken::new();
-    let options = http::Options { enable_lifecycle, requests: app.metrics.http_requests.clone() };
+    let options = http::Options { enable_lifecycle, requests: app.metrics.http_requests.clone(), access };
     let front = tokio::spawn(http::serve(bound, Arc::new(app.clone()), options, stop.clone(), GRACE));
     let ended = loop {
         tokio::select! {

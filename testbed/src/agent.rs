@@ -36,7 +36,7 @@ impl Agent {
         configuration: &Path,
         show: impl Fn(&str) + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
-        Self::start_with(program, configuration, &[], show)
+        Self::start_with(program, configuration, &["--web.allow-unauthenticated"], show)
     }
 
     /// The same with more flags.

@@ -101,6 +101,39 @@ async fn a12_long_runs_pin_nothing() {
     rig.finish(agent);
 }
 
+/// 30. The unit in deploy/ takes capabilities away: with what it leaves, everything works. How open it is, .ci/run bounds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a30_the_capabilities_of_the_unit_are_enough() {
+    let rig = Rig::new().await;
+    let unit =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/parachute.service")).unwrap();
+    let line = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
+    let kept: Vec<_> = line.split(' ').map(|name| name.to_lowercase().replace("cap_", "+")).collect();
+    // What this machine's root lacks itself cannot be kept.
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("CapBnd:\t")).unwrap();
+    let lacks_resource = u64::from_str_radix(own, 16).unwrap() & (1 << 24) == 0;
+    let kept: Vec<_> = kept.into_iter().filter(|name| !(lacks_resource && name == "+sys_resource")).collect();
+    let sets = format!("-all,{}", kept.join(","));
+    let wrapper =
+        rig.script(&format!("exec setpriv --bounding-set '{sets}' --no-new-privs \"$AGENT\" \"$@\"\n"));
+    let held = Held::all(&rig, &[Kind::Default, Kind::User, Kind::Nothing], &["/workload", "sleep"]).await;
+    let probes = [
+        ("observer", "command: [ps, -e]"),
+        ("joined", "command: [ps, -e], isolation: joined"),
+        ("packets", "command: [ss, -tanp], capabilities: [SYS_PTRACE, DAC_READ_SEARCH, NET_ADMIN, NET_RAW]"),
+    ];
+    let agent = rig.agent_by(&wrapper, &by_hand(&probes, "")).await;
+    for one in &held {
+        for (probe, _) in probes {
+            let answer = one.run(&agent, probe).await;
+            assert_eq!(answer["outcome"], "ok", "{} {answer}", one.kind);
+        }
+    }
+    drop(held);
+    rig.finish(agent);
+}
+
 /// 24. A socket in the abstract namespace can be reached by every container on the host's network, with the host's root as its
 /// peer (CVE-2020-15257): there is none, and those with a path are root's.
 #[tokio::test(flavor = "multi_thread")]

@@ -52,7 +52,8 @@ impl Rig {
     pub(crate) async fn agent_with(&self, configuration: &str, flags: &[&str]) -> Agent {
         let program = Path::new(env!("CARGO_BIN_EXE_parachute"));
         let path = self.configuration(configuration);
-        let mut agent = Agent::start_with(program, &path, flags, |line| println!("agent: {line}")).unwrap();
+        let flags: Vec<_> = flags.iter().copied().chain(["--web.allow-unauthenticated"]).collect();
+        let mut agent = Agent::start_with(program, &path, &flags, |line| println!("agent: {line}")).unwrap();
         agent.ready(READY).await.unwrap();
         agent
     }

@@ -1,5 +1,6 @@
 //! `parachute agent`: a list of promises, in the order in which they must be kept.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
@@ -10,11 +11,12 @@ use super::{ConfigFile, Logging, check_config, logging};
 use crate::app::{self, Setup};
 use crate::config::Source;
 use crate::enter::{self, LauncherOptions, LauncherProcess};
-use crate::http::{Bound, ListenAddress};
+use crate::http::{Access, Bound, ListenAddress, Token};
 use crate::metrics::AgentMetrics;
 use crate::{detect, privileges};
 
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct Args {
     #[command(flatten)]
     config: ConfigFile,
@@ -24,6 +26,13 @@ pub(super) struct Args {
     /// Where to serve: ADDRESS:PORT, :PORT or unix:PATH; may be given several times.
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10068")]
     listen: Vec<ListenAddress>,
+    /// Over TCP answer nothing but health and readiness without `Authorization: Bearer TOKEN`; the token is the file's
+    /// first line.
+    #[arg(long = "web.token-file", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Let everybody who can connect over TCP start runs. Containers on the host's network can, also on a loopback address.
+    #[arg(long = "web.allow-unauthenticated", conflicts_with = "token_file")]
+    allow_unauthenticated: bool,
     /// Allow POST /-/reload.
     #[arg(long = "web.enable-lifecycle")]
     enable_lifecycle: bool,
@@ -57,6 +66,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let launcher = LauncherProcess::start(&source, &options, &log, true)?;
     ensure!(launcher.digest == config.digest, "{source} changed while it was read; start again");
+    let access = match &args.token_file {
+        Some(path) => Access::Token(Token::read(path)?),
+        None if args.allow_unauthenticated => Access::Open,
+        None => Access::ReadOnly,
+    };
     raise_open_files();
     // One thread: it only moves bytes. Parsing and rendering go to others, which are made after the privileges are gone.
     let runtime =
@@ -77,7 +91,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), %source, probes, triggers, "parachute agent started");
         let metrics = AgentMetrics::new()?;
         let enable_lifecycle = args.enable_lifecycle;
-        app::run(Setup { source, config, metrics, launcher, hook, bound, enable_lifecycle }).await?;
+        app::run(Setup { source, config, metrics, launcher, hook, bound, enable_lifecycle, access }).await?;
         // After the launcher has left, and its socket with it.
         drop(held);
         Ok(ExitCode::SUCCESS)

@@ -4,6 +4,7 @@ mod agent;
 mod ask;
 mod check_config;
 pub mod complete;
+mod doctor;
 mod exec;
 mod launcher;
 mod logging;
@@ -40,6 +41,8 @@ enum Verb {
     Run(run::Args),
     /// Check a configuration file and show every mistake with its line.
     CheckConfig(check_config::Args),
+    /// Say what this host offers, and run each configured command once in a container of its own.
+    Doctor(doctor::Args),
     /// Print the JSON schema of the configuration file, for editors.
     Schema,
     /// Print a script that completes verbs, options and containers' names in a shell.
@@ -49,6 +52,9 @@ enum Verb {
     /// The privileged helper that the agent starts; not for people.
     #[command(hide = true)]
     Launcher(launcher::Args),
+    /// The container of the doctor's; not for people.
+    #[command(hide = true)]
+    Scratch(doctor::ScratchArgs),
 }
 
 /// Which configuration is read.
@@ -101,7 +107,9 @@ impl Cli {
             }
             Verb::Completions(args) => complete::run(&args),
             Verb::Man(args) => man::run(&args),
+            Verb::Doctor(args) => doctor::run(args),
             Verb::Launcher(args) => launcher::run(args),
+            Verb::Scratch(args) => doctor::scratch(&args),
         }
     }
 }

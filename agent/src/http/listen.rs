@@ -85,6 +85,10 @@ impl Bound {
         }
     }
 
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self, Self::Unix(..))
+    }
+
     /// The address in use, with the port that the kernel chose where 0 was asked for.
     pub fn address(&self) -> io::Result<ListenAddress> {
         match self {

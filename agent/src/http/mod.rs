@@ -4,6 +4,7 @@
 //! One request per connection, and the whole connection under a deadline: that bounds slow readers, slow writers
 //! and idle ones alike, which warp's own server does not. A scrape every few seconds does not miss keep-alive.
 
+pub mod access;
 mod body;
 mod deadline;
 mod gzip;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use warp::Filter;
 use warp::reply::Response;
 
+pub use access::{Access, Token};
 pub use listen::{Bound, HttpError, ListenAddress};
 pub use run::{RunAsk, RunRefusal};
 pub use view::{ContainerView, RunView};
@@ -75,6 +77,8 @@ pub struct Options {
     pub enable_lifecycle: bool,
     /// `parachute_http_requests_total`, by code.
     pub requests: IntCounterVec,
+    /// Who may ask what over TCP.
+    pub access: Access,
 }
 
 /// Serves until `stop`, then waits at most `grace` for requests under way.
@@ -90,7 +94,10 @@ pub async fn serve(
     let graceful = Arc::new(GracefulShutdown::new());
     let loops = bound.into_iter().map(|bound| {
         let routes = routes::routes(backend.clone(), options.clone(), runs.clone());
-        accept(bound, routes, slots.clone(), graceful.clone(), stop.clone())
+        // A Unix socket is its folder's and its mode's to guard.
+        let access = if bound.is_unix() { Access::Open } else { options.access.clone() };
+        let door = Door { access, requests: options.requests.clone(), slots: slots.clone() };
+        accept(bound, routes, door, graceful.clone(), stop.clone())
     });
     futures_util::future::join_all(loops).await;
     // The loops have ended and each held one of the clones.
@@ -100,10 +107,18 @@ pub async fn serve(
     }
 }
 
+/// What stands between a listening socket and the routes.
+#[derive(Clone)]
+struct Door {
+    access: Access,
+    requests: IntCounterVec,
+    slots: Arc<Semaphore>,
+}
+
 async fn accept(
     bound: Bound,
     routes: impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
-    slots: Arc<Semaphore>,
+    door: Door,
     graceful: Arc<GracefulShutdown>,
     stop: CancellationToken,
 ) {
@@ -113,7 +128,7 @@ async fn accept(
     loop {
         let accepted = async {
             // A slot first: what cannot be served stays in the kernel's backlog.
-            let slot = slots.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+            let slot = door.slots.clone().acquire_owned().await.map_err(std::io::Error::other)?;
             bound.accept().await.map(|stream| (slot, stream))
         };
         let (slot, stream) = tokio::select! {
@@ -129,9 +144,22 @@ async fn accept(
         };
         let deadline = Deadline::after(CONNECTION_TIMEOUT);
         let (service, of_request) = (TowerToHyperService::new(service.clone()), deadline.clone());
+        let of_door = door.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
+            let refused = of_door.access.refuses(&request);
             request.extensions_mut().insert(of_request.clone());
-            service.call(request)
+            let answer = refused.is_none().then(|| service.call(request));
+            let requests = of_door.requests.clone();
+            async move {
+                match (refused, answer) {
+                    (Some(refused), _) => {
+                        requests.with_label_values(&[refused.status().as_str()]).inc();
+                        Ok(refused)
+                    }
+                    (None, Some(answer)) => answer.await,
+                    (None, None) => Ok(Response::default()),
+                }
+            }
         });
         let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {

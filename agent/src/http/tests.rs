@@ -97,7 +97,7 @@ struct Served {
 
 async fn served(enable_lifecycle: bool, reload: Result<(), String>) -> Served {
     let agent = AgentMetrics::new().unwrap();
-    let options = Options { enable_lifecycle, requests: agent.http_requests.clone() };
+    let options = Options { enable_lifecycle, requests: agent.http_requests.clone(), access: Access::Open };
     let fake = Arc::new(Fake::new(agent, reload));
     let bound = Bound::new(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
     let ListenAddress::Tcp(address) = bound.address().unwrap() else { panic!("TCP was asked for") };
@@ -379,7 +379,8 @@ async fn a_unix_socket_is_private_and_replaces_only_a_dead_one() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(matches!(Bound::new(&address).await, Err(HttpError::InUse(_))));
     let agent = AgentMetrics::new().unwrap();
-    let options = Options { enable_lifecycle: false, requests: agent.http_requests.clone() };
+    let options =
+        Options { enable_lifecycle: false, requests: agent.http_requests.clone(), access: Access::Open };
     let fake = Fake::new(agent, Ok(()));
     let stop = CancellationToken::new();
     let task = tokio::spawn(serve(vec![bound], Arc::new(fake), options, stop.clone(), Duration::ZERO));

@@ -22,8 +22,8 @@ const DETECTION_BUCKETS: &[f64] =
 const RUN_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// Values of `code` in `parachute_http_requests_total`: every status that `http` answers with.
-pub const HTTP_CODES: [&str; 12] =
-    ["200", "400", "403", "404", "405", "408", "409", "413", "415", "500", "503", "504"];
+pub const HTTP_CODES: [&str; 13] =
+    ["200", "400", "401", "403", "404", "405", "408", "409", "413", "415", "500", "503", "504"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {

@@ -55,7 +55,7 @@ pub(super) fn all(selector: &Selector, place: &Where<'_>) -> anyhow::Result<Vec<
 
 /// Any process.
 pub(super) fn by_pid(pid: u32) -> anyhow::Result<Found> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
+    let status = read(&format!("/proc/{pid}/status"))
         .map_err(|_| anyhow::anyhow!("--pid {pid}: no process has this number here"))?;
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     ensure!(
@@ -76,12 +76,17 @@ fn hold(row: &Row) -> Option<OwnedFd> {
     let pid = i32::try_from(row.pid).ok().and_then(Pid::from_raw)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
     // Read after the pidfd was opened: what they tell is told of the process that the pidfd holds, as long as it lives.
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", row.pid)).ok()?;
-    let cgroups = std::fs::read_to_string(format!("/proc/{}/cgroup", row.pid)).ok()?;
+    let stat = read(&format!("/proc/{}/stat", row.pid)).ok()?;
+    let cgroups = read(&format!("/proc/{}/cgroup", row.pid)).ok()?;
     // A pidfd is readable when its process has ended.
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
     let lives = matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0));
     (is_row(row, &stat, &cgroups) && lives).then_some(pidfd)
+}
+
+/// A process's name is in most of these files, and need not be UTF-8.
+fn read(path: &str) -> std::io::Result<String> {
+    std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Whether `/proc/PID/stat` and `/proc/PID/cgroup` are those of the row's init.

@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// Where runtimes listen unless told otherwise.
-pub(super) const USUAL: [&str; 6] = [
+pub const USUAL: [&str; 6] = [
     "/run/containerd/containerd.sock",
     "/run/k3s/containerd/containerd.sock",
     "/run/crio/crio.sock",

@@ -21,6 +21,7 @@ use prometheus::IntCounterVec;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+pub use self::cri::USUAL as USUAL_SOCKETS;
 use self::cri::{Client, CriError, Described};
 use self::merge::merge;
 use crate::config::{RuntimeEndpoint, Runtimes};

@@ -62,8 +62,9 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
 pub(in crate::enter) fn is_exiting(pidfd: BorrowedFd<'_>) -> bool {
     const PF_EXITING: u64 = 0x4;
     let flags = || -> Option<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid_of(pidfd)?)).ok()?;
-        stat_field(&stat, FLAGS)
+        let stat = std::fs::read(format!("/proc/{}/stat", pid_of(pidfd)?)).ok()?;
+        // The name in it is the container's choice, and need not be UTF-8.
+        stat_field(&String::from_utf8_lossy(&stat), FLAGS)
     };
     flags().is_none_or(|flags| flags & PF_EXITING != 0)
 }

@@ -38,7 +38,7 @@ use self::slots::Slots;
 use super::Inspection;
 use super::client::{LauncherOptions, Word};
 use super::protocol::{self, Answer, Ask, receive, send};
-use crate::config::{Config, Observer, Source};
+use crate::config::{Config, Source};
 use crate::model::{End, ProbeName, TriggerName};
 pub(super) use inspect::{inspect, is_exiting};
 pub(super) use plan::Image;
@@ -239,7 +239,7 @@ impl Launcher {
         let task = Task { id, probe: Arc::clone(probe), allowed, inspection, image, target, outputs };
         let observer = match self.options.isolation {
             Some(Word::Joined) => None,
-            Some(Word::Observer) => Some(Observer::default()),
+            Some(Word::Observer) => Some(probe.isolation.observer().cloned().unwrap_or_default()),
             None => probe.isolation.observer().cloned(),
         };
         let mut context = Context {

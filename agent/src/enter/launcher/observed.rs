@@ -17,7 +17,7 @@ use super::procfs::{self, Procfs};
 use super::run::{self, Context, Launch, PROCFS_UNTRUSTED, Run};
 use super::template::{Template, TemplateError};
 use super::{program, seccomp, view};
-use crate::config::{Observer, Probe};
+use crate::config::{Capabilities, Observer, Probe};
 use crate::model::End;
 
 /// One run that is about to start.
@@ -90,7 +90,13 @@ impl Observers {
         context: &mut Context<'_>,
     ) -> Result<Run, End> {
         let refused = |reason: String| End::Refused { reason };
-        self.shielded(observer, task).map_err(refused)?;
+        if !task.allowed && is_exposed(observer.capabilities, &task.inspection, self.all_capabilities) {
+            return Err(refused(format!(
+                "the container has every capability that the probe declares ({}) and could take the command over; \
+                 declare one that it lacks, or set allow_unsafe_joined on the trigger if that is accepted",
+                observer.capabilities
+            )));
+        }
         let program = program::checked(self.view.root(), &task.probe.program)?;
         let resolv_conf = observer.resolv_conf.as_deref().map(resolver).transpose().map_err(refused)?;
         let (target, pid_ns) = (task.target.as_fd(), task.inspection.pid_ns);
@@ -139,26 +145,17 @@ impl Observers {
         let instead = self.fallbacks.remove(&id)?;
         matches!(end, End::Refused { reason } if reason == PROCFS_UNTRUSTED).then_some(instead)
     }
+}
 
-    /// A process can be taken over by one that sees it and has all of its capabilities: an observer always has one that
-    /// its container lacks. Of a privileged container, which can do all that the host's root can, that cannot be said;
-    /// it is the host's root, and in a pid namespace of its own it does not see the command.
-    fn shielded(&self, observer: &Observer, task: &Task) -> Result<(), String> {
-        let Inspection { cap_bounding, in_host_user_ns, in_host_pid_ns, .. } = task.inspection;
-        let is_root = self.all_capabilities & !cap_bounding == 0;
-        if !in_host_user_ns
-            || !observer.capabilities.is_within(cap_bounding)
-            || (is_root && !in_host_pid_ns)
-            || task.allowed
-        {
-            return Ok(());
-        }
-        Err(format!(
-            "the container has every capability that the probe declares ({}) and could take the command over; declare \
-             one that it lacks, or set allow_unsafe_joined on the trigger if that is accepted",
-            observer.capabilities
-        ))
-    }
+/// Whether the kernel would let a container take over an observer with these capabilities, if it saw one.
+///
+/// A process can be taken over by one that sees it and has all of its capabilities: an observer always has one that its
+/// container lacks. Of a privileged container, which can do `all` that the host's root can, that cannot be said; it is the
+/// host's root, and in a pid namespace of its own it does not see the command.
+fn is_exposed(capabilities: Capabilities, inspection: &Inspection, all: u64) -> bool {
+    let Inspection { cap_bounding, in_host_user_ns, in_host_pid_ns, .. } = inspection;
+    let is_root = all & !cap_bounding == 0;
+    *in_host_user_ns && capabilities.is_within(*cap_bounding) && (*in_host_pid_ns || !is_root)
 }
 
 /// A detached mount of the file.
@@ -175,4 +172,62 @@ fn own_bounding_set() -> u64 {
     let set = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
     // Without it nobody counts as the host's root.
     set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALL: u64 = (1 << 41) - 1;
+    const DEFAULT: u64 = 0xa804_25fb;
+
+    fn inspection(cap_bounding: u64, in_host_user_ns: bool, in_host_pid_ns: bool) -> Inspection {
+        Inspection {
+            pid: 1,
+            start_ticks: 1,
+            pid_ns: 1,
+            net_ns: 1,
+            mnt_ns: 1,
+            user_ns: 1,
+            in_host_mnt_ns: false,
+            in_host_pid_ns,
+            in_host_user_ns,
+            inner_pid: 1,
+            comm: String::new(),
+            parent_cwd: None,
+            cap_bounding,
+        }
+    }
+
+    /// 3. of the list of requirements, with the sets that are named there.
+    #[test]
+    fn a03_an_observer_is_not_within_its_target() {
+        let usual = Capabilities::default();
+        for (bounding, user_ns, pid_ns, exposed) in [
+            (DEFAULT, true, false, false),
+            (DEFAULT, true, true, false),
+            (0, true, true, false),
+            (DEFAULT | usual.bits(), true, false, true),
+            (DEFAULT | usual.bits(), true, true, true),
+            (DEFAULT | usual.bits(), false, true, false),
+            // Privileged: the host's root, who sees it only in its own pid namespace.
+            (ALL, true, false, false),
+            (ALL, true, true, true),
+        ] {
+            let target = inspection(bounding, user_ns, pid_ns);
+            assert_eq!(is_exposed(usual, &target, ALL), exposed, "{bounding:x} {user_ns} {pid_ns}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a03_whatever_is_allowed_lacks_something_or_is_out_of_sight(bounding in 0..=ALL, user_ns: bool, pid_ns: bool) {
+            let (usual, target) = (Capabilities::default(), inspection(bounding, user_ns, pid_ns));
+            if !is_exposed(usual, &target, ALL) && user_ns && bounding != ALL {
+                prop_assert!(usual.bits() & !bounding != 0);
+            }
+        }
+    }
 }
