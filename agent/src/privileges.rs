@@ -21,12 +21,13 @@ pub const KEPT: [(&str, CapabilitySet, &str); 2] = [
 
 /// What the launcher needs; it keeps all that it was started with, since a joined command that had fewer capabilities
 /// than its container could be taken over by it.
-pub const LAUNCHER: [(&str, &str); 7] = [
+pub const LAUNCHER: [(&str, &str); 8] = [
     ("CAP_SYS_ADMIN", "setns(2), unshare(2), mount(2)"),
     ("CAP_SYS_CHROOT", "setns(2) into a mount namespace"),
     ("CAP_SYS_PTRACE", "reads a container's namespaces under /proc/PID/ns"),
     ("CAP_KILL", "ends a command that has changed its user"),
     ("CAP_DAC_OVERRIDE", "writes cgroup files"),
+    ("CAP_SETUID, CAP_SETGID, CAP_SETPCAP", "an observer becomes nobody, with few capabilities"),
     ("CAP_NET_ADMIN", "what ss(8) and nstat(8) need to see all of a network namespace"),
     (
         "CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8)",
