@@ -134,6 +134,26 @@ async fn a30_the_capabilities_of_the_unit_are_enough() {
     rig.finish(agent);
 }
 
+/// What the network reaches is the agent: it has two capabilities, can get no more, and may not execute anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_keeps_only_what_it_needs() {
+    const BPF_AND_DAC_READ_SEARCH: &str = "0000008000000004";
+    let rig = Rig::new().await;
+    let agent = rig.agent(common::ONE_PROBE).await;
+    let tasks = fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap().flatten();
+    for task in tasks {
+        let status = fs::read_to_string(task.path().join("status")).unwrap();
+        let field =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
+            assert_eq!(field(set), BPF_AND_DAC_READ_SEARCH, "{set}");
+        }
+        // SECCOMP_MODE_FILTER (linux/seccomp.h).
+        assert_eq!((field("NoNewPrivs:").as_str(), field("Seccomp:").as_str()), ("1", "2"));
+    }
+    rig.finish(agent);
+}
+
 /// 24. A socket in the abstract namespace can be reached by every container on the host's network, with the host's root as its
 /// peer (CVE-2020-15257): there is none, and those with a path are root's.
 #[tokio::test(flavor = "multi_thread")]

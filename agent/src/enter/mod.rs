@@ -7,6 +7,9 @@
 //! before the agent's runtime starts: single-threaded, it reads the configuration file by itself and does the
 //! rest. They speak over one `SOCK_SEQPACKET` pair ([`protocol`]); fds travel by `SCM_RIGHTS`.
 //!
+//! The agent starts a **keeper** and not the launcher itself ([`keeper`]): when a launcher has died, or hangs and was killed
+//! at the agent's order, it starts the next, which the agent has no right to do. Verbs that live briefly do without.
+//!
 //! A joined run goes like this:
 //!
 //! 1. The agent makes two pipes and sends the probe's name, the container's pidfd and the pipes' write ends.
@@ -29,7 +32,17 @@
 //!   process in D state costs its slot until it goes, and its run is answered as stuck.
 //! - **The host's mounts are neither changed nor pinned.** See [`template`](launcher).
 //!
-//! A later way in (`observer`) changes steps 2 and 3 only.
+//! An observer's run differs in steps 2 to 5:
+//!
+//! - The stub stays in the host's pid namespace, and has the container's procfs before it joins anything: from the launcher,
+//!   which makes a new instance (`procfs`), or out of the container's mount namespace, checked (`observer`). It joins a copy
+//!   of the *view*, which is the host's programs and little else (`view`), and the container's network namespace.
+//! - The command is cloned as PID 1 of a pid namespace of its own, finishes its root (the container's procfs on `/proc`,
+//!   `self` leading to its own, a fresh sysfs, a private `/tmp`), and becomes nobody with the declared capabilities.
+//! - A filter (`seccomp`) takes dangerous calls from it and leaves getpid(2) to the stub, which answers 1 (`own_pid`).
+//! - What is left of it goes with its PID 1. The container's end does not end it.
+//!
+//! Every run of a probe is limited by cgroups (`controllers`).
 //!
 //! # A person's command
 //!
