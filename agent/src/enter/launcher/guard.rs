@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::super::protocol::{self, Answer, send};
@@ -83,6 +84,10 @@ fn settle() -> Result<(), String> {
     // The kernel reaps the stub by itself.
     ignore_sigchld().map_err(|e| format!("ignoring SIGCHLD: {e}"))?;
     forget_words();
+    // The stub begins as a copy of this process, in sight of the container: no core of it, and no look into it.
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
+        .map_err(|e| format!("forbidding core dumps: {e}"))?;
     // A pipe of the person's must not stay open because the guard has it, too.
     let null =
         std::fs::File::options().read(true).write(true).open("/dev/null").map_err(|e| e.to_string())?;

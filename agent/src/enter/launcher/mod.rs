@@ -265,7 +265,7 @@ impl Launcher {
             } else {
                 self.runs.push(run);
             }
-            if let Some(Answer::Done { id, end, stuck: false, .. }) = &answer
+            if let Some(Answer::Done { id, end, .. }) = &answer
                 && let Some(instead) = self.observers.instead_of(*id, end)
             {
                 answer = self.start_joined(&instead);

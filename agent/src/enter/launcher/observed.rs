@@ -113,10 +113,6 @@ impl Observers {
             },
             Procfs::Mounted => None,
         };
-        if procfs == Procfs::Mounted && observer.fallback_joined {
-            let instead = task.again().map_err(|e| refused(format!("duplicating descriptors: {e}")))?;
-            self.fallbacks.insert(task.id, instead);
-        }
         let own_pid_ns = CString::new(format!("{}/ns/pid", task.inspection.inner_pid)).unwrap_or_default();
         let needs = plan::Observer {
             proc: proc.as_ref().map(AsFd::as_fd),
@@ -137,7 +133,12 @@ impl Observers {
             called: Some(procfs.way()),
         };
         let mut context = Context { template: self.view.namespace(), slots: context.slots, ..*context };
-        run::start(task.id, &task.target, &launch, &mut context)
+        let run = run::start(task.id, &task.target, &launch, &mut context)?;
+        if procfs == Procfs::Mounted && observer.fallback_joined {
+            // Without descriptors to spare there is no second try.
+            self.fallbacks.extend(task.again().ok().map(|again| (task.id, again)));
+        }
+        Ok(run)
     }
 
     /// What is to be started now that run `id` has come to this end.
