@@ -1,5 +1,6 @@
-//! Compiles the kernel half (`agent-ebpf`) for the eBPF machine and leaves the object file in `OUT_DIR`, where
-//! `detect::kernel` embeds it. It downloads nothing but crates: what is missing is said in one line.
+//! Compiles what the agent carries, and leaves it in `OUT_DIR`: the kernel half (`agent-ebpf`) for the eBPF machine, which
+//! `detect::kernel` embeds, and the program that enters containers (`agent-stub`) as a static one, which `enter` embeds. It
+//! downloads nothing but crates: what is missing is said in one line.
 
 use std::env;
 use std::ffi::OsString;
@@ -8,6 +9,7 @@ use std::process::Command;
 
 const OBJECT: &str = "parachute-exec";
 const TARGET: &str = "bpfel-unknown-none";
+const STUB: &str = "parachute-stub";
 /// With this set to 1 an empty object is embedded, which the agent refuses to load: for `cargo check`, clippy and
 /// docs on a machine without the eBPF toolchain.
 const SKIP: &str = "PARACHUTE_SKIP_EBPF";
@@ -23,16 +25,36 @@ enum Toolchain {
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=../agent-ebpf");
+    println!("cargo::rerun-if-changed=../agent-stub");
     println!("cargo::rerun-if-changed=../Cargo.lock");
     println!("cargo::rerun-if-env-changed={SKIP}");
-    if let Err(problem) = build() {
+    let out = env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo".to_owned());
+    if let Err(problem) = out.map(PathBuf::from).and_then(|out| stub(&out).and_then(|()| ebpf(&out))) {
         println!("cargo::error={problem}");
         std::process::exit(1);
     }
 }
 
-fn build() -> Result<(), String> {
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo")?);
+/// For the agent's own machine, with the C library in it, so that it runs in whatever mounts it finds itself.
+fn stub(out: &Path) -> Result<(), String> {
+    let target = env::var("TARGET").map_err(|error| format!("TARGET: {error}"))?;
+    let target_dir = out.join("stub");
+    let mut cargo = clean(env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo
+        .args(["build", "--locked", "--release", "--package", "agent-stub", "--bin", STUB])
+        .args(["--target", &target, "--target-dir"])
+        .arg(&target_dir)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .env("RUSTC", env::var_os("RUSTC").unwrap_or("rustc".into()))
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s")
+        .env("CARGO_PROFILE_RELEASE_LTO", "fat")
+        .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1");
+    finish(cargo, "agent-stub", &target_dir.join(target).join("release").join(STUB), &out.join(STUB))
+}
+
+fn ebpf(out: &Path) -> Result<(), String> {
     let object = out.join(OBJECT);
     if env::var_os(SKIP).is_some_and(|value| value == "1") {
         return std::fs::write(&object, []).map_err(|error| format!("{}: {error}", object.display()));
@@ -71,13 +93,17 @@ fn build() -> Result<(), String> {
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1");
-    let output = cargo.output().map_err(|error| format!("the eBPF build cannot start: {error}"))?;
+    finish(cargo, "agent-ebpf", &target_dir.join(TARGET).join("release").join(OBJECT), &object)
+}
+
+/// Runs the build, and copies what it has made.
+fn finish(mut cargo: Command, package: &str, built: &Path, wanted: &Path) -> Result<(), String> {
+    let output = cargo.output().map_err(|error| format!("the build of {package} cannot start: {error}"))?;
     if !output.status.success() {
         eprintln!("{}", String::from_utf8_lossy(&output.stderr));
-        return Err("the eBPF program does not build; its compiler's messages are above".into());
+        return Err(format!("{package} does not build; its compiler's messages are above"));
     }
-    let built = target_dir.join(TARGET).join("release").join(OBJECT);
-    std::fs::copy(&built, &object).map_err(|error| format!("{}: {error}", built.display()))?;
+    std::fs::copy(built, wanted).map_err(|error| format!("{}: {error}", built.display()))?;
     Ok(())
 }
 

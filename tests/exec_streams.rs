@@ -184,7 +184,7 @@ fn surroundings(shop: &Shop) {
     assert_eq!(descriptors.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"], "3 is ls' own");
     let limits = shop.says(&["web", "cat", "/proc/self/limits"]);
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"]);
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["1", "1"]);
 
     let processes = shop.says(&["web", "ps", "-e", "-o", "comm="]);
     assert_eq!(processes.split_whitespace().collect::<Vec<_>>(), ["workload", "ps"]);

@@ -56,7 +56,10 @@ async fn a_container_killed_in_mid_run_leaves_nothing() {
         })
         .await;
         let processes = common::processes_of(&agent);
-        assert!(processes.len() == 3, "agent, keeper and launcher alone are left, not {processes:?}");
+        assert!(
+            processes.len() == 4,
+            "agent, keeper, launcher and spawner alone are left, not {processes:?}"
+        );
         // Those of the runs close a moment after them. The first batch may open connections that stay.
         common::eventually("open files do not grow", SOON, async || {
             let now = common::open_files(&agent);

@@ -81,7 +81,8 @@ pub(crate) fn hunt(path: &str, mode: &str) -> io::Result<()> {
     }
 }
 
-fn listed() -> Vec<i64> {
+/// Pids that /proc shows.
+pub(crate) fn listed() -> Vec<i64> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }

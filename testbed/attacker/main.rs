@@ -5,6 +5,7 @@ mod fuse;
 mod hunt;
 mod inside;
 mod plant;
+mod scan;
 mod sys;
 
 use std::io;
@@ -15,6 +16,7 @@ usage: attacker VERB
   hunt FILE read         find foreign processes and try to read them, as root and as nobody
   hunt FILE limit        and to lower their limits
   hunt FILE harm         and to stop and kill them, too
+  scan FILE WORD...      look for these words in the memory of foreign processes (needs SYS_PTRACE)
   proc forged|foreign    mount something else on /proc (needs SYS_ADMIN)
   plant                  leave links, pipes and endless files where others may look
   resolve                answer every name at 127.0.0.53 with 6.6.6.6
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
     let word = |n: usize| words.get(n).map_or("", String::as_str);
     let done = match word(1) {
         "hunt" => hunt::hunt(word(2), word(3)),
+        "scan" => scan::scan(word(2), words.get(3..).unwrap_or_default()),
         "proc" => plant::proc(word(2) == "foreign"),
         "plant" => plant::plant(),
         "resolve" => plant::resolve(),

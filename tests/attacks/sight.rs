@@ -140,63 +140,50 @@ async fn a05_commands_stay_in_the_hosts_user_namespace() {
     rig.finish(agent);
 }
 
-/// 7. The stub of a joined run is a process of the container: it holds nothing that is the agent's (CVE-2016-9962 is what
-/// happens otherwise). Its memory is the launcher's, which never had what the agent read later.
+/// 7. Whoever looks with SYS_PTRACE from a joined process's first moment on finds the stub's program and the tool's, and nothing
+/// of the agent's or the launcher's: not their program (CVE-2019-5736), not their memory (CVE-2016-9962). A fork is a copy
+/// of the whole of its parent, so its parent must be one that has nothing; a joined run is refused there by default.
 #[tokio::test(flavor = "multi_thread")]
 async fn a07_nothing_of_the_agents_is_in_the_stub() {
-    const CANARY: &str = "canary-5f1c2f6a";
+    const CANARIES: [&str; 3] = ["canary-asked-5f1c", "canary-configured-2f6a", "canary-environment-91e0"];
+    const LARGEST: u64 = 8 << 10;
+    let [asked, configured, environment] = CANARIES;
     let rig = Rig::new().await;
-    let held = Held::start(&rig, Kind::Default, "default-0", &["/workload", "sleep"]).await;
-    let agent = rig.agent(&by_hand(&[("joined", "command: [sleep, '2'], isolation: joined")], "")).await;
-    // A request's text is in the agent's memory.
-    let body = format!("{{\"probe\": \"{CANARY}\", \"target\": {{\"id\": \"{}\"}}}}", held.container.id);
-    assert_eq!(agent.post("/api/v1/run", &body).await.unwrap().status, 404);
-    let (answer, stubs) = tokio::join!(held.run(&agent, "joined"), async {
-        common::eventually("the stub is there", common::SOON, async || {
-            let stubs = stubs(held.container.pid);
-            if stubs.is_empty() { Err("not yet".into()) } else { Ok(stubs) }
-        })
-        .await
-    });
-    assert_eq!(answer["outcome"], "ok", "{answer}");
-    for (memory, size) in stubs {
-        assert!(
-            !memory.windows(CANARY.len()).any(|part| part == CANARY.as_bytes()),
-            "the canary is in the stub"
-        );
-        println!("the stub has {} KiB of memory mapped", size / 1024);
+    let command: Vec<_> = ["/attacker", "scan", "/out"].into_iter().chain(CANARIES).collect();
+    let held = Held::start(&rig, Kind::Ptrace, "scan-0", &command).await;
+    let wrapper = rig.script(&format!("export SECRET={environment}\nexec \"$AGENT\" \"$@\"\n"));
+    let other = format!("command: [echo, {configured}], isolation: joined");
+    let probes = [("joined", "command: [sleep, '0.2'], isolation: joined"), ("other", other.as_str())];
+    let agent = rig.agent_by(&wrapper, &by_hand(&probes, ", allow_unsafe_joined: true")).await;
+    for _ in 0..40 {
+        // A request's text is in the agent's memory.
+        let body = format!("{{\"probe\": \"{asked}\", \"target\": {{\"id\": \"{}\"}}}}", held.container.id);
+        let answer = agent.post("/api/v1/run", &body).await.unwrap();
+        assert!([400, 404].contains(&answer.status), "{}", answer.body);
+        assert_eq!(held.run(&agent, "joined").await["outcome"], "ok");
     }
+    let said = held.file("/out");
+    let told = |what: &str| -> Vec<String> {
+        said.lines().filter_map(|line| line.strip_prefix(what)).map(str::to_owned).collect()
+    };
+    let programs = told("exe ");
+    let harmless = |path: &String| path.contains("/memfd:parachute-stub") || path.ends_with("/sleep");
+    assert!(programs.iter().all(harmless), "{programs:?}");
+    assert!(programs.len() > 1, "stub and tool are both seen: {said}");
+    assert_eq!(told("HIT "), [""; 0]);
+    let sizes = told("size ");
+    // One that has just ended has none.
+    let size = |line: &String| line.split(' ').next().unwrap().parse::<u64>().ok();
+    assert!(sizes.iter().filter_map(size).all(|size| size < LARGEST), "{sizes:?}");
+    println!("seen: {programs:?}, KiB: {sizes:?}");
+    // The search finds what is there: the words of a run are in its own stub.
+    assert_eq!(held.run(&agent, "other").await["outcome"], "ok");
+    common::eventually("what is there is found", common::SOON, async || {
+        held.run(&agent, "other").await;
+        let hits = held.file("/out").matches(&format!("HIT {configured}")).count();
+        if hits > 0 { Ok(()) } else { Err(held.file("/out")) }
+    })
+    .await;
     drop(held);
     rig.finish(agent);
-}
-
-/// Memory that can be read, and its size, of each stub beside this process.
-fn stubs(pid: i32) -> Vec<(Vec<u8>, u64)> {
-    use std::os::unix::fs::FileExt as _;
-    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let ours = namespace(&pid.to_string());
-    let all = fs::read_dir("/proc").unwrap().flatten().map(|e| e.file_name().to_string_lossy().into_owned());
-    let stub = |pid: &String| {
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "parachute-stub")
-    };
-    let mut found = Vec::new();
-    for pid in all.filter(|pid| stub(pid) && namespace(pid) == ours) {
-        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-        let Ok(memory) = fs::File::open(format!("/proc/{pid}/mem")) else { continue };
-        let (mut bytes, mut size) = (Vec::new(), 0);
-        for line in maps.lines() {
-            let (from, rest) = line.split_once('-').unwrap();
-            let (to, rights) = rest.split_once(' ').unwrap();
-            let [from, to] = [from, to].map(|text| u64::from_str_radix(text, 16).unwrap());
-            size += to - from;
-            if rights.starts_with("rw") {
-                let mut part = vec![0; usize::try_from(to - from).unwrap()];
-                if memory.read_exact_at(&mut part, from).is_ok() {
-                    bytes.extend(part);
-                }
-            }
-        }
-        found.push((bytes, size));
-    }
-    found
 }

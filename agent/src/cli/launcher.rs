@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use nix::sys::signal::SigSet;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, setrlimit};
+use rustix::process::DumpableBehavior;
 
 use super::{LogFormat, Logging, logging};
 use crate::config::Source;
@@ -52,11 +52,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     // The end of the agent is told by the socket. A signal to the whole group or service (Ctrl-C, systemd's stop) must
     // not end the launcher before it has ended its runs; the stub unblocks signals for commands.
     let _ = rustix::process::setsid();
-    // All of them, because a stub begins as a copy of this process in sight of a container, which may send it any.
     SigSet::all().thread_block().context("blocking signals")?;
-    // For the same reason: no core of such a copy onto the host's disk, and no look into its memory.
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
-        .context("forbidding core dumps")?;
+    // What it has read of the configuration is nobody else's. Everything that it starts inherits the limit.
+    agent_stub::forbid_core().map_err(std::io::Error::from_raw_os_error).context("forbidding core dumps")?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).context("forbidding core dumps")?;
     if args.keep {
         let rest: Vec<_> = std::env::args_os().skip(2).filter(|word| word != "--keep").collect();

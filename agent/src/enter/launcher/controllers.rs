@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use agent_stub::LIMITING;
+
 use crate::config::RunLimits;
 use crate::model::Limit;
 
@@ -173,8 +175,8 @@ struct Part {
 }
 
 impl Limited {
-    pub(super) fn joined(&self) -> [Option<BorrowedFd<'_>>; 3] {
-        let mut all = [None; 3];
+    pub(super) fn joined(&self) -> [Option<BorrowedFd<'_>>; LIMITING] {
+        let mut all = [None; LIMITING];
         let procs = self.parts.iter().filter_map(|part| part.procs.as_ref());
         for (place, procs) in all.iter_mut().zip(procs) {
             *place = Some(procs.as_fd());

@@ -5,21 +5,23 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
+use agent_stub::{Credentials, Way, close_all_but, forbid_core};
 use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::super::protocol::{self, Answer, send};
-use super::calls::close_all_but;
 use super::ignore_sigchld;
 use super::inspect::stat_field;
-use super::plan::{Credentials, Image, Way};
+use super::plan::Image;
 use super::run::{Context, Launch, Run, start};
 use super::slots::Slots;
+use super::spawner::Spawner;
 use super::template::Template;
 use crate::enter::session::User;
+use crate::model::End;
 
 /// What the foreground process asks besides signals, which are their own numbers.
 pub(in crate::enter) const CANCEL: u8 = 0;
@@ -85,8 +87,9 @@ fn settle() -> Result<(), String> {
     ignore_sigchld().map_err(|e| format!("ignoring SIGCHLD: {e}"))?;
     forget_words();
     // The stub begins as a copy of this process, in sight of the container: no core of it, and no look into it.
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
-        .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
+    forbid_core()
+        .map_err(rustix::io::Errno::from_raw_os_error)
+        .and_then(|_| set_dumpable_behavior(DumpableBehavior::NotDumpable))
         .map_err(|e| format!("forbidding core dumps: {e}"))?;
     // A pipe of the person's must not stay open because the guard has it, too.
     let null =
@@ -117,7 +120,9 @@ fn forget_words() {
 /// Starts the command and sees it to its end; gives the answer back when all of it has gone.
 fn tend(charge: Charge, watch: &mut Watch) -> Result<Answer, String> {
     let mut slots = Slots::create(1, false).map_err(|e| e.to_string())?;
-    let mut run = match launch(charge, &mut slots)? {
+    // The stub's parent, which must outlive it to have it reaped.
+    let spawner = Spawner::start().map_err(|e| format!("starting the stub's program: {e}"))?;
+    let mut run = match launch(charge, &mut slots, &spawner) {
         Ok(run) => run,
         Err(end) => return Ok(Answer::Done { id: 0, end, stuck: false, way: None, limit: None }),
     };
@@ -147,7 +152,6 @@ fn tend(charge: Charge, watch: &mut Watch) -> Result<Answer, String> {
         }
         let (answer, over) = run.advance(Instant::now());
         if over {
-            run.wait_for_stub();
             let (slot, clean) = run.into_slot();
             slots.give_back(slot, clean);
             // A run that was told as stuck has been answered already; nobody may be there to hear this one.
@@ -162,9 +166,7 @@ fn tend(charge: Charge, watch: &mut Watch) -> Result<Answer, String> {
 }
 
 /// Everything of `charge` is let go of when the stub has its own copies.
-fn launch(charge: Charge, slots: &mut Slots) -> Result<Result<Run, crate::model::End>, String> {
-    let pid_namespace =
-        std::fs::File::open("/proc/self/ns/pid").map_err(|e| format!("/proc/self/ns/pid: {e}"))?;
+fn launch(charge: Charge, slots: &mut Slots, spawner: &Spawner) -> Result<Run, End> {
     let [stdin, stdout, stderr] = &charge.stdio;
     let way = Way {
         join: charge.join,
@@ -185,22 +187,17 @@ fn launch(charge: Charge, slots: &mut Slots) -> Result<Result<Run, crate::model:
     };
     let launch = Launch {
         image: &charge.image,
-        way: &way,
+        way,
         join_pid: charge.join_pid,
         stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
         timeout: charge.timeout,
         limits: None,
         called: None,
     };
-    let mut context = Context {
-        template: charge.template.namespace(),
-        null: stdin.as_fd(),
-        pid_namespace: pid_namespace.as_fd(),
-        slots,
-    };
+    let mut context = Context { template: charge.template.namespace(), null: stdin.as_fd(), spawner, slots };
     let started = start(0, &charge.target, &launch, &mut context);
     drop(charge);
-    Ok(started)
+    started
 }
 
 /// The foreground process at the other end.

@@ -2,8 +2,9 @@
 
 use std::os::fd::BorrowedFd;
 
+use agent_stub::Way;
+
 use super::observed::Task;
-use super::plan::Way;
 use super::run::{self, Context, Launch, Run};
 use super::{program, takeover};
 use crate::model::{self, End};
@@ -25,7 +26,7 @@ pub(super) fn start_run(task: &Task, root: BorrowedFd<'_>, context: &mut Context
     let way = Way::joined(!task.allowed && !inspection.in_host_pid_ns);
     let launch = Launch {
         image: &task.image,
-        way: &way,
+        way,
         join_pid: true,
         stdio: task.stdio(context.null),
         timeout: Some(task.probe.timeout),

@@ -1,25 +1,19 @@
 //! The launcher process: one thread, one `poll` over the agent's socket, the host's mount table and the runs. It reads
 //! the configuration itself, so that whoever takes over the agent can name a probe but not choose what it runs.
 
-mod calls;
-mod command;
 mod controllers;
 pub(super) mod guard;
 pub(super) mod handout;
 mod inspect;
 mod joined;
-mod limits;
-mod neighbours;
 mod observed;
-mod observer;
-mod own_pid;
 mod plan;
 mod procfs;
 mod program;
 mod run;
 mod seccomp;
 mod slots;
-mod stub;
+pub(super) mod spawner;
 mod template;
 mod view;
 
@@ -29,28 +23,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use agent_stub::TAKEOVER;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::handout::Handout;
 use self::observed::{Observers, Task};
 use self::run::{Context, Run};
 use self::slots::Slots;
+use self::spawner::Spawner;
 use super::Inspection;
 use super::client::{LauncherOptions, Word};
 use super::protocol::{self, Answer, Ask, receive, send};
 use crate::config::{Config, Source};
 use crate::model::{End, ProbeName, TriggerName};
+pub use agent_stub::STEPS;
 pub(super) use inspect::{inspect, is_exiting};
 pub(super) use plan::Image;
-pub use stub::STEPS;
 pub(super) use template::Template;
 
 /// The host's mount table may change often on a busy node; the template is built anew at most this often.
 const TEMPLATE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Capabilities with which a container can take over a process beside it: SYS_PTRACE, SYS_ADMIN, PERFMON
-/// (linux/capability.h).
-const TAKEOVER: [(u32, &str); 3] = [(19, "SYS_PTRACE"), (21, "SYS_ADMIN"), (38, "PERFMON")];
 
 /// The first capability by which a container with this bounding set can take over a process beside it.
 pub(super) fn takeover(inspection: &Inspection) -> Option<&'static str> {
@@ -71,7 +63,7 @@ struct Launcher {
     observers: Observers,
     handout: Option<Handout>,
     null: OwnedFd,
-    pid_namespace: OwnedFd,
+    spawner: Spawner,
 }
 
 /// Serves the agent at the other end of `socket` until that end closes; then every run is ended and its traces removed.
@@ -122,7 +114,7 @@ impl Launcher {
             options,
             handout,
             null: open("/dev/null")?,
-            pid_namespace: open("/proc/self/ns/pid")?,
+            spawner: Spawner::start().map_err(|e| format!("starting the stub's program: {e}"))?,
             config: Arc::new(config),
         })
     }
@@ -138,6 +130,7 @@ impl Launcher {
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(mount_table, PollFlags::PRI),
+            PollFd::from_borrowed_fd(self.spawner.watched(), PollFlags::IN),
         ];
         if let Some(handout) = &self.handout {
             fds.push(PollFd::from_borrowed_fd(handout.watched(), PollFlags::IN));
@@ -151,6 +144,10 @@ impl Launcher {
         }
         let socket_ready = !fds.first().is_none_or(|fd| fd.revents().is_empty());
         self.template_stale |= fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        if fds.get(2).is_some_and(|fd| !fd.revents().is_empty()) {
+            // It says nothing unasked, so this is its end. The next launcher has another one.
+            return Err(io::Error::other("the process that forks stubs has gone"));
+        }
         drop(fds);
 
         self.look_after_runs()?;
@@ -206,7 +203,11 @@ impl Launcher {
                 self.runs.iter_mut().filter(|run| run.id == id).for_each(Run::cancel);
                 Ok(())
             }
-            Ask::Ping { id } => self.say(&Answer::Pong { id }),
+            Ask::Ping { id } => {
+                // Without it a launcher is none, and the keeper is to start another one.
+                self.spawner.ping()?;
+                self.say(&Answer::Pong { id })
+            }
             Ask::Reload { id, digest } => {
                 let error = self.reload(digest).err().map(|error| protocol::reason(&error));
                 self.say(&Answer::Reloaded { id, error })
@@ -245,7 +246,7 @@ impl Launcher {
         let mut context = Context {
             template: self.template.namespace(),
             null: self.null.as_fd(),
-            pid_namespace: self.pid_namespace.as_fd(),
+            spawner: &self.spawner,
             slots: &mut self.slots,
         };
         match observer {
@@ -283,7 +284,7 @@ impl Launcher {
         let mut context = Context {
             template: self.template.namespace(),
             null: self.null.as_fd(),
-            pid_namespace: self.pid_namespace.as_fd(),
+            spawner: &self.spawner,
             slots: &mut self.slots,
         };
         match joined::start_run(instead, self.template.root(), &mut context) {
@@ -363,7 +364,8 @@ fn programs(config: &Config) -> Vec<PathBuf> {
 /// Takes from this process, for good, the system calls that the agent has no business with. To be called before there
 /// are other threads, which inherit it.
 pub fn confine_agent() -> io::Result<()> {
-    let installed = calls::no_new_privileges().and_then(|_| calls::install_filter(&seccomp::agent(), 0));
+    let installed =
+        agent_stub::no_new_privileges().and_then(|_| agent_stub::install_filter(&seccomp::agent(), 0));
     installed.map(|_| ()).map_err(io::Error::from_raw_os_error)
 }
 

@@ -7,12 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use agent_stub::Way;
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::super::Inspection;
 use super::inspect::is_exiting;
-use super::plan::{self, Image, Way};
+use super::plan::Image;
 use super::procfs::{self, Procfs};
 use super::run::{self, Context, Launch, PROCFS_UNTRUSTED, Run};
 use super::template::{Template, TemplateError};
@@ -114,7 +115,7 @@ impl Observers {
             Procfs::Mounted => None,
         };
         let own_pid_ns = CString::new(format!("{}/ns/pid", task.inspection.inner_pid)).unwrap_or_default();
-        let needs = plan::Observer {
+        let needs = agent_stub::Observer {
             proc: proc.as_ref().map(AsFd::as_fd),
             own_pid_ns: (&own_pid_ns, pid_ns),
             resolv_conf: resolv_conf.as_ref().map(AsFd::as_fd),
@@ -125,7 +126,7 @@ impl Observers {
         let stdio = task.stdio(context.null);
         let launch = Launch {
             image: &task.image,
-            way: &way,
+            way,
             join_pid: false,
             stdio,
             timeout: Some(task.probe.timeout),

@@ -3,17 +3,15 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, setns};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use agent_stub::{ENDED, ENDED_BY_KILL, ENDED_TAMPERED, Fds, Order, RECORD, STEPS, Step, Way};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
 use super::super::protocol::Answer;
 use super::inspect::{is_exiting, is_readable, signal};
-use super::limits::limits;
-use super::plan::{Frame, Image, Way, pointers};
+use super::plan::Image;
 use super::slots::{Slot, Slots};
-use super::stub::{self, ENDED, ENDED_BY_KILL, ENDED_TAMPERED, RECORD, STEPS, Step};
+use super::spawner::{Failed, Spawner};
 use crate::config::RunLimits;
 use crate::model::{self, End, Limit};
 
@@ -31,7 +29,7 @@ pub(super) const PROCFS_UNTRUSTED: &str = "procfs_untrusted: what is mounted on 
 pub(super) struct Context<'a> {
     pub(super) template: BorrowedFd<'a>,
     pub(super) null: BorrowedFd<'a>,
-    pub(super) pid_namespace: BorrowedFd<'a>,
+    pub(super) spawner: &'a Spawner,
     pub(super) slots: &'a mut Slots,
 }
 
@@ -64,7 +62,9 @@ pub(super) struct Run {
     pub(super) id: u64,
     target: OwnedFd,
     stub: OwnedFd,
+    /// Closed as the stub leaves, a moment before it has gone.
     status: OwnedFd,
+    status_closed: bool,
     /// Dropping this is what ends the run.
     leash: Option<OwnedFd>,
     /// First record that came: a failed step is followed by the end of the stub.
@@ -81,7 +81,7 @@ pub(super) struct Run {
 #[derive(Debug)]
 pub(super) struct Launch<'a> {
     pub(super) image: &'a Image,
-    pub(super) way: &'a Way<'a>,
+    pub(super) way: Way<'a>,
     /// Whether the container's pid namespace is joined, too.
     pub(super) join_pid: bool,
     /// Standard input, output and error.
@@ -109,32 +109,27 @@ pub(super) fn start(
     if let Some(limits) = launch.limits {
         slot.limit(limits);
     }
-    let image = launch.image;
-    let (programs, argv, envp) =
-        (pointers(&image.programs), pointers(&image.arguments), pointers(&image.environment));
-    let frame = Frame {
-        programs: &programs,
-        argv: &argv,
-        envp: &envp,
-        workdir: &image.workdir,
+    let order = Order {
+        programs: &launch.image.programs,
+        arguments: &launch.image.arguments,
+        environment: &launch.image.environment,
+        workdir: &launch.image.workdir,
         way: launch.way,
-        target: target.as_fd(),
-        template: context.template,
-        stdio: launch.stdio,
-        leash: leash_read.as_fd(),
-        status: status_write.as_fd(),
-        cgroup: slot.folder(),
-        cgroup_procs: slot.procs(),
-        cgroup_kill: slot.kill(),
+        join_pid: launch.join_pid,
+        fds: Fds {
+            target: target.as_fd(),
+            template: context.template,
+            stdio: launch.stdio,
+            leash: leash_read.as_fd(),
+            status: status_write.as_fd(),
+            cgroup: slot.folder(),
+            cgroup_procs: slot.procs(),
+            cgroup_kill: slot.kill(),
+            limiting: slot.limiting(),
+        },
         unified: context.slots.unified(),
-        limiting: slot.limiting(),
-        limits: limits(0),
     };
-    let stub = if launch.join_pid {
-        spawn_in_pid_namespace(&frame, context.pid_namespace)
-    } else {
-        stub::spawn(&frame).map_err(|errno| failed(Step::CloneStub, errno))
-    };
+    let stub = spawn(&order, context.spawner);
     let own_target = target.try_clone().map_err(|e| failed(Step::Prepare, e.raw_os_error().unwrap_or(0)));
     match stub.and_then(|stub| Ok((stub, own_target?))) {
         Ok((stub, target)) => Ok(Run {
@@ -142,6 +137,7 @@ pub(super) fn start(
             target,
             stub,
             status,
+            status_closed: false,
             leash: Some(leash),
             record: None,
             slot,
@@ -156,21 +152,19 @@ pub(super) fn start(
     }
 }
 
-/// setns(CLONE_NEWPID) moves the launcher's future children only; it is taken back whatever happens.
-fn spawn_in_pid_namespace(frame: &Frame<'_>, own: BorrowedFd<'_>) -> Result<OwnedFd, End> {
-    setns(frame.target, CloneFlags::CLONE_NEWPID).map_err(|errno| match errno {
-        nix::Error::ESRCH => End::TargetGone,
-        other => failed(Step::JoinPidNs, other as i32),
+fn spawn(order: &Order<'_>, spawner: &Spawner) -> Result<OwnedFd, End> {
+    let spawned = spawner.spawn(order).map_err(|error| {
+        tracing::error!(%error, "the process that forks stubs does not answer");
+        failed(Step::Prepare, error.raw_os_error().unwrap_or(libc::EPIPE))
     })?;
-    let stub = stub::spawn(frame);
-    if let Err(error) = setns(own, CloneFlags::CLONE_NEWPID) {
-        // The next setns starts from the same place, so nothing is lost but the order.
-        tracing::error!(%error, "the launcher could not take back its pid namespace for children");
-    }
-    stub.map_err(|errno| match errno {
-        // A pid namespace whose init has gone takes nobody in (pid_namespaces(7)).
-        libc::ENOMEM if is_exiting(frame.target) => End::TargetGone,
-        other => failed(Step::CloneStub, other),
+    spawned.map_err(|Failed { step, errno }| {
+        let (join_pid_ns, clone_stub) = (Step::JoinPidNs as i32, Step::CloneStub as i32);
+        match errno {
+            libc::ESRCH if step == join_pid_ns => End::TargetGone,
+            // A pid namespace whose init has gone takes nobody in (pid_namespaces(7)).
+            libc::ENOMEM if step == clone_stub && is_exiting(order.fds.target) => End::TargetGone,
+            errno => End::EnterFailed { step: step_name(step), errno },
+        }
     })
 }
 
@@ -183,18 +177,13 @@ fn step_name(step: i32) -> String {
 }
 
 impl Run {
-    /// What to poll: the stub's pipe, and while the run goes on the container's init, readable when it has died.
+    /// What to poll: the stub's pipe and then its pidfd, and while the run goes on the container's init, readable when it has
+    /// died.
     pub(super) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let ends_with_target = !self.observer && matches!(self.phase, Phase::Running { .. });
         let target = ends_with_target.then(|| self.target.as_fd());
-        std::iter::once(self.status.as_fd()).chain(target)
-    }
-
-    /// Waits for the very end of the stub, which comes a moment after its pipe's: a parent that leaves in between would
-    /// leave it to the host's init, as a zombie that the container sees until that one looks.
-    pub(super) fn wait_for_stub(&self) {
-        let mut fds = [PollFd::from_borrowed_fd(self.stub.as_fd(), PollFlags::IN)];
-        let _ = poll(&mut fds, Timespec::try_from(GRACE).ok().as_ref());
+        let stub = if self.status_closed { &self.stub } else { &self.status };
+        std::iter::once(stub.as_fd()).chain(target)
     }
 
     /// The slot, and whether another run can use it.
@@ -290,12 +279,10 @@ impl Run {
         }
     }
 
-    /// Reads the record if it has come; true at the end of the pipe, which the stub alone holds open.
+    /// Reads the record if it has come; true when the stub is no process any more. Before that the next run in the container
+    /// would find it there, as a neighbour with all of root's rights, and its parent may not leave.
     fn stub_has_gone(&mut self) -> bool {
-        loop {
-            if !is_readable(self.status.as_fd()) {
-                return false;
-            }
+        while !self.status_closed && is_readable(self.status.as_fd()) {
             let mut bytes = [0; RECORD];
             match rustix::io::read(&self.status, &mut bytes) {
                 Ok(RECORD) => {
@@ -307,10 +294,11 @@ impl Run {
                     }
                     self.record.get_or_insert(record);
                 }
-                Ok(_) => return true,
-                Err(_) => return false,
+                Ok(_) => self.status_closed = true,
+                Err(_) => break,
             }
         }
+        self.status_closed && is_readable(self.stub.as_fd())
     }
 
     fn how_it_ended(&self) -> End {
@@ -348,7 +336,7 @@ impl Run {
     }
 }
 
-fn record_of(bytes: [u8; RECORD]) -> [i32; 2] {
+pub(super) fn record_of(bytes: [u8; RECORD]) -> [i32; 2] {
     let [a, b, c, d, rest @ ..] = bytes;
     [i32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes(rest)]
 }

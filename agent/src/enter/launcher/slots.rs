@@ -160,7 +160,7 @@ impl Slot {
     }
 
     /// `cgroup.procs` of the cgroups that limit the run, where those are others.
-    pub(super) fn limiting(&self) -> [Option<BorrowedFd<'_>>; 3] {
+    pub(super) fn limiting(&self) -> [Option<BorrowedFd<'_>>; agent_stub::LIMITING] {
         self.limited.joined()
     }
 

@@ -9,9 +9,12 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use libc::{c_int, c_ulong};
 
-use super::calls::{attach, attach_to, check, errno, install_filter, mount, mount_with, open_tree, remount};
-use super::plan::{Frame, Observer};
-use super::stub::{Step, fail};
+use crate::calls::{attach, attach_to, check, errno, install_filter, mount, mount_with, open_tree, remount};
+use crate::frame::Frame;
+use crate::passing::send;
+use crate::steps::Step;
+use crate::stub::fail;
+use crate::way::Observer;
 
 /// `PROC_SUPER_MAGIC` (linux/magic.h).
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
@@ -22,13 +25,13 @@ const PLAIN: c_ulong = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
 
 /// The container's procfs as a detached tree. To be called while this process is in none of the container's namespaces;
 /// afterwards it may be in the container's mount namespace.
-pub(super) fn container_proc(frame: &Frame<'_>, observer: &Observer<'_>) -> RawFd {
+pub(crate) fn container_proc(frame: &Frame<'_>, observer: &Observer<'_>) -> RawFd {
     if let Some(proc) = observer.proc {
         return proc.as_raw_fd();
     }
-    let status = frame.status.as_raw_fd();
+    let status = frame.fds.status.as_raw_fd();
     // SAFETY: numbers. This process has one thread and shares no file system state.
-    let joined = check(unsafe { libc::setns(frame.target.as_raw_fd(), libc::CLONE_NEWNS) });
+    let joined = check(unsafe { libc::setns(frame.fds.target.as_raw_fd(), libc::CLONE_NEWNS) });
     joined.unwrap_or_else(|e| fail(status, Step::MountNs, e));
     let tree = open_tree(c"/proc").unwrap_or_else(|e| fail(status, Step::ProcfsUntrusted, e));
     match is_whole_procfs(tree, observer) {
@@ -59,8 +62,8 @@ fn is_whole_procfs(tree: RawFd, observer: &Observer<'_>) -> Result<bool, i32> {
 }
 
 /// Finishes the run's root, as PID 1 of the run's own pid namespace.
-pub(super) fn arrange(frame: &Frame<'_>, observer: &Observer<'_>, proc: RawFd) {
-    let status = frame.status.as_raw_fd();
+pub(crate) fn arrange(frame: &Frame<'_>, observer: &Observer<'_>, proc: RawFd) {
+    let status = frame.fds.status.as_raw_fd();
     // The run's own procfs: what `self` means must be a process of this pid namespace, which the container's has none of.
     mount(c"proc", c"/.self", PLAIN | libc::MS_RDONLY).unwrap_or_else(|e| fail(status, Step::ShadowSelf, e));
     attach(proc, c"/proc")
@@ -89,44 +92,13 @@ fn shadow(link: &CStr, over: &CStr) -> Result<c_int, i32> {
 }
 
 /// Installs the filter and sends the descriptor on which getpid(2) is answered to the stub.
-pub(super) fn confine(observer: &Observer<'_>, channel: RawFd) -> Result<c_int, i32> {
+pub(crate) fn confine(observer: &Observer<'_>, channel: RawFd) -> Result<c_int, i32> {
     let listener = install_filter(observer.filter, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
-    send_fd(channel, listener)
-}
-
-/// Room for one descriptor beside a message, aligned as the kernel wants it (cmsg(3)).
-#[repr(C, align(8))]
-pub(super) struct Beside(pub(super) [u8; 24]);
-
-fn send_fd(channel: RawFd, fd: RawFd) -> Result<c_int, i32> {
-    let mut byte = [0u8];
-    let mut beside = Beside([0; 24]);
-    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
-    // SAFETY: zeroes are a valid `msghdr`; everything that it is made to point to is on this stack and outlives the call;
-    // 24 bytes hold the head of a control message and one descriptor (CMSG_SPACE(4)).
-    unsafe {
-        let mut message: libc::msghdr = std::mem::zeroed();
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = beside.0.as_mut_ptr().cast();
-        message.msg_controllen = 24;
-        let head = libc::CMSG_FIRSTHDR(&raw const message);
-        if head.is_null() {
-            return Err(libc::EINVAL);
-        }
-        (*head).cmsg_level = libc::SOL_SOCKET;
-        (*head).cmsg_type = libc::SCM_RIGHTS;
-        (*head).cmsg_len = libc::CMSG_LEN(4) as usize;
-        std::ptr::copy_nonoverlapping((&raw const fd).cast::<u8>(), libc::CMSG_DATA(head), 4);
-        if libc::sendmsg(channel, &raw const message, libc::MSG_NOSIGNAL) < 0 {
-            return Err(errno());
-        }
-    }
-    Ok(0)
+    send(channel, &[0], &[listener])
 }
 
 /// Whether the other end of the channel, which the stub alone has, is still open.
-pub(super) fn stub_lives(channel: RawFd) -> bool {
+pub(crate) fn stub_lives(channel: RawFd) -> bool {
     let mut fd = libc::pollfd { fd: channel, events: 0, revents: 0 };
     // SAFETY: one pollfd on this stack.
     unsafe { libc::poll(&raw mut fd, 1, 0) };
@@ -134,7 +106,7 @@ pub(super) fn stub_lives(channel: RawFd) -> bool {
 }
 
 /// Executes the program by its descriptor (execveat(2)): what was checked is what runs. Returns only if it failed.
-pub(super) fn execute(frame: &Frame<'_>, program: RawFd) -> i32 {
+pub(crate) fn execute(frame: &Frame<'_>, program: RawFd) -> i32 {
     // SAFETY: the pointers of argv and envp end in NULL and point into memory that this process has a copy of.
     unsafe {
         libc::syscall(

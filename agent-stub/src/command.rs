@@ -6,20 +6,22 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use libc::{c_int, c_ulong, pid_t};
 
-use super::calls::{capset, check, close_range, errno, no_new_privileges, raise_ambient};
-use super::observer::{arrange, confine, execute, stub_lives};
-use super::plan::{Credentials, Frame};
-use super::stub::{Step, default_signal, fail};
+use crate::calls::{capset, check, close_range, errno, forbid_core, no_new_privileges, raise_ambient};
+use crate::frame::Frame;
+use crate::observer::{arrange, confine, execute, stub_lives};
+use crate::steps::Step;
+use crate::stub::{default_signal, fail};
+use crate::way::Credentials;
 
 /// Highest capability number that linux/capability.h may come to have in two 32-bit words.
 const MAX_CAPABILITY: u32 = 63;
 
 /// Becomes the command. For an observer `seen` is the container's procfs and this process's end of the channel to the
 /// stub.
-pub(super) fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
-    let status = frame.status.as_raw_fd();
-    let own = (!frame.unified).then_some(frame.cgroup_procs);
-    for procs in frame.limiting.into_iter().chain([own]).flatten() {
+pub(crate) fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
+    let status = frame.fds.status.as_raw_fd();
+    let own = (!frame.unified).then_some(frame.fds.cgroup_procs);
+    for procs in frame.fds.limiting.into_iter().chain([own]).flatten() {
         // SAFETY: one byte from a static; "0" means the writer itself (cgroups(7)).
         let wrote = unsafe { libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) };
         check(c_int::try_from(wrote).unwrap_or(-1)).unwrap_or_else(|e| fail(status, Step::JoinCgroup, e));
@@ -34,7 +36,7 @@ pub(super) fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd
     let target = if frame.way.join_user {
         // SAFETY: a number. One thread, as in the stub; the container's user namespace gives all rights in it and
         // takes all outside of it.
-        check(unsafe { libc::setns(frame.target.as_raw_fd(), libc::CLONE_NEWUSER) })
+        check(unsafe { libc::setns(frame.fds.target.as_raw_fd(), libc::CLONE_NEWUSER) })
     } else {
         Ok(0)
     };
@@ -44,13 +46,11 @@ pub(super) fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd
     if let Some(user) = frame.way.user {
         become_user(&user, frame.way.join_user).unwrap_or_else(|e| fail(status, Step::User, e));
     }
-    // SAFETY: numbers and a struct on this stack. PR_SET_PDEATHSIG comes last, since a change of credentials would
-    // clear it, and the parent is looked at again in case it died before.
+    // SAFETY: numbers. PR_SET_PDEATHSIG comes last, since a change of credentials would clear it, and the parent is
+    // looked at again in case it died before.
     let limits = unsafe {
         libc::umask(0o022);
-        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        let limits = check(libc::setrlimit(libc::RLIMIT_CORE, &raw const none))
-            .and(check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong)));
+        let limits = forbid_core().and(check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong)));
         // PID 1 of a pid namespace has no parent that it could see.
         if observer.map_or(libc::getppid() == stub, |(_, (_, channel))| stub_lives(channel)) {
             limits
@@ -108,9 +108,9 @@ fn close_others(program: RawFd) -> Result<c_int, i32> {
 
 /// A session of its own with the standard streams; gives back the number under which the status pipe then is.
 fn connect(frame: &Frame<'_>) -> c_int {
-    let status = frame.status.as_raw_fd();
-    let [stdin, stdout, stderr] = frame.stdio.map(|fd| fd.as_raw_fd());
-    // SAFETY: numbers only. The fds of the frame are all above 2, because the launcher keeps 0 to 2 open, so no
+    let status = frame.fds.status.as_raw_fd();
+    let [stdin, stdout, stderr] = frame.fds.stdio.map(|fd| fd.as_raw_fd());
+    // SAFETY: numbers only. The fds of the frame are all above 2, because the spawner keeps 0 to 2 open, so no
     // dup2 closes one that is still needed; status moves to 3 last, when 3 is not needed any more.
     let connected = unsafe {
         libc::setsid();

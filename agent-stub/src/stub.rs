@@ -3,122 +3,28 @@
 
 #![allow(unsafe_code, reason = "clone3, execve and the calls around them have no safe form; DESIGN, law 4")]
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 
 use libc::{c_int, c_ulong, pid_t};
 
-use super::calls::{
+use crate::calls::{
     CLONE_INTO_CGROUP, CloneArgs, attach, check, clone3, close_all_but, errno, hide, mount, open_tree,
 };
-use super::command::command;
-use super::limits::{has_ended, limits, lowered};
-use super::neighbours;
-use super::observer::container_proc;
-use super::own_pid::Hearing;
-use super::plan::Frame;
-
-/// Names of the steps, as they stand in metrics and messages; a step's number is its place here.
-pub const STEPS: [&str; 26] = [
-    "prepare",
-    "join_pid_ns",
-    "clone_stub",
-    "close_fds",
-    "template",
-    "mount_ns",
-    "join_net_ns",
-    "join_namespaces",
-    "mount_proc",
-    "mount_sys",
-    "mount_devpts",
-    "neighbours",
-    "hide_stub",
-    "clone_command",
-    "join_cgroup",
-    "stdio",
-    "workdir",
-    "join_user_ns",
-    "user",
-    "capabilities",
-    "limits",
-    "exec",
-    "procfs_untrusted",
-    "shadow_self",
-    "mount_tmp",
-    "seccomp",
-];
-
-#[derive(Clone, Copy, Debug)]
-#[repr(i32)]
-pub(super) enum Step {
-    Prepare = 0,
-    JoinPidNs,
-    CloneStub,
-    CloseFds,
-    Template,
-    MountNs,
-    JoinNetNs,
-    JoinNamespaces,
-    MountProc,
-    MountSys,
-    MountDevpts,
-    Neighbours,
-    HideStub,
-    CloneCommand,
-    JoinCgroup,
-    Stdio,
-    Workdir,
-    JoinUserNs,
-    User,
-    Capabilities,
-    Limits,
-    Exec,
-    ProcfsUntrusted,
-    ShadowSelf,
-    MountTmp,
-    Seccomp,
-}
-
-/// First half of the stub's record when the command has ended; the second half is its wait(2) status.
-pub(super) const ENDED: i32 = -1;
-/// The same, when something of the run had to be killed through its cgroup.
-pub(super) const ENDED_BY_KILL: i32 = -2;
-/// The same as [`ENDED`], when the command's resource limits were lower at its end than at its start.
-pub(super) const ENDED_TAMPERED: i32 = -3;
-/// Size in bytes of the stub's record: two native-endian `i32`.
-pub(super) const RECORD: usize = 8;
+use crate::command::command;
+use crate::frame::Frame;
+use crate::limits::{has_ended, limits, lowered};
+use crate::neighbours;
+use crate::observer::container_proc;
+use crate::own_pid::Hearing;
+use crate::steps::{ENDED, ENDED_BY_KILL, ENDED_TAMPERED, RECORD, Step};
 
 /// How often a killed tree is looked at until it has gone, in milliseconds: only after a kill, and only while
 /// something of it is left.
 const KILL_INTERVAL_MS: c_int = 20;
 
-/// Clones the stub and gives back its pidfd. The caller's children must already go to the container's pid namespace.
-///
-/// # Errors
-/// The errno of clone3(2); `ENOMEM` also means that the pid namespace's init has gone.
-pub(super) fn spawn(frame: &Frame<'_>) -> Result<OwnedFd, i32> {
-    let kept = frame.kept();
-    let mut pidfd: c_int = -1;
-    let mut args = CloneArgs {
-        flags: libc::CLONE_PIDFD as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        ..CloneArgs::default()
-    };
-    args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
-    // SAFETY: without CLONE_VM the child has a copy of this process's memory and this thread alone. The launcher is
-    // single-threaded, so no lock can be held by a thread that the child lacks, and `stub` does nothing but system
-    // calls on memory that the copy holds; it never returns. `args` and `pidfd` outlive the call.
-    let pid = unsafe { clone3(&args) };
-    match pid {
-        0 => stub(frame, &kept),
-        // SAFETY: the kernel has put a new fd there, which nobody else knows of.
-        1.. => Ok(unsafe { OwnedFd::from_raw_fd(pidfd) }),
-        _ => Err(errno()),
-    }
-}
-
-/// Runs in the child, in the container's pid namespace.
-fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
-    let status = frame.status.as_raw_fd();
+/// Runs in the child, in the container's pid namespace or, for an observer, in the host's.
+pub(crate) fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
+    let status = frame.fds.status.as_raw_fd();
     // SAFETY: plain system calls on numbers and on constants with static life; nothing here touches the heap.
     unsafe {
         libc::prctl(libc::PR_SET_NAME, c"parachute-stub".as_ptr());
@@ -126,7 +32,7 @@ fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1 as c_ulong);
     }
     block_all_signals();
-    // The launcher ignores SIGCHLD, which would reap the command before its status is read.
+    // The spawner ignores SIGCHLD, which would reap the command before its status is read.
     default_signal(libc::SIGCHLD);
     close_all_but(kept).unwrap_or_else(|e| fail(status, Step::CloseFds, e));
     // Before the container's namespaces are joined, but for its mounts.
@@ -170,7 +76,7 @@ fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
     let [own_end, commands_end] = channel;
     if frame.unified {
         args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = u64::from(frame.cgroup.as_raw_fd().unsigned_abs());
+        args.cgroup = u64::from(frame.fds.cgroup.as_raw_fd().unsigned_abs());
     }
     // SAFETY: as in `spawn`: a copied address space with one thread, and `command` makes system calls only.
     let pid = unsafe { clone3(&args) };
@@ -187,8 +93,8 @@ fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
         _ => fail(status, Step::CloneCommand, errno()),
     }
     // The readers of the pipes must see their end when the command's tree has gone, not when this process has.
-    let [stdin, stdout, stderr] = frame.stdio;
-    let others = [stdin, stdout, stderr, frame.template, frame.target].map(|fd| fd.as_raw_fd());
+    let [stdin, stdout, stderr] = frame.fds.stdio;
+    let others = [stdin, stdout, stderr, frame.fds.template, frame.fds.target].map(|fd| fd.as_raw_fd());
     for fd in others.into_iter().chain([commands_end, proc.unwrap_or(-1)]) {
         // SAFETY: these are this process's own copies, and nothing below uses them.
         unsafe { libc::close(fd) };
@@ -201,8 +107,8 @@ fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
 ///
 /// Gives back a detached mount of an empty folder to cover the stub with, where anything was mounted.
 fn enter(frame: &Frame<'_>) -> Option<c_int> {
-    let (status, way) = (frame.status.as_raw_fd(), frame.way);
-    let target = frame.target.as_raw_fd();
+    let (status, way) = (frame.fds.status.as_raw_fd(), &frame.way);
+    let target = frame.fds.target.as_raw_fd();
     if way.join_mnt {
         // SAFETY: numbers. This process has one thread and shares no file system state, which is what
         // setns(CLONE_NEWNS) asks for.
@@ -212,7 +118,7 @@ fn enter(frame: &Frame<'_>) -> Option<c_int> {
         // SAFETY: as above.
         let (template, own) = unsafe {
             (
-                check(libc::setns(frame.template.as_raw_fd(), libc::CLONE_NEWNS)),
+                check(libc::setns(frame.fds.template.as_raw_fd(), libc::CLONE_NEWNS)),
                 check(libc::unshare(libc::CLONE_NEWNS)),
             )
         };
@@ -278,8 +184,8 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing
                         (false, true) => ENDED_BY_KILL,
                         (false, false) => ENDED,
                     };
-                    record(frame.status.as_raw_fd(), first, how);
-                    // SAFETY: ends this process without running anything of the launcher's.
+                    record(frame.fds.status.as_raw_fd(), first, how);
+                    // SAFETY: ends this process without running anything of the spawner's.
                     unsafe { libc::_exit(0) }
                 }
             }
@@ -292,7 +198,7 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing
             libc::pollfd { fd: signals, events: libc::POLLIN, revents: 0 },
             // A closed leash is readable for ever: it is not asked again once it has closed.
             libc::pollfd {
-                fd: if killing { -1 } else { frame.leash.as_raw_fd() },
+                fd: if killing { -1 } else { frame.fds.leash.as_raw_fd() },
                 events: libc::POLLIN,
                 revents: 0,
             },
@@ -319,7 +225,7 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing
 fn pass_signals(frame: &Frame<'_>, command: Option<pid_t>) -> bool {
     let mut signals = [0u8; 16];
     // SAFETY: the buffer is as long as said.
-    let got = unsafe { libc::read(frame.leash.as_raw_fd(), signals.as_mut_ptr().cast(), signals.len()) };
+    let got = unsafe { libc::read(frame.fds.leash.as_raw_fd(), signals.as_mut_ptr().cast(), signals.len()) };
     for signal in signals.iter().take(usize::try_from(got).unwrap_or(0)) {
         if let Some(command) = command {
             // SAFETY: numbers. Only this process reaps the command, so that the pid is still the command's.
@@ -331,7 +237,7 @@ fn pass_signals(frame: &Frame<'_>, command: Option<pid_t>) -> bool {
 
 /// Kills every process in the slot's cgroup. This process is not in it.
 fn kill_tree(frame: &Frame<'_>) {
-    if let Some(kill) = frame.cgroup_kill {
+    if let Some(kill) = frame.fds.cgroup_kill {
         // SAFETY: one byte from a static.
         if unsafe { libc::write(kill.as_raw_fd(), c"1".as_ptr().cast(), 1) } == 1 {
             return;
@@ -344,7 +250,7 @@ fn kill_tree(frame: &Frame<'_>) {
     // SAFETY: a static path below a folder that stays open, and a buffer that is as long as said.
     let got = unsafe {
         let procs = libc::openat(
-            frame.cgroup.as_raw_fd(),
+            frame.fds.cgroup.as_raw_fd(),
             c"cgroup.procs".as_ptr(),
             libc::O_RDONLY | libc::O_CLOEXEC,
         );
@@ -368,9 +274,9 @@ fn kill_tree(frame: &Frame<'_>) {
 }
 
 /// Sends the failure home and ends. The stub's own end, if this is the command, follows by itself.
-pub(super) fn fail(status: RawFd, step: Step, errno: i32) -> ! {
+pub(crate) fn fail(status: RawFd, step: Step, errno: i32) -> ! {
     record(status, step as i32, errno);
-    // SAFETY: ends this process without running anything of the launcher's.
+    // SAFETY: ends this process without running anything of the spawner's.
     unsafe { libc::_exit(127) }
 }
 
@@ -381,7 +287,7 @@ fn record(status: RawFd, first: i32, second: i32) {
 }
 
 /// A signal to the whole of the pid namespace (`kill -TERM -1` by the container's init) must not end the stub.
-fn block_all_signals() {
+pub(crate) fn block_all_signals() {
     // SAFETY: a signal set on this stack.
     unsafe {
         let mut all = std::mem::zeroed();
@@ -390,7 +296,7 @@ fn block_all_signals() {
     }
 }
 
-pub(super) fn default_signal(signal: c_int) {
+pub(crate) fn default_signal(signal: c_int) {
     // SAFETY: SIG_DFL is no function that could run; numbers that are no signal are refused by the kernel.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }

@@ -7,14 +7,12 @@ use libc::{c_int, pid_t};
 
 /// `RLIM_NLIMITS` (asm-generic/resource.h).
 const COUNT: usize = 16;
-/// A command has none of its own accord, and no more can be taken from it.
-const CORE: usize = libc::RLIMIT_CORE as usize;
 
 /// Soft and hard limit of each resource.
-pub(super) type Limits = [(u64, u64); COUNT];
+pub(crate) type Limits = [(u64, u64); COUNT];
 
 /// Soft and hard limits of a process, of this one for 0. What cannot be read counts as unlimited.
-pub(super) fn limits(pid: pid_t) -> Limits {
+pub(crate) fn limits(pid: pid_t) -> Limits {
     let mut all = [(u64::MAX, u64::MAX); COUNT];
     for (number, place) in (0..).zip(&mut all) {
         let mut limit = libc::rlimit64 { rlim_cur: u64::MAX, rlim_max: u64::MAX };
@@ -34,13 +32,12 @@ pub(super) fn limits(pid: pid_t) -> Limits {
 }
 
 /// Whether anything was taken away.
-pub(super) fn lowered(before: &Limits, after: &Limits) -> bool {
-    let pairs = before.iter().zip(after).enumerate().filter(|(number, _)| *number != CORE);
-    pairs.into_iter().any(|(_, (before, after))| after.0 < before.0 || after.1 < before.1)
+pub(crate) fn lowered(before: &Limits, after: &Limits) -> bool {
+    before.iter().zip(after).any(|(before, after)| after.0 < before.0 || after.1 < before.1)
 }
 
 /// Whether this child has ended. It is left to be waited for, and its limits can be read until then.
-pub(super) fn has_ended(pid: pid_t) -> bool {
+pub(crate) fn has_ended(pid: pid_t) -> bool {
     // SAFETY: zeroes are a valid `siginfo_t`, which outlives the call.
     unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
@@ -61,7 +58,7 @@ mod tests {
             (7, (20, 20), false),
             (7, (9, 20), true),
             (0, (10, 19), true),
-            (CORE, (0, 0), false),
+            (libc::RLIMIT_CORE as usize, (0, 20), true),
         ] {
             let mut after = before;
             after[place] = limit;

@@ -4,15 +4,13 @@
 
 #![allow(unsafe_code, reason = "runs in the stub; DESIGN, law 4")]
 
-use std::os::fd::RawFd;
+use std::os::fd::{IntoRawFd as _, OwnedFd, RawFd};
 
-use libc::c_int;
-
-use super::observer::Beside;
+use crate::passing::receive;
 
 /// The stub's end of what it hears from the command's processes.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Hearing {
+pub(crate) enum Hearing {
     /// The command is to send its listener over this socket.
     Waiting(RawFd),
     /// seccomp's listener.
@@ -22,7 +20,7 @@ pub(super) enum Hearing {
 
 impl Hearing {
     /// What to poll; -1 is left out by poll(2).
-    pub(super) fn fd(self) -> RawFd {
+    pub(crate) fn fd(self) -> RawFd {
         match self {
             Self::Waiting(fd) | Self::Listening(fd) => fd,
             Self::Nothing => -1,
@@ -30,7 +28,7 @@ impl Hearing {
     }
 
     /// Does what there is to do after poll(2) has said these events.
-    pub(super) fn turn(self, events: libc::c_short) -> Self {
+    pub(crate) fn turn(self, events: libc::c_short) -> Self {
         match self {
             Self::Waiting(socket) => {
                 let listener = receive_fd(socket);
@@ -76,27 +74,8 @@ fn answer(listener: RawFd) {
     }
 }
 
+/// The descriptor that came with a byte, if it has come.
 fn receive_fd(socket: RawFd) -> Option<RawFd> {
-    let mut byte = [0u8];
-    let mut beside = Beside([0; 24]);
-    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
-    // SAFETY: zeroes are a valid `msghdr`; what it points to is on this stack and outlives the call; the head is looked at
-    // only where the kernel says that there is one, and four bytes follow it for one descriptor.
-    unsafe {
-        let mut message: libc::msghdr = std::mem::zeroed();
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = beside.0.as_mut_ptr().cast();
-        message.msg_controllen = 24;
-        if libc::recvmsg(socket, &raw mut message, libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT) != 1 {
-            return None;
-        }
-        let head = libc::CMSG_FIRSTHDR(&raw const message);
-        if head.is_null() || (*head).cmsg_type != libc::SCM_RIGHTS {
-            return None;
-        }
-        let mut fd: c_int = -1;
-        std::ptr::copy_nonoverlapping(libc::CMSG_DATA(head), (&raw mut fd).cast::<u8>(), 4);
-        Some(fd)
-    }
+    let (_, fds) = receive(socket, &mut [0], libc::MSG_DONTWAIT).ok()?;
+    fds.into_iter().next().flatten().map(OwnedFd::into_raw_fd)
 }

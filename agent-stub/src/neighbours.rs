@@ -8,12 +8,16 @@ use std::ffi::CStr;
 
 use libc::{c_int, pid_t};
 
-use super::TAKEOVER;
-use super::calls::{check, numbered_path};
+use crate::calls::{check, numbered_path};
 
-/// The line of /proc/PID/status with the capability bounding set (proc_pid_status(5)). A name cannot forge it, because
-/// the kernel writes a newline in it as `\n`.
-const LINE: &[u8] = b"\nCapBnd:\t";
+/// Capabilities with which a container can take over a process beside it: SYS_PTRACE, SYS_ADMIN, PERFMON
+/// (linux/capability.h).
+pub const TAKEOVER: [(u32, &str); 3] = [(19, "SYS_PTRACE"), (21, "SYS_ADMIN"), (38, "PERFMON")];
+
+/// Lines of /proc/PID/status (proc_pid_status(5)): the capability bounding set, and before it the state. A name cannot forge
+/// them, because the kernel writes a newline in it as `\n`.
+const SET: &[u8] = b"\nCapBnd:\t";
+const STATE: &[u8] = b"\nState:\t";
 /// Bytes of `struct linux_dirent64` before the name (getdents64(2)).
 const DIRENT_HEAD: usize = 19;
 
@@ -21,7 +25,7 @@ const DIRENT_HEAD: usize = 19;
 ///
 /// # Errors
 /// The errno of a look at /proc that failed: then nobody knows.
-pub(super) fn dangerous(own: pid_t) -> Result<Option<pid_t>, i32> {
+pub(crate) fn dangerous(own: pid_t) -> Result<Option<pid_t>, i32> {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
     // SAFETY: a static path and numbers.
     let folder = check(unsafe { libc::open(c"/proc".as_ptr(), flags) })?;
@@ -104,19 +108,25 @@ fn bounding_set(pid: pid_t) -> Option<u64> {
     found
 }
 
-/// Finds the number after [`LINE`], byte by byte.
+/// Finds the number after [`SET`], byte by byte.
 #[derive(Default)]
 struct Reader {
-    matched: usize,
+    state: usize,
+    set: usize,
     value: u64,
 }
 
 impl Reader {
     /// The number, once the byte after its last digit has come.
     fn take(&mut self, byte: u8) -> Option<u64> {
-        if let Some(wanted) = LINE.get(self.matched) {
-            // No part of the line but its beginning looks like its beginning.
-            self.matched = if byte == *wanted { self.matched + 1 } else { usize::from(byte == b'\n') };
+        // X (EXIT_DEAD): all of its threads have ended and it is being reaped, as the last run's stub may be. It makes no call
+        // any more, other than a zombie, whose other threads may live.
+        if self.state == STATE.len() && byte == b'X' {
+            return Some(0);
+        }
+        advance(&mut self.state, STATE, byte);
+        if self.set < SET.len() {
+            advance(&mut self.set, SET, byte);
             return None;
         }
         match char::from(byte).to_digit(16) {
@@ -127,6 +137,11 @@ impl Reader {
             None => Some(self.value),
         }
     }
+}
+
+/// No part of a line but its beginning looks like its beginning.
+fn advance(matched: &mut usize, line: &[u8], byte: u8) {
+    *matched = if line.get(*matched) == Some(&byte) { *matched + 1 } else { usize::from(byte == b'\n') };
 }
 
 #[cfg(test)]
@@ -141,6 +156,9 @@ mod tests {
             (&format!("Groups:\t{groups}\nCapBnd:\t1\n"), Some(1)),
             ("Name:\tx\\nCapBnd:\\t1\nCapBnd:\t2\n", Some(2)),
             ("\n\nCapB\nCapBnd:\tff\n", Some(255)),
+            ("Name:\tx\nState:\tX (dead)\nCapBnd:\tff\n", Some(0)),
+            ("Name:\tx\nState:\tZ (zombie)\nCapBnd:\tff\n", Some(255)),
+            ("Name:\tX\nState:\tS (sleeping)\nCapBnd:\tff\n", Some(255)),
             ("CapBnd:\t1\n", None),
             ("", None),
         ] {

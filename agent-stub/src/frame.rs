@@ -1,0 +1,289 @@
+//! An order as the stub reads it: pointers and borrowed descriptors, made in place and without an allocation.
+
+#![allow(unsafe_code, reason = "execve(2) takes pointers; DESIGN, law 4")]
+
+use std::ffi::{CStr, c_char};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::slice;
+
+use crate::limits::{Limits, limits};
+use crate::order::{
+    CHECK_LIMITS, CHECK_NEIGHBOURS, HAS_OBSERVER, HAS_USER, HEAD, JOIN_MNT, JOIN_PID, JOIN_USER, LIMITING,
+    OPTIONAL, UNIFIED,
+};
+use crate::way::{Credentials, Fds, Observer, Way};
+
+/// A place in the order becomes a pointer in the same cell.
+const _: () = assert!(size_of::<u64>() == size_of::<*const c_char>());
+/// A statement of the filter is one cell.
+const _: () = assert!(size_of::<libc::sock_filter>() == size_of::<u64>());
+
+/// What the stub works with; all of it lives in the spawner at the moment of the fork.
+#[derive(Debug)]
+pub(crate) struct Frame<'a> {
+    /// Each of the three ends with NULL.
+    pub(crate) programs: &'a [*const c_char],
+    pub(crate) argv: &'a [*const c_char],
+    pub(crate) envp: &'a [*const c_char],
+    pub(crate) workdir: &'a CStr,
+    pub(crate) way: Way<'a>,
+    pub(crate) join_pid: bool,
+    pub(crate) fds: Fds<'a>,
+    pub(crate) unified: bool,
+    /// Resource limits as they were before any of the run was in sight of the container.
+    pub(crate) limits: Limits,
+}
+
+impl<'a> Frame<'a> {
+    /// Reads what [`Order::write`](crate::Order::write) has written, and turns places into pointers where they stand.
+    /// `None` for anything else.
+    pub(crate) fn read(memory: &'a mut [u64], fds: &'a [Option<OwnedFd>]) -> Option<Self> {
+        let (start, length) = (memory.as_ptr() as u64, 8 * memory.len() as u64);
+        // So every word has an end within the memory.
+        if memory.last()?.to_ne_bytes().last() != Some(&0) {
+            return None;
+        }
+        let (head, rest) = memory.split_first_chunk_mut::<HEAD>()?;
+        let [flags, join, bounding, uid, gid, kept, pid_ns, groups, filter, programs, arguments, environment] =
+            *head;
+        let count = |cell: u64| usize::try_from(cell).ok();
+        let lists = [count(programs)?, count(arguments)?, count(environment)?];
+        let places = lists.iter().try_fold(2_usize, |sum, list| sum.checked_add(*list)?.checked_add(1))?;
+        let (places, rest) = rest.split_at_mut_checked(places)?;
+        for place in places.iter_mut().filter(|place| **place != 0) {
+            if *place >= length {
+                return None;
+            }
+            *place = start.wrapping_add(*place);
+        }
+        let (places, rest): (&[u64], &[u64]) = (places, rest);
+        let [programs, argv, envp] = lists;
+        let (programs, places) = list(places, programs)?;
+        let (argv, places) = list(places, argv)?;
+        let (envp, places) = list(places, envp)?;
+        let &[workdir, pid_ns_path] = places else { return None };
+        let (cells, rest) = rest.split_at_checked(count(groups)?.div_ceil(2))?;
+        let groups = numbers(cells, count(groups)?);
+        let filter = statements(rest.get(..count(filter)?)?);
+
+        let has = |flag: u64| flags & flag != 0;
+        let mut fds = fds.iter().map_while(|fd| fd.as_ref().map(AsFd::as_fd));
+        let mut next = || fds.next();
+        let (target, template) = (next()?, next()?);
+        let stdio = [next()?, next()?, next()?];
+        let (leash, status, cgroup, cgroup_procs) = (next()?, next()?, next()?, next()?);
+        let mut bits = (OPTIONAL..).map(|bit| has(1 << bit));
+        let mut optional = || if bits.next() == Some(true) { next() } else { None };
+        let (cgroup_kill, sys, devpts) = (optional(), optional(), optional());
+        let (proc, resolv_conf, program) = (optional(), optional(), optional());
+        let mut limiting = [None; LIMITING];
+        limiting.fill_with(&mut optional);
+
+        let narrow = |cell: u64| u32::try_from(cell).ok();
+        Some(Self {
+            programs,
+            argv,
+            envp,
+            workdir: text(workdir)?,
+            way: Way {
+                join: i32::try_from(join).ok()?,
+                join_user: has(JOIN_USER),
+                join_mnt: has(JOIN_MNT),
+                sys,
+                devpts,
+                user: if has(HAS_USER) {
+                    Some(Credentials { uid: narrow(uid)?, gid: narrow(gid)?, groups, kept })
+                } else {
+                    None
+                },
+                bounding,
+                check_neighbours: has(CHECK_NEIGHBOURS),
+                check_limits: has(CHECK_LIMITS),
+                observer: if has(HAS_OBSERVER) {
+                    let own_pid_ns = (text(pid_ns_path)?, pid_ns);
+                    Some(Observer { proc, own_pid_ns, resolv_conf, program, filter })
+                } else {
+                    None
+                },
+            },
+            join_pid: has(JOIN_PID),
+            fds: Fds { target, template, stdio, leash, status, cgroup, cgroup_procs, cgroup_kill, limiting },
+            unified: has(UNIFIED),
+            limits: limits(0),
+        })
+    }
+
+    /// Every descriptor, ascending: all others are closed in the stub. Unused places repeat one.
+    pub(crate) fn kept(&self) -> [RawFd; 15 + LIMITING] {
+        let Fds { target, template, stdio: [stdin, stdout, stderr], leash, status, cgroup, .. } = self.fds;
+        let observer = self.way.observer.as_ref();
+        let some = |fd: Option<BorrowedFd<'_>>| fd.unwrap_or(status).as_raw_fd();
+        let [first, second, third, fourth] = self.fds.limiting.map(some);
+        let mut all = [
+            target.as_raw_fd(),
+            template.as_raw_fd(),
+            stdin.as_raw_fd(),
+            stdout.as_raw_fd(),
+            stderr.as_raw_fd(),
+            leash.as_raw_fd(),
+            status.as_raw_fd(),
+            cgroup.as_raw_fd(),
+            self.fds.cgroup_procs.as_raw_fd(),
+            some(self.fds.cgroup_kill),
+            some(self.way.sys),
+            some(self.way.devpts),
+            some(observer.and_then(|observer| observer.proc)),
+            some(observer.and_then(|observer| observer.resolv_conf)),
+            some(observer.and_then(|observer| observer.program)),
+            first,
+            second,
+            third,
+            fourth,
+        ];
+        all.sort_unstable();
+        all
+    }
+}
+
+/// A list of this many pointers and the NULL after it, and what follows.
+fn list(places: &[u64], count: usize) -> Option<(&[*const c_char], &[u64])> {
+    let (list, rest) = places.split_at_checked(count.checked_add(1)?)?;
+    if list.last() != Some(&0) {
+        return None;
+    }
+    // SAFETY: a cell is as large and as aligned as a pointer, and any number is a pointer's value. Each leads into the same
+    // memory, which the slice's lifetime keeps.
+    Some((unsafe { slice::from_raw_parts(list.as_ptr().cast(), list.len()) }, rest))
+}
+
+fn text<'a>(place: u64) -> Option<&'a CStr> {
+    // SAFETY: `read` has checked that the place is within the memory and that a NUL follows there; nothing writes to it as
+    // long as the frame lives, and the callers give the result the frame's lifetime.
+    (place != 0).then(|| unsafe { CStr::from_ptr(place as *const c_char) })
+}
+
+/// The first `count` 32-bit numbers in these cells.
+fn numbers(cells: &[u64], count: usize) -> &[libc::gid_t] {
+    // SAFETY: two numbers fit into a cell, every value is one, and `count` is at most twice the number of cells.
+    unsafe { slice::from_raw_parts(cells.as_ptr().cast(), count.min(2 * cells.len())) }
+}
+
+fn statements(cells: &[u64]) -> &[libc::sock_filter] {
+    // SAFETY: a statement is as large as a cell and less aligned, and is made of plain numbers.
+    unsafe { slice::from_raw_parts(cells.as_ptr().cast(), cells.len()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CString;
+    use std::fs::File;
+
+    use super::*;
+    use crate::Order;
+
+    fn cells(bytes: &[u8]) -> Vec<u64> {
+        let (cells, rest) = bytes.as_chunks::<8>();
+        assert!(rest.is_empty());
+        cells.iter().copied().map(u64::from_ne_bytes).collect()
+    }
+
+    fn words(texts: &[&str]) -> Vec<CString> {
+        texts.iter().map(|text| CString::new(*text).unwrap()).collect()
+    }
+
+    fn read_back(list: &[*const c_char]) -> Vec<&str> {
+        assert!(list.last().unwrap().is_null());
+        let texts = list.iter().take_while(|text| !text.is_null());
+        // SAFETY: what was written ends in NUL.
+        texts.map(|text| unsafe { CStr::from_ptr(*text) }.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn an_order_is_read_as_it_was_written() {
+        let files: Vec<_> = (0..20).map(|_| File::open("/dev/null").unwrap()).collect();
+        let fd = |n: usize| files[n].as_fd();
+        let (programs, arguments) = (words(&["/usr/bin/a", "/bin/a"]), words(&["a", "", "-x y"]));
+        let filter = [libc::sock_filter { code: 6, jt: 1, jf: 2, k: 0x7fff_0000 }];
+        for observes in [true, false] {
+            let observer = Observer {
+                proc: None,
+                own_pid_ns: (c"1/ns/pid", 77),
+                resolv_conf: Some(fd(12)),
+                program: None,
+                filter: &filter,
+            };
+            let user = Credentials { uid: 65534, gid: 3, groups: &[5, 6, 7], kept: 1 << 19 };
+            let way = Way {
+                join_mnt: true,
+                sys: Some(fd(11)),
+                user: Some(user),
+                observer: observes.then_some(observer),
+                ..Way::joined(true)
+            };
+            let fds = Fds {
+                target: fd(0),
+                template: fd(1),
+                stdio: [fd(2), fd(3), fd(4)],
+                leash: fd(5),
+                status: fd(6),
+                cgroup: fd(7),
+                cgroup_procs: fd(8),
+                cgroup_kill: None,
+                limiting: [None, Some(fd(13)), None, Some(fd(14))],
+            };
+            let order = Order {
+                programs: &programs,
+                arguments: &arguments,
+                environment: &[],
+                workdir: c"/work",
+                way,
+                join_pid: true,
+                fds,
+                unified: false,
+            };
+            let (bytes, sent) = order.write();
+            let mut memory = cells(&bytes);
+            let sent: Vec<_> = sent.iter().map(|fd| Some(fd.try_clone_to_owned().unwrap())).collect();
+            let frame = Frame::read(&mut memory, &sent).unwrap();
+            assert_eq!(read_back(frame.programs), ["/usr/bin/a", "/bin/a"]);
+            assert_eq!(read_back(frame.argv), ["a", "", "-x y"]);
+            assert_eq!(read_back(frame.envp), [""; 0]);
+            assert_eq!(frame.workdir, c"/work");
+            let user = frame.way.user.unwrap();
+            assert_eq!((user.uid, user.gid, user.groups, user.kept), (65534, 3, &[5, 6, 7][..], 1 << 19));
+            assert!(frame.way.join_mnt && frame.way.check_neighbours && frame.join_pid && !frame.unified);
+            assert_eq!((frame.way.join, frame.way.bounding), (libc::CLONE_NEWNET, u64::MAX));
+            let number = |fd: Option<BorrowedFd<'_>>| fd.map(|fd| fd.as_raw_fd());
+            let given = |n: usize| sent[n].as_ref().map(AsRawFd::as_raw_fd);
+            assert_eq!(number(frame.way.sys), given(9));
+            assert_eq!((number(frame.way.devpts), number(frame.fds.cgroup_kill)), (None, None));
+            let after = if observes { 11 } else { 10 };
+            assert_eq!(frame.fds.limiting.map(number), [None, given(after), None, given(after + 1)]);
+            match frame.way.observer {
+                Some(observer) => {
+                    assert_eq!(observer.own_pid_ns, (c"1/ns/pid", 77));
+                    assert_eq!((number(observer.resolv_conf), number(observer.program)), (given(10), None));
+                    assert_eq!((observer.filter.len(), observer.filter[0].k), (1, 0x7fff_0000));
+                }
+                None => assert!(!observes),
+            }
+            assert!(frame.kept().is_sorted());
+        }
+    }
+
+    #[test]
+    fn what_is_no_order_is_refused() {
+        let order = [0_u64; HEAD + 5];
+        assert!(Frame::read(&mut [], &[]).is_none());
+        assert!(Frame::read(&mut { order }, &[]).is_none(), "no descriptors");
+        let mut far = order;
+        far[9] = u64::MAX;
+        assert!(Frame::read(&mut far, &[]).is_none(), "more programs than there is memory");
+        let mut outside = order;
+        (outside[HEAD], outside[HEAD + 1]) = (1 << 40, 0);
+        assert!(Frame::read(&mut outside, &[]).is_none(), "a word beyond the memory");
+        let mut endless = order;
+        endless[HEAD + 4] = u64::MAX;
+        assert!(Frame::read(&mut endless, &[]).is_none(), "a last word without an end");
+    }
+}
