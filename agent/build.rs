@@ -1,14 +1,14 @@
-//! Compiles the kernel half (`agent-ebpf`) for the eBPF machine and leaves the object file in `OUT_DIR`, where
-//! `detect::kernel` embeds it. It downloads nothing but crates: what is missing is said in one line.
+//! Compiles the kernel half (`agent-ebpf`) for the eBPF machine and leaves the object files in `OUT_DIR`, where
+//! `detect::kernel` and `enter::launcher::devices` embed them. It downloads nothing but crates: what is missing is said in one line.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const OBJECT: &str = "parachute-exec";
+const OBJECTS: [&str; 2] = ["parachute-exec", "parachute-devices"];
 const TARGET: &str = "bpfel-unknown-none";
-/// With this set to 1 an empty object is embedded, which the agent refuses to load: for `cargo check`, clippy and
+/// With this set to 1 empty objects are embedded, which are refused when they are to be loaded: for `cargo check`, clippy and
 /// docs on a machine without the eBPF toolchain.
 const SKIP: &str = "PARACHUTE_SKIP_EBPF";
 
@@ -33,9 +33,12 @@ fn main() {
 
 fn build() -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo")?);
-    let object = out.join(OBJECT);
+    let failed = |object: &Path, error: std::io::Error| format!("{}: {error}", object.display());
     if env::var_os(SKIP).is_some_and(|value| value == "1") {
-        return std::fs::write(&object, []).map_err(|error| format!("{}: {error}", object.display()));
+        let objects = OBJECTS.map(|name| out.join(name));
+        return objects
+            .iter()
+            .try_for_each(|object| std::fs::write(object, []).map_err(|e| failed(object, e)));
     }
     let path = search_path();
     if !env::split_paths(&path).any(|dir| dir.join("bpf-linker").is_file()) {
@@ -59,7 +62,7 @@ fn build() -> Result<(), String> {
     let flags = ["-Cdebuginfo=2", "-Clink-arg=--btf", "--cfg", &format!("bpf_target_arch=\"{arch}\"")];
     cargo
         .args(["--locked", "--release", "--package", "agent-ebpf", "--features", "program"])
-        .args(["--bin", OBJECT, "--target", TARGET, "--target-dir"])
+        .args(["--bins", "--target", TARGET, "--target-dir"])
         .arg(&target_dir)
         // The root of the workspace, whose Cargo.lock this build shares.
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -74,11 +77,12 @@ fn build() -> Result<(), String> {
     let output = cargo.output().map_err(|error| format!("the eBPF build cannot start: {error}"))?;
     if !output.status.success() {
         eprintln!("{}", String::from_utf8_lossy(&output.stderr));
-        return Err("the eBPF program does not build; its compiler's messages are above".into());
+        return Err("the eBPF programs do not build; the compiler's messages are above".into());
     }
-    let built = target_dir.join(TARGET).join("release").join(OBJECT);
-    std::fs::copy(&built, &object).map_err(|error| format!("{}: {error}", built.display()))?;
-    Ok(())
+    let built = target_dir.join(TARGET).join("release");
+    OBJECTS.iter().try_for_each(|name| {
+        std::fs::copy(built.join(name), out.join(name)).map(drop).map_err(|e| failed(&built.join(name), e))
+    })
 }
 
 fn toolchain(path: &OsString) -> Result<Toolchain, String> {

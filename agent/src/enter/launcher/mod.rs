@@ -4,6 +4,7 @@
 mod calls;
 mod command;
 mod controllers;
+mod devices;
 pub(super) mod guard;
 pub(super) mod handout;
 mod inspect;
@@ -42,6 +43,7 @@ use crate::config::{Config, Source};
 use crate::model::{End, ProbeName, TriggerName};
 pub(super) use inspect::{inspect, is_exiting};
 pub(super) use plan::Image;
+pub use slots::device_rule;
 pub use stub::STEPS;
 pub(super) use template::Template;
 
