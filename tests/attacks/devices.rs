@@ -21,7 +21,7 @@ struct Disk {
 impl Disk {
     fn new() -> Self {
         let mut file = tempfile::Builder::new().prefix("pt-disk-").tempfile().unwrap();
-        file.write_all(format!("{SECRET:<1048576}").as_bytes()).unwrap();
+        file.write_all(format!("{SECRET:<32768}").as_bytes()).unwrap();
         let made = Command::new("losetup").args(["--find", "--show"]).arg(file.path()).output().unwrap();
         assert!(made.status.success(), "{made:?}");
         Self { device: String::from_utf8(made.stdout).unwrap().trim().to_owned(), _file: file }
