@@ -82,6 +82,7 @@ async fn a31_a_node_of_a_containers_leads_an_observer_to_no_device() {
             let answer = held.run(agent, name).await;
             assert_eq!((&answer["outcome"], stdout(&answer)), (&"nonzero".into(), ""), "{name}: {answer}");
             let stderr = answer["stderr"].as_str().unwrap();
+            assert!(stderr.contains("cannot open"), "{name}: {answer}");
             assert!(stderr.contains("Operation not permitted"), "{name}: {answer}");
         }
         let answer = held.run(agent, "own").await;
