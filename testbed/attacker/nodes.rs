@@ -11,15 +11,15 @@ const BLOCK: i64 = 0o060_666;
 
 /// Makes a node for each of these words, and says which of them this process could open itself.
 pub(crate) fn nodes(file: &str, words: &[String]) -> io::Result<()> {
-    let mut said = String::new();
+    let mut said = Vec::new();
     for word in words {
         let (path, kind, major, minor) =
             parse(word).ok_or_else(|| io::Error::other(format!("not PATH:b|c:MAJOR:MINOR: {word}")))?;
         let made = sys::make_node(path, kind, major, minor);
-        let opened = std::fs::File::open(path).map_err(|error| error.raw_os_error());
-        said += &format!("{path} made {} opened {}\n", made.is_ok(), opened.is_ok());
+        let opened = std::fs::File::open(path);
+        said.push(format!("{path} made {} opened {}\n", made.is_ok(), opened.is_ok()));
     }
-    std::fs::write(file, said + "done\n")?;
+    std::fs::write(file, said.concat() + "done\n")?;
     crate::plant::sleep()
 }
 
