@@ -1,16 +1,16 @@
 //! Compiles what the agent carries, and leaves it in `OUT_DIR`: the kernel half (`agent-ebpf`) for the eBPF machine, which
-//! `detect::kernel` embeds, and the program that enters containers (`agent-stub`) as a static one, which `enter` embeds. It
-//! downloads nothing but crates: what is missing is said in one line.
+//! `detect::kernel` and `enter::launcher::devices` embed, and the program that enters containers (`agent-stub`) as a static
+//! one, which `enter::launcher::spawner` embeds. It downloads nothing but crates: what is missing is said in one line.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const OBJECT: &str = "parachute-exec";
+const OBJECTS: [&str; 2] = ["parachute-exec", "parachute-devices"];
 const TARGET: &str = "bpfel-unknown-none";
 const STUB: &str = "parachute-stub";
-/// With this set to 1 an empty object is embedded, which the agent refuses to load: for `cargo check`, clippy and
+/// With this set to 1 empty objects are embedded, which are refused when they are to be loaded: for `cargo check`, clippy and
 /// docs on a machine without the eBPF toolchain.
 const SKIP: &str = "PARACHUTE_SKIP_EBPF";
 
@@ -51,13 +51,15 @@ fn stub(out: &Path) -> Result<(), String> {
         .env("CARGO_PROFILE_RELEASE_LTO", "fat")
         .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1");
-    finish(cargo, "agent-stub", &target_dir.join(target).join("release").join(STUB), &out.join(STUB))
+    finish(cargo, "agent-stub", &target_dir.join(target).join("release"), &[STUB], out)
 }
 
 fn ebpf(out: &Path) -> Result<(), String> {
-    let object = out.join(OBJECT);
     if env::var_os(SKIP).is_some_and(|value| value == "1") {
-        return std::fs::write(&object, []).map_err(|error| format!("{}: {error}", object.display()));
+        return OBJECTS
+            .iter()
+            .map(|name| out.join(name))
+            .try_for_each(|object| std::fs::write(&object, []).map_err(|error| failed(&object, &error)));
     }
     let path = search_path();
     if !env::split_paths(&path).any(|dir| dir.join("bpf-linker").is_file()) {
@@ -81,7 +83,7 @@ fn ebpf(out: &Path) -> Result<(), String> {
     let flags = ["-Cdebuginfo=2", "-Clink-arg=--btf", "--cfg", &format!("bpf_target_arch=\"{arch}\"")];
     cargo
         .args(["--locked", "--release", "--package", "agent-ebpf", "--features", "program"])
-        .args(["--bin", OBJECT, "--target", TARGET, "--target-dir"])
+        .args(["--bins", "--target", TARGET, "--target-dir"])
         .arg(&target_dir)
         // The root of the workspace, whose Cargo.lock this build shares.
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -93,18 +95,30 @@ fn ebpf(out: &Path) -> Result<(), String> {
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1");
-    finish(cargo, "agent-ebpf", &target_dir.join(TARGET).join("release").join(OBJECT), &object)
+    finish(cargo, "agent-ebpf", &target_dir.join(TARGET).join("release"), &OBJECTS, out)
 }
 
-/// Runs the build, and copies what it has made.
-fn finish(mut cargo: Command, package: &str, built: &Path, wanted: &Path) -> Result<(), String> {
+fn failed(path: &Path, error: &std::io::Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+/// Runs the build, and copies what it has made in `folder`.
+fn finish(
+    mut cargo: Command,
+    package: &str,
+    folder: &Path,
+    names: &[&str],
+    out: &Path,
+) -> Result<(), String> {
     let output = cargo.output().map_err(|error| format!("the build of {package} cannot start: {error}"))?;
     if !output.status.success() {
         eprintln!("{}", String::from_utf8_lossy(&output.stderr));
         return Err(format!("{package} does not build; its compiler's messages are above"));
     }
-    std::fs::copy(built, wanted).map_err(|error| format!("{}: {error}", built.display()))?;
-    Ok(())
+    names.iter().try_for_each(|name| {
+        let built = folder.join(name);
+        std::fs::copy(&built, out.join(name)).map(drop).map_err(|error| failed(&built, &error))
+    })
 }
 
 fn toolchain(path: &OsString) -> Result<Toolchain, String> {

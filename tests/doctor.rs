@@ -24,9 +24,18 @@ async fn the_doctor_says_what_works_and_what_differs() {
     let said = String::from_utf8(text.stdout).unwrap();
     println!("{said}");
     assert!(text.status.success(), "{said}");
-    for part in
-        ["kernel", "BTF", "exec hook", "cgroups", "LSMs", "runtimes", "ways in", "observer", "difference"]
-    {
+    for part in [
+        "kernel",
+        "BTF",
+        "exec hook",
+        "cgroups",
+        "device rule",
+        "LSMs",
+        "runtimes",
+        "ways in",
+        "observer",
+        "difference",
+    ] {
         assert!(said.contains(part), "{part}: {said}");
     }
     let json = ask("json", &path);

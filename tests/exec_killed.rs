@@ -99,9 +99,12 @@ async fn nothing_left(pod: &Pod, what: &str) {
     common::eventually(what, SOON, async || {
         // Besides the agent's own launcher, whose folder holds its slots.
         // One hierarchy or several: a launcher's folder has the same name in each.
-        let with_slots = common::run_cgroups().into_iter().filter(|path| path.join("slot-0").exists());
-        let launchers: HashSet<_> =
-            with_slots.filter_map(|path| path.file_name().map(ToOwned::to_owned)).collect();
+        let launchers: HashSet<_> = common::run_cgroups()
+            .into_iter()
+            .filter_map(|path| {
+                path.iter().skip_while(|part| *part != "parachute").nth(1).map(ToOwned::to_owned)
+            })
+            .collect();
         if launchers.len() <= 1 { Ok(()) } else { Err(format!("{:?}", common::run_cgroups())) }
     })
     .await;

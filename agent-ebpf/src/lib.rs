@@ -33,6 +33,13 @@ pub const LOST: u32 = 1;
 /// object, means the unified hierarchy, whose ids a helper tells.
 pub const WALK: &str = "WALK";
 
+/// Name of the program that says which devices an observer may open, in an object file of its own.
+pub const DEVICES_PROGRAM: &str = "observers_devices";
+/// Major number of the character devices of an observer's root (Documentation/admin-guide/devices.txt).
+pub const MEMORY_DEVICES: u32 = 1;
+/// And their minor numbers: null, zero, full, random, urandom.
+pub const OBSERVERS_MINORS: [u32; 5] = [3, 5, 7, 8, 9];
+
 /// The first exec in a cgroup that the kernel half did not know.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -118,7 +118,7 @@ impl<'a> Frame<'a> {
         let Fds { target, template, stdio: [stdin, stdout, stderr], leash, status, cgroup, .. } = self.fds;
         let observer = self.way.observer.as_ref();
         let some = |fd: Option<BorrowedFd<'_>>| fd.unwrap_or(status).as_raw_fd();
-        let [first, second, third, fourth] = self.fds.limiting.map(some);
+        let [first, second, third] = self.fds.limiting.map(some);
         let mut all = [
             target.as_raw_fd(),
             template.as_raw_fd(),
@@ -138,7 +138,6 @@ impl<'a> Frame<'a> {
             first,
             second,
             third,
-            fourth,
         ];
         all.sort_unstable();
         all
@@ -229,7 +228,7 @@ mod tests {
                 cgroup: fd(7),
                 cgroup_procs: fd(8),
                 cgroup_kill: None,
-                limiting: [None, Some(fd(13)), None, Some(fd(14))],
+                limiting: [None, Some(fd(13)), Some(fd(14))],
             };
             let order = Order {
                 programs: &programs,
@@ -258,7 +257,7 @@ mod tests {
             assert_eq!(number(frame.way.sys), given(9));
             assert_eq!((number(frame.way.devpts), number(frame.fds.cgroup_kill)), (None, None));
             let after = if observes { 11 } else { 10 };
-            assert_eq!(frame.fds.limiting.map(number), [None, given(after), None, given(after + 1)]);
+            assert_eq!(frame.fds.limiting.map(number), [None, given(after), given(after + 1)]);
             match frame.way.observer {
                 Some(observer) => {
                     assert_eq!(observer.own_pid_ns, (c"1/ns/pid", 77));

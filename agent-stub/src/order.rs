@@ -10,8 +10,8 @@ use std::os::fd::BorrowedFd;
 
 use crate::way::{Fds, Way};
 
-/// How many cgroups besides its own may limit a run: memory, pids, cpu and devices of cgroup v1.
-pub const LIMITING: usize = 4;
+/// How many cgroups besides its own may limit a run: memory, pids and cpu of cgroup v1.
+pub const LIMITING: usize = 3;
 
 /// Cells before the places.
 pub(crate) const HEAD: usize = 12;

@@ -31,7 +31,7 @@ pub const LAUNCHER: [(&str, &str); 8] = [
     ("CAP_NET_ADMIN", "what ss(8) and nstat(8) need to see all of a network namespace"),
     (
         "CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8)",
-        "the agent's start: loads and attaches the hook",
+        "the agent's start: loads and attaches the hook; the launcher's, with CAP_NET_ADMIN: the rule on observers' devices",
     ),
 ];
 

@@ -4,6 +4,7 @@
 mod fuse;
 mod hunt;
 mod inside;
+mod nodes;
 mod plant;
 mod scan;
 mod sys;
@@ -19,6 +20,8 @@ usage: attacker VERB
   scan FILE WORD...      look for these words in the memory of foreign processes (needs SYS_PTRACE)
   proc forged|foreign    mount something else on /proc (needs SYS_ADMIN)
   plant                  leave links, pipes and endless files where others may look
+  nodes FILE PATH:b|c:MAJOR:MINOR...
+                         make device nodes (needs MKNOD)
   resolve                answer every name at 127.0.0.53 with 6.6.6.6
   hang                   serve a file at /hang/file that is never read to its end (needs SYS_ADMIN and /dev/fuse)
   calls                  as a tool: try system calls that an observer may not make
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         "scan" => scan::scan(word(2), words.get(3..).unwrap_or_default()),
         "proc" => plant::proc(word(2) == "foreign"),
         "plant" => plant::plant(),
+        "nodes" => nodes::nodes(word(2), words.get(3..).unwrap_or_default()),
         "resolve" => plant::resolve(),
         "names" => plant::names(),
         "cgroups" => plant::cgroups(word(2), word(3)),

@@ -125,7 +125,7 @@ pub(crate) fn post(port: &str, path: &str, body: &str) -> io::Result<()> {
     sleep()
 }
 
-fn sleep() -> ! {
+pub(crate) fn sleep() -> ! {
     loop {
         thread::sleep(Duration::from_hours(1));
     }

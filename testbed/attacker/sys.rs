@@ -88,6 +88,13 @@ pub(crate) fn mount_with(source: &str, target: &str, kind: &str, options: &str) 
     call(number::MOUNT, [source, target, kind, 0, options])
 }
 
+/// `mode` is the kind of the node and its rights.
+pub(crate) fn make_node(path: &str, mode: i64, major: i64, minor: i64) -> Result<i64, i32> {
+    let path = CString::new(path).unwrap_or_default();
+    // Major and minor numbers of up to 8 bits, as all that are meant here have (makedev(3)).
+    call(number::MKNODAT, [-100, path.as_ptr() as i64, mode, major << 8 | minor, 0])
+}
+
 pub(crate) fn make_pipe(path: &str) -> Result<i64, i32> {
     let path = CString::new(path).unwrap_or_default();
     // S_IFIFO and all rights.

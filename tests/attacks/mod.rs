@@ -2,6 +2,7 @@
 //! attack it is and what the kernel's rule is; the numbers are those of the list of requirements, see docs/security.md.
 
 mod bounds;
+mod devices;
 mod door;
 mod faults;
 mod inside;

@@ -42,7 +42,8 @@
 //! - A filter (`seccomp`) takes dangerous calls from it and leaves getpid(2) to the stub, which answers 1 (`own_pid`).
 //! - What is left of it goes with its PID 1. The container's end does not end it.
 //!
-//! Every run of a probe is limited by cgroups (`controllers`).
+//! Every run of a probe is limited by cgroups (`controllers`), and an observer's opens no device but those of its root
+//! (`devices`).
 //!
 //! # A person's command
 //!
@@ -88,7 +89,7 @@ use std::path::PathBuf;
 pub use client::{Launcher, LauncherOptions, LauncherProcess, Word};
 pub use keeper::keep;
 pub use kept::Restart;
-pub use launcher::{STEPS, confine_agent, serve};
+pub use launcher::{STEPS, confine_agent, device_rule, serve};
 pub use watch::watch;
 
 /// What the launcher reads of a process through its pidfd. The agent has no right to read most of it itself.

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use super::{Check, Verdict};
 use crate::containers::metadata::USUAL_SOCKETS;
-use crate::detect;
+use crate::{detect, enter};
 
 /// The oldest kernel on which everything works (README, "Kernels").
 const OLDEST: (u32, u32) = (5, 10);
 
 pub(super) fn checks() -> Vec<Check> {
-    vec![kernel(), btf(), hook(), cgroups(), security(), ptrace_scope(), runtimes()]
+    vec![kernel(), btf(), hook(), cgroups(), devices(), security(), ptrace_scope(), runtimes()]
 }
 
 fn kernel() -> Check {
@@ -75,6 +75,15 @@ fn cgroups() -> Check {
         _ => Verdict::Warn,
     };
     Check::new("cgroups", verdict, format!("{mode}; runs can be limited in {}", limits.join(", ")))
+}
+
+fn devices() -> Check {
+    let (verdict, found) = match enter::device_rule() {
+        Ok(Some(by)) => (Verdict::Ok, format!("observers open no devices but those of their root: {by}")),
+        Ok(None) => (Verdict::Warn, "none: a container's nodes can lead observers to any device".to_owned()),
+        Err(error) => (Verdict::Fail, error),
+    };
+    Check::new("device rule", verdict, found)
 }
 
 fn security() -> Check {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use agent_stub::LIMITING;
 
+use super::slots::OBSERVERS;
 use crate::config::RunLimits;
 use crate::model::Limit;
 
@@ -89,12 +90,14 @@ pub(super) struct Controllers {
 
 impl Controllers {
     /// Finds them, and makes the launcher's folder `below` each hierarchy's root after `sweep` has cleared what is beside
-    /// it. A controller that is missing limits nothing; that is said once.
+    /// it. A controller that is missing limits nothing; that is said once. On v2 the folder is there already, and in it that
+    /// of the observers' slots.
     pub(super) fn find(unified: Option<&Path>, below: &Path, sweep: impl Fn(&Path)) -> Self {
+        let innermost = below.join(OBSERVERS);
         let mut own = Vec::new();
         for controller in Controller::ALL {
             let name = controller.name();
-            if let Some(root) = unified.filter(|root| enable(root, below, name).is_ok()) {
+            if let Some(root) = unified.filter(|root| enable(root, &innermost, name).is_ok()) {
                 own.push((controller, Version::V2, root.join(below)));
                 continue;
             }
@@ -141,7 +144,7 @@ impl Controllers {
     }
 }
 
-/// Turns a controller on for the folders below the launcher's (`cgroup.subtree_control`).
+/// Turns a controller on for what is in this folder and in those above it (`cgroup.subtree_control`).
 fn enable(root: &Path, below: &Path, name: &str) -> io::Result<()> {
     let available = fs::read_to_string(root.join("cgroup.controllers"))?;
     if !available.split_whitespace().any(|controller| controller == name) {

@@ -2,6 +2,7 @@
 //! the configuration itself, so that whoever takes over the agent can name a probe but not choose what it runs.
 
 mod controllers;
+mod devices;
 pub(super) mod guard;
 pub(super) mod handout;
 mod inspect;
@@ -39,6 +40,7 @@ use crate::model::{End, ProbeName, TriggerName};
 pub use agent_stub::STEPS;
 pub(super) use inspect::{inspect, is_exiting};
 pub(super) use plan::Image;
+pub use slots::device_rule;
 pub(super) use template::Template;
 
 /// The host's mount table may change often on a busy node; the template is built anew at most this often.

@@ -102,7 +102,7 @@ pub(super) fn start(
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(Step::Prepare, e.raw_os_error()));
     let (status, status_write) = pipe()?;
     let (leash_read, leash) = pipe()?;
-    let mut slot = context.slots.take().map_err(|error| {
+    let mut slot = context.slots.take(launch.way.observer.is_some()).map_err(|error| {
         tracing::error!(%error, "no run slot could be made");
         failed(Step::Prepare, libc::EAGAIN)
     })?;

@@ -11,12 +11,15 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::super::mountinfo::{Mount, mounts};
 use super::controllers::{Controllers, Limited};
+use super::devices::Rule;
 use super::inspect::{START_TICKS, stat_field};
 use crate::config::RunLimits;
 use crate::model::Limit;
 
 /// Folder of this program below the hierarchy's root; below it one folder per launcher.
 const FOLDER: &str = "parachute";
+/// Folder of the slots for observers, below a launcher's: one rule holds for all of them.
+pub(super) const OBSERVERS: &str = "observers";
 /// Where systemd mounts cgroup2, by itself or beside v1 (systemd's docs/CGROUP_DELEGATION.md).
 const USUAL: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 /// `CGROUP2_SUPER_MAGIC` (linux/magic.h).
@@ -36,7 +39,9 @@ pub(super) enum SlotError {
 #[derive(Debug)]
 pub(super) struct Slots {
     folder: PathBuf,
+    /// For all runs but observers.
     free: Vec<Slot>,
+    free_observers: Vec<Slot>,
     /// cgroup2, so that `clone3(CLONE_INTO_CGROUP)` works (Linux 5.7).
     unified: bool,
     made: usize,
@@ -44,11 +49,15 @@ pub(super) struct Slots {
     given_up: Vec<PathBuf>,
     /// Where runs are limited; `None` for a person's command, which is not.
     controllers: Option<Controllers>,
+    /// Which devices observers may open, if that can be ruled.
+    rule: Option<Rule>,
 }
 
 #[derive(Debug)]
 pub(super) struct Slot {
     path: PathBuf,
+    /// For observers alone, or for others alone.
+    observers: bool,
     /// The cgroup's folder, for `CLONE_INTO_CGROUP`.
     folder: OwnedFd,
     /// `cgroup.procs`, for cgroup v1 to join it.
@@ -60,7 +69,7 @@ pub(super) struct Slot {
 
 impl Slots {
     /// Makes `count` slots in the cgroup2 hierarchy, or in a v1 one where that is what there is. With `limited` each of
-    /// them has its limits, too.
+    /// them has its limits, too, and they are observers': most probes are, and a joined one's is made when it is needed.
     pub(super) fn create(count: usize, limited: bool) -> Result<Self, SlotError> {
         let usual = USUAL.iter().find(|path| is_whole_cgroup2(path)).map(|path| (PathBuf::from(path), true));
         // The kernel writes the table anew for each reader: milliseconds where there are thousands of mounts.
@@ -71,15 +80,25 @@ impl Slots {
         // Pid and start time: a later launcher can tell whether this one still lives.
         let name = format!("{}-{}", std::process::id(), start_ticks("self").unwrap_or(0));
         let folder = ours.join(&name);
-        fs::create_dir_all(&folder).map_err(|source| SlotError::Cgroup { path: folder.clone(), source })?;
+        let observers = folder.join(OBSERVERS);
+        let inner = if limited { &observers } else { &folder };
+        fs::create_dir_all(inner).map_err(|source| SlotError::Cgroup { path: inner.clone(), source })?;
         let below = Path::new(FOLDER).join(name);
         let controllers =
             limited.then(|| Controllers::find(unified.then_some(root.as_path()), &below, sweep));
-        let mut slots =
-            Self { folder, free: Vec::new(), unified, made: 0, given_up: Vec::new(), controllers };
+        let mut slots = Self {
+            free: Vec::new(),
+            free_observers: Vec::new(),
+            rule: limited.then(|| rule(&observers, unified)).flatten(),
+            folder,
+            unified,
+            made: 0,
+            given_up: Vec::new(),
+            controllers,
+        };
         for _ in 0..count {
-            let slot = slots.make()?;
-            slots.free.push(slot);
+            let slot = slots.make(limited)?;
+            slots.free_of(limited).push(slot);
         }
         Ok(slots)
     }
@@ -89,11 +108,15 @@ impl Slots {
     }
 
     /// A free slot. A stuck run keeps its own, so a new one is made in its place; the agent bounds how many.
-    pub(super) fn take(&mut self) -> Result<Slot, SlotError> {
-        match self.free.pop() {
+    pub(super) fn take(&mut self, observer: bool) -> Result<Slot, SlotError> {
+        match self.free_of(observer).pop() {
             Some(slot) => Ok(slot),
-            None => self.make(),
+            None => self.make(observer),
         }
+    }
+
+    fn free_of(&mut self, observers: bool) -> &mut Vec<Slot> {
+        if observers { &mut self.free_observers } else { &mut self.free }
     }
 
     /// Takes a slot back, to be used again if nothing in it was killed. A cgroup that was killed once is given up: from
@@ -101,7 +124,7 @@ impl Slots {
     /// takes that for a kill in flight and kills the new process at once (seen on 6.18).
     pub(super) fn give_back(&mut self, slot: Slot, clean: bool) {
         if clean && slot.is_empty() {
-            self.free.push(slot);
+            self.free_of(slot.observers).push(slot);
             return;
         }
         slot.kill_all();
@@ -115,18 +138,21 @@ impl Slots {
         });
     }
 
-    fn make(&mut self) -> Result<Slot, SlotError> {
-        let path = self.folder.join(format!("slot-{}", self.made));
+    fn make(&mut self, observers: bool) -> Result<Slot, SlotError> {
         let name = format!("slot-{}", self.made);
+        let folder = if observers { &self.folder.join(OBSERVERS) } else { &self.folder };
+        let path = folder.join(&name);
         self.made += 1;
         let limited = self.controllers.as_ref().map(|controllers| controllers.make(&path, &name));
-        Slot::create(&path, limited.unwrap_or_default()).map_err(|source| SlotError::Cgroup { path, source })
+        Slot::create(&path, observers, limited.unwrap_or_default())
+            .map_err(|source| SlotError::Cgroup { path, source })
     }
 }
 
 impl Drop for Slots {
     fn drop(&mut self) {
         self.free.clear();
+        self.free_observers.clear();
         for folder in self.controllers.iter().flat_map(Controllers::folders).chain([&self.folder]) {
             remove_tree(folder);
             // The parent stays while another launcher is in it.
@@ -136,7 +162,7 @@ impl Drop for Slots {
 }
 
 impl Slot {
-    fn create(path: &Path, limited: Limited) -> io::Result<Self> {
+    fn create(path: &Path, observers: bool, limited: Limited) -> io::Result<Self> {
         fs::create_dir(path).or_else(|e| if path.is_dir() { Ok(()) } else { Err(e) })?;
         let open =
             |name: &str, flags: OFlags| openat(CWD, path.join(name), flags | OFlags::CLOEXEC, Mode::empty());
@@ -145,6 +171,7 @@ impl Slot {
             procs: open("cgroup.procs", OFlags::WRONLY)?,
             kill: open("cgroup.kill", OFlags::WRONLY).ok(),
             path: path.to_owned(),
+            observers,
             limited,
         })
     }
@@ -184,6 +211,26 @@ impl Slot {
     }
 }
 
+/// Without a rule observers go on as they were before there was one, which is said once.
+fn rule(observers: &Path, unified: bool) -> Option<Rule> {
+    let placed = Rule::place(observers, unified);
+    placed
+        .inspect_err(|error| {
+            tracing::warn!(
+                %error,
+                "no device rule can be put in place: an observer's command that opens a path of its container's can be led \
+                 to any device of the host's"
+            );
+        })
+        .ok()
+}
+
+/// By what observers are kept from devices, for the doctor. None if they are not, and a warning says why.
+pub fn device_rule() -> Result<Option<String>, String> {
+    let slots = Slots::create(0, true).map_err(|error| error.to_string())?;
+    Ok(slots.rule.as_ref().map(ToString::to_string))
+}
+
 /// Every cgroup but the root of all has a type (cgroups(7), `cgroup.type`): a part of the tree, as a cgroup namespace shows
 /// it, has one at its top.
 fn is_whole_cgroup2(path: &str) -> bool {
@@ -196,9 +243,13 @@ fn hierarchy(mountinfo: &str) -> Option<(PathBuf, bool)> {
     // A cgroup namespace or a bind mount shows a part of the tree only; the whole one has root `/`.
     let whole = || mounts(mountinfo).filter(|mount| mount.root == "/");
     let unified = whole().find(|mount| mount.kind == "cgroup2").map(|mount| (mount.point, true));
-    // The freezer controller exists on every v1 host and limits nothing by itself.
-    let is_freezer = |mount: &Mount<'_>| mount.kind == "cgroup" && mount.point.ends_with("freezer");
-    unified.or_else(|| whole().find(is_freezer).map(|mount| (mount.point, false)))
+    // Where there is the devices controller, observers' slots need no other cgroup for their rule. The freezer exists on
+    // every v1 host. Neither limits anything by itself.
+    let v1 = |controller: &str| {
+        let is_it = |mount: &Mount<'_>| mount.kind == "cgroup" && mount.point.ends_with(controller);
+        whole().find(is_it).map(|mount| (mount.point, false))
+    };
+    unified.or_else(|| v1("devices")).or_else(|| v1("freezer"))
 }
 
 /// Removes what launchers left behind that were killed together with their agent.
@@ -218,8 +269,15 @@ fn sweep(ours: &Path) {
 /// Kills and removes a launcher's folder with all its slots.
 fn remove_tree(folder: &Path) {
     // One deadline for all: many slots with a process in D state must not keep the next launcher from starting.
-    let deadline = Instant::now() + EMPTY_DEADLINE;
+    remove_below(folder, Instant::now() + EMPTY_DEADLINE);
+    if let Err(error) = fs::remove_dir(folder) {
+        tracing::warn!(path = %folder.display(), %error, "a cgroup of a finished launcher could not be removed");
+    }
+}
+
+fn remove_below(folder: &Path, deadline: Instant) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
+        remove_below(&entry.path(), deadline);
         kill_cgroup(&entry.path());
         // rmdir succeeds once the last process has left, which no event tells on every kernel that is supported.
         while fs::remove_dir(entry.path()).is_err_and(|e| e.raw_os_error() == Some(libc::EBUSY))
@@ -228,9 +286,6 @@ fn remove_tree(folder: &Path) {
             kill_cgroup(&entry.path());
             std::thread::sleep(Duration::from_millis(5));
         }
-    }
-    if let Err(error) = fs::remove_dir(folder) {
-        tracing::warn!(path = %folder.display(), %error, "a cgroup of a finished launcher could not be removed");
     }
 }
 
@@ -257,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_unified_hierarchy_is_preferred_and_the_freezer_is_next() {
+    fn the_unified_hierarchy_is_preferred_and_devices_are_next() {
         let v2 = "30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
         let v1 = "31 24 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
                   32 24 0:28 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer";
@@ -265,6 +320,8 @@ mod tests {
         let part = "34 24 0:29 /kubepods/x /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
         assert_eq!(hierarchy(v2), Some(("/sys/fs/cgroup".into(), true)));
         assert_eq!(hierarchy(v1), Some(("/sys/fs/cgroup/freezer".into(), false)));
+        let devices = format!("{v1}\n34 24 0:30 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices");
+        assert_eq!(hierarchy(&devices), Some(("/sys/fs/cgroup/devices".into(), false)));
         assert_eq!(hierarchy(&format!("{v1}\n{unified}")), Some(("/sys/fs/cgroup/unified".into(), true)));
         assert_eq!(hierarchy(part), None);
     }

@@ -49,7 +49,8 @@ const SETTING_FILES: [&str; 12] = [
 const LARGEST_SETTING: u64 = 8 << 20;
 /// Where a program alone is shown, and not what lies beside it.
 const PRIVATE: [&str; 7] = ["/root", "/home", "/etc", "/var", "/run", "/tmp", "/dev"];
-const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+/// The rule in `devices` knows the same.
+pub(super) const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 /// `nameserver` lines that lead nowhere, at once: connect(2) to the broadcast address gives EACCES. Without any line
 /// programs ask 127.0.0.1, which would be the container's.
 const NO_RESOLVER: &str =
