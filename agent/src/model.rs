@@ -201,6 +201,28 @@ impl MetricKind {
             Self::Untyped => "untyped",
         }
     }
+
+    /// Whether readers of the format take a sample with this suffix and these labels for one of such a family. Two of
+    /// the labels are numbers to them, in every sample: of anything else there they fail, and lose the whole page.
+    pub fn takes<'a>(self, suffix: &str, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        match (self, suffix) {
+            (Self::Histogram, "_bucket") => label("le").is_some_and(is_number),
+            (Self::Summary, "") => label("quantile").is_some_and(is_number),
+            (Self::Histogram, "_sum" | "_count") => label("le").is_none(),
+            (Self::Summary, "_sum" | "_count") => label("quantile").is_none(),
+            (Self::Histogram | Self::Summary, _) => false,
+            (_, suffix) => suffix.is_empty(),
+        }
+    }
+}
+
+/// As Go reads a number: Rust takes a sign before NaN as well, and what is beyond all bounds for infinity.
+fn is_number(text: &str) -> bool {
+    text.parse::<f64>().is_ok_and(|number| {
+        let signed = text.starts_with(['+', '-']);
+        let spelt_out = !text.contains(|c: char| c.is_ascii_digit());
+        if number.is_nan() { !signed } else { number.is_finite() || spelt_out }
+    })
 }
 
 /// One metric with all its samples from one run. Label names and values are valid and bounded when a parser hands
@@ -219,4 +241,33 @@ pub struct Sample {
     pub suffix: &'static str,
     pub labels: Vec<(Arc<str>, String)>,
     pub value: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_are_numbers_are_read_as_readers_of_the_format_do() {
+        use MetricKind::{Gauge, Histogram, Summary};
+        for text in ["1", "+Inf", "-inf", "NaN", "infinity", "1e-5", ".5", "-0"] {
+            assert!(
+                Histogram.takes("_bucket", |_| Some(text)) && Summary.takes("", |_| Some(text)),
+                "{text}"
+            );
+        }
+        for text in ["", "x", "-NaN", "+nan", "1e999", "0x1", "1_0", " 1", "1 ", "--1"] {
+            assert!(
+                !Histogram.takes("_bucket", |_| Some(text)) && !Summary.takes("", |_| Some(text)),
+                "{text}"
+            );
+        }
+        let only = |label: &'static str| move |asked: &str| (asked == label).then_some("1");
+        for suffix in ["_sum", "_count"] {
+            assert!(Histogram.takes(suffix, only("quantile")) && !Histogram.takes(suffix, only("le")));
+            assert!(Summary.takes(suffix, only("le")) && !Summary.takes(suffix, only("quantile")));
+            assert!(!Gauge.takes(suffix, |_| None));
+        }
+        assert!(Gauge.takes("", only("le")) && !Histogram.takes("", only("le")));
+    }
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod codegen;
 mod demo;
+mod fuzz;
 mod picture;
 mod progress;
 mod setup;
@@ -29,6 +30,20 @@ enum Task {
         #[arg(long, default_value_t = 200)]
         runs: usize,
     },
+    /// Feed what reads a container's bytes with what libFuzzer makes; see CONTRIBUTING.md
+    Fuzz {
+        /// One of the files in fuzz/targets; all of them if it is left out
+        target: Option<String>,
+        /// Executions of each target
+        #[arg(long, default_value_t = 100_000)]
+        runs: u64,
+        /// For so long instead, each target in turn for a minute
+        #[arg(long)]
+        minutes: Option<u64>,
+        /// Then ask promtool about the pages of what was found worth keeping
+        #[arg(long)]
+        promtool: bool,
+    },
     /// Install what the demo and the tests need
     Setup {
         /// Only tell what is missing, and fail if anything is
@@ -50,6 +65,9 @@ fn main() -> ExitCode {
         Task::Demo { once } => demo::run(once),
         Task::Test => test::run(),
         Task::Bench { runs } => bench::run(runs),
+        Task::Fuzz { target, runs, minutes, promtool } => {
+            fuzz::run(&fuzz::Asked { target, runs, minutes, promtool })
+        }
         Task::Setup { check } => setup::run(check),
         Task::Picture => picture::run(),
         Task::Codegen { check } => codegen::run(check),

@@ -51,7 +51,7 @@ enum State {
 
 /// The filter of one stream.
 #[derive(Debug, Default)]
-pub(super) struct Filter {
+pub struct Filter {
     state: State,
     /// Modes that are not as they are at first.
     changed: BTreeSet<u16>,
@@ -62,14 +62,14 @@ pub(super) struct Filter {
 
 impl Filter {
     /// Appends to `out` what of `bytes` may be seen.
-    pub(super) fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+    pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         for byte in bytes {
             self.take(*byte, out);
         }
     }
 
     /// At the end of the stream: what was cut off is shown, and what a killed program left on is turned off.
-    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
         self.give_up(out);
         for mode in std::mem::take(&mut self.changed) {
             let back = if ON_AT_FIRST.contains(&mode) { 'h' } else { 'l' };

@@ -19,7 +19,7 @@ use warp::reply::{Reply as _, Response};
 
 use super::deadline::Deadline;
 use super::view::{ContainerView, RunView};
-use super::{Backend, Options, body, gzip, page, run};
+use super::{Backend, Options, RunAsk, body, gzip, page, run};
 use crate::metrics;
 use crate::triggers::{Target, resolve};
 
@@ -206,7 +206,7 @@ async fn run_probe(
         Ok(Err((status, reason))) => return refuse(true, status, &reason),
         Err(_) => return refuse(true, StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
     };
-    let ask = match run::parse(&body) {
+    let ask = match RunAsk::parse(&body) {
         Ok(ask) => ask,
         Err(reason) => return refuse(true, StatusCode::BAD_REQUEST, &reason),
     };

@@ -25,6 +25,29 @@ pub struct RunAsk {
     pub target: Target,
 }
 
+impl RunAsk {
+    /// Reads a body; the error says what is wrong and where.
+    pub fn parse(body: &[u8]) -> Result<Self, String> {
+        // Twice: serde takes an array for a struct, by the order of its fields. Such a body would mean something else
+        // after a change of the struct. An object read as a map loses its duplicates, so the struct is read from the bytes.
+        let wrong = |error: serde_json::Error| format!("body is not a run request: {error}");
+        let object: BTreeMap<String, Value> = serde_json::from_slice(body).map_err(wrong)?;
+        if object.get("target").is_some_and(|target| !target.is_object()) {
+            return Err("body is not a run request: target must be an object".into());
+        }
+        let ask: Self = serde_json::from_slice(body).map_err(wrong)?;
+        if ask.target == Target::default() {
+            return Err(
+                "body is not a run request: target names neither namespace, pod, container nor id".into()
+            );
+        }
+        if ask.target.id.as_deref().is_some_and(|id| id.len() < MIN_ID) {
+            return Err(format!("body is not a run request: target.id needs at least {MIN_ID} characters"));
+        }
+        Ok(ask)
+    }
+}
+
 /// Why a run was not started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RunRefusal {
@@ -83,32 +106,13 @@ pub(super) async fn wait(
     ended.unwrap_or(Err(RunRefusal::NoEnd))
 }
 
-/// Reads a body; the error says what is wrong and where.
-pub(super) fn parse(body: &[u8]) -> Result<RunAsk, String> {
-    // Twice: serde takes an array for a struct, by the order of its fields. Such a body would mean something else
-    // after a change of the struct. An object read as a map loses its duplicates, so the struct is read from the bytes.
-    let wrong = |error: serde_json::Error| format!("body is not a run request: {error}");
-    let object: BTreeMap<String, Value> = serde_json::from_slice(body).map_err(wrong)?;
-    if object.get("target").is_some_and(|target| !target.is_object()) {
-        return Err("body is not a run request: target must be an object".into());
-    }
-    let ask: RunAsk = serde_json::from_slice(body).map_err(wrong)?;
-    if ask.target == Target::default() {
-        return Err("body is not a run request: target names neither namespace, pod, container nor id".into());
-    }
-    if ask.target.id.as_deref().is_some_and(|id| id.len() < MIN_ID) {
-        return Err(format!("body is not a run request: target.id needs at least {MIN_ID} characters"));
-    }
-    Ok(ask)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn bodies_are_read_strictly() {
-        let ask = parse(br#"{"probe":"ss","target":{"pod":"p"}}"#).unwrap();
+        let ask = RunAsk::parse(br#"{"probe":"ss","target":{"pod":"p"}}"#).unwrap();
         assert_eq!((ask.probe.as_str(), ask.target.pod.as_deref()), ("ss", Some("p")));
         for (body, wrong) in [
             ("", "EOF"),
@@ -126,7 +130,7 @@ mod tests {
             (r#"{"probe":"ss","probe":"x","target":{"pod":"p"}}"#, "duplicate field"),
             (r#"{"probe":"ss","target":{"pod":"p"}} x"#, "trailing characters"),
         ] {
-            let error = parse(body.as_bytes()).unwrap_err();
+            let error = RunAsk::parse(body.as_bytes()).unwrap_err();
             assert!(error.contains(wrong), "{body}: {error}");
         }
     }

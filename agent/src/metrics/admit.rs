@@ -50,17 +50,9 @@ fn clean(kind: MetricKind, sample: &Sample) -> Option<Sample> {
     labels.sort();
     let names_valid = labels.iter().all(|(label, _)| valid_name(label, false) && !label.starts_with("__"));
     let names_unique = labels.windows(2).all(|pair| pair[0].0 != pair[1].0);
-    // Parsers of the format read these two as numbers, and fail on anything else.
-    let number_in = |wanted: &str| {
-        labels.iter().any(|(label, text)| label.as_ref() == wanted && text.parse::<f64>().is_ok())
-    };
-    let shape_valid = match (kind, sample.suffix) {
-        (MetricKind::Histogram, "_bucket") => number_in("le"),
-        (MetricKind::Histogram | MetricKind::Summary, "_sum" | "_count") => true,
-        (MetricKind::Summary, "") => number_in("quantile"),
-        (MetricKind::Histogram | MetricKind::Summary, _) => false,
-        (_, suffix) => suffix.is_empty(),
-    };
+    let shape_valid = kind.takes(sample.suffix, |wanted| {
+        labels.iter().find(|(label, _)| label.as_ref() == wanted).map(|(_, text)| text.as_str())
+    });
     (names_valid && names_unique && shape_valid).then_some(Sample {
         suffix: sample.suffix,
         labels,
@@ -102,7 +94,10 @@ mod tests {
             ("x", Histogram, sample("", &[])),
             ("x", Histogram, sample("_bucket", &[])),
             ("x", Histogram, sample("_bucket", &[("le", "much")])),
+            ("x", Histogram, sample("_bucket", &[("le", "-NaN")])),
+            ("x", Histogram, sample("_count", &[("le", "")])),
             ("x", Summary, sample("", &[("quantile", "")])),
+            ("x", Summary, sample("_sum", &[("quantile", "0")])),
         ] {
             let (kept, dropped) = admit(&[family(name, kind, vec![bad.clone()])]);
             assert!(kept.is_empty() && dropped == 1, "{name} {bad:?}");

@@ -124,18 +124,10 @@ impl Reader<'_> {
 
     fn sample(&mut self, name: &str, labels: &Labels, value: f64) -> Option<()> {
         let (family, kind, suffix) = self.family_of(name);
-        let number = |label| {
-            labels.iter().any(|(name, value)| *name == label && text::number(value.as_bytes()).is_some())
-        };
-        let fits = match (kind, suffix) {
-            (MetricKind::Histogram, "") => false,
-            (MetricKind::Histogram, "_bucket") => number("le"),
-            (MetricKind::Summary, "") => number("quantile"),
-            _ => true,
-        };
-        if !fits {
-            return None;
-        }
+        kind.takes(suffix, |wanted| {
+            labels.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.as_str())
+        })
+        .then_some(())?;
         let named: Vec<(Arc<str>, &str)> =
             labels.iter().map(|(name, value)| (renamed(name, labels), value.as_str())).collect();
         if self.series.is_full() && !self.declared.contains_key(family) {

@@ -1,0 +1,4 @@
+//! What a command prints for `parse: keyvalue`, through the parser, the store and the page.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| parachute_fuzz::page::printed("keyvalue", input));
