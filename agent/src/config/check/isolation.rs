@@ -36,6 +36,9 @@ const BY_NUMBER: [&str; 24] = [
     "strace",
     "taskset",
 ];
+/// Programs that leave out the process whose number is their own (pgrep(1), "never report itself"; `my_pid` in psmisc's fuser.c):
+/// an observer's number is 1, and so is that of the container's first process.
+const LEAVES_ITSELF_OUT: [&str; 2] = ["fuser", "pgrep"];
 /// What an observer has as a private folder, so that a program there would be covered.
 const OWN: [&str; 6] = ["/tmp", "/run", "/var/tmp", "/var/run", "/proc", "/sys"];
 /// Of these, what a script does to its own children as well.
@@ -70,7 +73,14 @@ impl Checker<'_> {
                 format!("an observer has a folder of its own there; put {} elsewhere", program.display());
             self.found.add(place, message);
         }
-        if let Some(tool) = command.and_then(|(_, command)| by_number(command)) {
+        if let Some(tool) = command.and_then(|(_, command)| listed(command, &LEAVES_ITSELF_OUT)) {
+            let message = format!(
+                "{tool} leaves out the process that has its own number, and an observer has that of the container's first \
+                 process, which would be missing; write isolation: joined"
+            );
+            self.found.add(place, message);
+        }
+        if let Some(tool) = command.and_then(|(_, command)| listed(command, &BY_NUMBER)) {
             let message = format!(
                 "{tool} takes a process by its number in a system call, and an observer has other numbers than the \
                  container: what it says would be wrong; write isolation: joined"
@@ -129,10 +139,10 @@ impl Checker<'_> {
     }
 }
 
-/// The program in this command that takes processes by their numbers.
-fn by_number(command: &[String]) -> Option<&'static str> {
+/// The first of these programs that this command starts.
+fn listed<'a>(command: &[String], tools: &[&'a str]) -> Option<&'a str> {
     let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-    let listed = |word: &str| BY_NUMBER.into_iter().find(|tool| *tool == name(word));
+    let listed = |word: &str| tools.iter().copied().find(|tool| *tool == name(word));
     let program = command.first()?;
     if !["sh", "bash", "dash", "zsh", "ash", "ksh"].contains(&name(program).as_str()) {
         return listed(program);
@@ -162,7 +172,10 @@ mod tests {
             (&[], None),
         ] {
             let command: Vec<_> = command.iter().map(|&word| word.to_owned()).collect();
-            assert_eq!(by_number(&command), found, "{command:?}");
+            assert_eq!(listed(&command, &BY_NUMBER), found, "{command:?}");
         }
+        let counts = ["sh", "-c", "ls; pgrep -c nginx"].map(str::to_owned);
+        assert_eq!(listed(&counts, &LEAVES_ITSELF_OUT), Some("pgrep"));
+        assert_eq!(listed(&counts, &BY_NUMBER), None);
     }
 }
