@@ -37,6 +37,8 @@ pub(crate) fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
     close_all_but(kept).unwrap_or_else(|e| fail(status, Step::CloseFds, e));
     // Before the container's namespaces are joined, but for its mounts.
     let proc = frame.way.observer.as_ref().map(|observer| container_proc(frame, observer));
+    // Of the host's network namespace, too: in the container's it would be counted with the container's sockets.
+    let [own_end, commands_end] = if proc.is_some() { channel(status) } else { [-1; 2] };
     let empty = enter(frame);
 
     // SAFETY: getpid and the signalfd call take numbers and a signal set on this stack.
@@ -58,22 +60,10 @@ pub(crate) fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
         hide(own_pid, empty).unwrap_or_else(|e| fail(status, Step::HideStub, e));
     }
 
-    let mut channel: [c_int; 2] = [-1; 2];
     let mut args = CloneArgs { exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
     if proc.is_some() {
         args.flags = libc::CLONE_NEWPID as u64;
-        // SAFETY: the two descriptors are written into a local.
-        let made = check(unsafe {
-            libc::socketpair(
-                libc::AF_UNIX,
-                libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC,
-                0,
-                channel.as_mut_ptr(),
-            )
-        });
-        made.unwrap_or_else(|e| fail(status, Step::Seccomp, e));
     }
-    let [own_end, commands_end] = channel;
     if frame.unified {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(frame.fds.cgroup.as_raw_fd().unsigned_abs());
@@ -101,6 +91,16 @@ pub(crate) fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
     }
     let hearing = if own_end < 0 { Hearing::Nothing } else { Hearing::Waiting(own_end) };
     watch(frame, pid, signals, hearing)
+}
+
+/// A pair of sockets for the command's listener; that it is open tells the command that the stub lives.
+fn channel(status: RawFd) -> [RawFd; 2] {
+    let mut channel: [c_int; 2] = [-1; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    // SAFETY: the two descriptors are written into a local.
+    let made = check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, channel.as_mut_ptr()) });
+    made.unwrap_or_else(|e| fail(status, Step::Seccomp, e));
+    channel
 }
 
 /// Joins the namespaces and mounts what belongs into the run's own copy of the template.
