@@ -30,7 +30,8 @@
 //! - [`app`]: the only wiring, the order of start, and the one way down.
 //! - [`cli`]: the command line, one file per verb.
 //!
-//! `agent-ebpf/` is the kernel half of `detect`, with the layout of what passes between the two.
+//! `agent-ebpf/` is the kernel half of `detect`, with the layout of what passes between the two, and the rule on observers'
+//! devices. `agent-stub/` is the half of `enter` that containers can see, a static program of its own.
 //!
 //! # The laws
 //!
@@ -47,6 +48,8 @@
 //! - `parse` and `enter` import `config`: a parser works from a checked specification, and the launcher reads the
 //!   configuration file by itself, so that whoever takes over the agent cannot choose what it runs. That is also why
 //!   `config` has a `source`: both processes must mean the same file, and compare its digest.
+//! - `agent-stub` is unsafe as `enter` is, and is not a folder of it because it is another program: what is forked into a
+//!   container's sight must have nothing of the agent's, and a copy of the agent's own program has all of it.
 //! - `probes` runs one command at a time in each container. A joined command is a process of its container, and two at
 //!   once would count each other.
 //! - `privileges` is a file of its own and not a part of `enter`, because it is the agent that gives its privileges up.

@@ -1,4 +1,4 @@
-//! The guard: a small launcher for one command of `parachute exec`, forked from it. It is the parent of the stub, it
+//! The guard: a small launcher for one command of `parachute exec`, forked from it. It has the stub forked, it
 //! outlives a foreground process that is killed, and then puts everything back: the command and its children are ended,
 //! the run's cgroup is removed, the person's terminal gets its settings again.
 
@@ -86,7 +86,7 @@ fn settle() -> Result<(), String> {
     // The kernel reaps the stub by itself.
     ignore_sigchld().map_err(|e| format!("ignoring SIGCHLD: {e}"))?;
     forget_words();
-    // The stub begins as a copy of this process, in sight of the container: no core of it, and no look into it.
+    // A container in the host's pid namespace sees it: no core of it, and no look into it.
     forbid_core()
         .map_err(rustix::io::Errno::from_raw_os_error)
         .and_then(|_| set_dumpable_behavior(DumpableBehavior::NotDumpable))
@@ -100,8 +100,8 @@ fn settle() -> Result<(), String> {
         .map_err(|e| format!("replacing the standard streams: {e}"))
 }
 
-/// Wipes the command line and the environment that this process was started with: the stub has a copy of them, every
-/// process of the container can read `/proc/PID/cmdline` of it, and `--env` may hold a secret.
+/// Wipes the command line and the environment that this process was started with: whoever sees it could read them
+/// (`/proc/PID/cmdline`), and `--env` may hold a secret.
 #[allow(unsafe_code, reason = "the kernel has put them outside of what Rust knows of")]
 fn forget_words() {
     // proc_pid_stat(5): arg_start, arg_end, env_start, env_end.
