@@ -1,24 +1,36 @@
-//! `parachute exec` at a real terminal: the seed's acceptance transcript, job control, what a hostile output may do to the
-//! person's terminal, and that the terminal is as before however it ends.
+//! `parachute exec` at a real terminal: the seed's acceptance transcript, job control, and that the terminal is as before
+//! however it ends. What a hostile output may do to it is in `attacks/terminal.rs`.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use testbed::{Tmux, WORKLOAD_IMAGE};
+use testbed::{Agent, Tmux, WORKLOAD_IMAGE};
 
 use crate::common::{self, ONE_PROBE, Rig};
 
 const SOON: Duration = Duration::from_secs(20);
 
 /// A shell in a terminal, with `parachute` on its path.
-struct Person {
-    tmux: Tmux,
+pub(crate) struct Person {
+    pub(crate) tmux: Tmux,
     prompt: String,
 }
 
 impl Person {
+    pub(crate) fn at(folder: &Path, agent: &Agent) -> Self {
+        let program = Path::new(env!("CARGO_BIN_EXE_parachute")).parent().unwrap();
+        let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+        let run = agent.run_directory().to_str().unwrap();
+        let variables = [("PATH", path.as_str()), ("PARACHUTE_RUN_DIRECTORY", run)];
+        let tmux = Tmux::shell(folder, (100, 30), &variables).unwrap();
+        let person = Self { tmux, prompt: format!("root@{}:/#", nix_hostname()) };
+        person.tmux.wait_for("a prompt", SOON, |screen| screen.ends_with(&person.prompt)).unwrap();
+        person
+    }
+
     /// Types a line at a cleared screen and gives back what is there when the prompt has come again.
-    fn types(&self, line: &str) -> String {
+    pub(crate) fn types(&self, line: &str) -> String {
         self.tmux.clear().unwrap();
         self.tmux.send(line).unwrap();
         let prompt = &self.prompt;
@@ -28,14 +40,14 @@ impl Person {
     }
 
     /// Types and waits for a text that is not in the line itself.
-    fn sees(&self, line: &str, text: &str) -> String {
+    pub(crate) fn sees(&self, line: &str, text: &str) -> String {
         self.tmux.clear().unwrap();
         self.tmux.send(line).unwrap();
         self.tmux.wait_for(line, SOON, |screen| screen.contains(text)).unwrap()
     }
 
     /// Enters the container; the prompt of the shell there is the same.
-    fn enters(&self) {
+    pub(crate) fn enters(&self) {
         self.sees("parachute exec --env PS1 curlybox bash --norc; echo status $?", &self.prompt);
         self.tmux.wait_for("the shell", SOON, |screen| screen.matches(&self.prompt).count() > 0).unwrap();
         let tty = self.types("tty");
@@ -59,19 +71,11 @@ async fn the_seeds_transcript_and_the_terminal_afterwards() {
     ];
     common::knows(&agent, &pods).await;
     let folder = tempfile::tempdir().unwrap();
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_parachute")).parent().unwrap();
-    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
-    let run = agent.run_directory().to_str().unwrap();
-    let variables = [("PATH", path.as_str()), ("PARACHUTE_RUN_DIRECTORY", run)];
-    let tmux = Tmux::shell(folder.path(), (100, 30), &variables).unwrap();
-    let host = nix_hostname();
-    let person = Person { tmux, prompt: format!("root@{host}:/#") };
-    person.tmux.wait_for("a prompt", SOON, |screen| screen.ends_with(&person.prompt)).unwrap();
+    let person = Person::at(folder.path(), &agent);
     let before = person.types("stty -a");
 
     transcript(&person, &pods[0]);
     job_control(&person);
-    hostile(&person);
 
     person.sees("exit 7", "status 7");
     // What the person leads elsewhere does not come to the terminal.
@@ -156,25 +160,6 @@ fn job_control(person: &Person) {
     let size = person.types("sleep 0.2; stty size");
     assert!(size.contains("\n25 90\n"), "{size}");
     person.tmux.resize(100, 30).unwrap();
-}
-
-/// Neither what a process prints nor what it does with its terminal reaches the person's.
-fn hostile(person: &Person) {
-    let title = person.tmux.title().unwrap();
-    person.types(r"printf '\033]52;c;ZXZpbA==\007\033]2;evil\007\033[c\033[6n\033[21t\033[>c\033P$qm\033\\'");
-    assert_eq!((person.tmux.clipboard().unwrap().as_str(), person.tmux.title().unwrap()), ("", title));
-    // An answer of the terminal's would now stand at the prompt.
-    let typed = person.types("echo");
-    assert_eq!(typed.lines().count(), 3, "{typed}");
-
-    // TIOCSTI types into the controlling terminal of whoever may: into the one inside, which ends here.
-    let inject = r"perl -e 'ioctl(STDIN, 0x5412, $_) for split //, qq(echo injected\n)'; echo status $?";
-    person.sees(inject, "status");
-    person.sees("exit 0", "status 0");
-    std::thread::sleep(Duration::from_millis(300));
-    let outside = person.types("echo outside");
-    assert!(!outside.contains("injected"), "{outside}");
-    person.enters();
 }
 
 /// `stty -a` without the line that was typed, the prompt and the size, which the test changes.

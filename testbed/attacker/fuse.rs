@@ -21,7 +21,7 @@ pub(crate) fn hang() -> io::Result<()> {
     let mut device = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
     std::fs::create_dir_all("/hang")?;
     let options = format!("fd={},rootmode=40755,user_id=0,group_id=0,allow_other", device.as_raw_fd());
-    sys::mount_with("hang", "/hang", "fuse", &options).map_err(io::Error::from_raw_os_error)?;
+    sys::mount_with("hang", "/hang", "fuse", 0, &options).map_err(io::Error::from_raw_os_error)?;
     let mut request = vec![0; 1 << 17];
     loop {
         let length = device.read(&mut request)?;

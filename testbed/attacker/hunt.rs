@@ -16,6 +16,7 @@ const AHEAD: i64 = 48;
 /// The file says that the hunt goes on, at this interval.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 
+const SIGQUIT: i64 = 3;
 const SIGABRT: i64 = 6;
 const SIGCONT: i64 = 18;
 const SIGSTOP: i64 = 19;
@@ -27,13 +28,15 @@ const NOFILE: i64 = 7;
 const CLONE_NEWNS: i64 = 0x0002_0000;
 const PTRACE_SEIZE: i64 = 0x4206;
 const PTRACE_DETACH: i64 = 17;
+/// kcmp(2): whether two processes share their memory.
+const KCMP_VM: i64 = 1;
 
 struct Hunt {
     said: File,
     lines: HashSet<String>,
     /// Programs of processes that have been seen, kept to be written to when they are not busy any more (CVE-2019-5736).
     programs: Vec<File>,
-    /// None, or what is done besides looking: `limit`, `harm`.
+    /// What is done besides looking: `read` for nothing, `limit`, `harm`, `abort`.
     mode: String,
     who: &'static str,
 }
@@ -94,21 +97,32 @@ impl Hunt {
         let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let comm = comm.trim();
         // Every process of the host is in sight of a container in its pid namespace, and most are no business of the test's.
-        let ours = words.contains(MARK) || comm.starts_with("parachute");
-        if !ours && listed().len() > 30 {
+        let marked = words.contains(MARK);
+        let crowded = listed().len() > 30;
+        if crowded && !marked && !comm.starts_with("parachute") {
             return;
         }
         self.say(&format!("seen {comm} [{words}]"));
-        for (what, hit) in self.try_all(pid) {
+        // Who holds a command by ptrace keeps it from ending, which is not what these two are about.
+        let tried =
+            if ["abort", "limit"].contains(&self.mode.as_str()) { Vec::new() } else { self.try_all(pid) };
+        for (what, hit) in tried {
             if hit {
                 self.say(&format!("HIT {what} on {comm} [{words}]"));
             }
         }
-        if self.mode != "read" {
-            self.limit(pid, comm);
+        // What is not the test's command is the agent, which the test still needs.
+        if crowded && !marked {
+            return;
         }
-        if self.mode == "harm" {
-            self.hurt(pid, comm);
+        match self.mode.as_str() {
+            "limit" => self.limit(pid, comm),
+            "harm" => {
+                self.limit(pid, comm);
+                self.hurt(pid, comm);
+            }
+            "abort" if marked => self.dump(pid, comm),
+            _ => {}
         }
     }
 
@@ -127,6 +141,8 @@ impl Hunt {
         let own = [buffer.as_mut_ptr() as u64, 8];
         let theirs = [0x1000_u64, 8];
         let vm = [pid, own.as_ptr() as i64, 1, theirs.as_ptr() as i64, 1];
+        let mut list = [0_u64; 2];
+        let lists = list.each_mut().map(|word| std::ptr::from_mut(word) as i64);
         let seized = call(number::PTRACE, [PTRACE_SEIZE, pid, 0, 0, 0]).is_ok();
         if seized {
             let _ = call(number::PTRACE, [PTRACE_DETACH, pid, 0, 0, 0]);
@@ -140,11 +156,28 @@ impl Hunt {
             ("exe-write", written.is_ok() || written.is_err_and(|e| e.raw_os_error() == Some(26))),
             ("fd", (0..10).any(|fd| fs::read_link(path(&format!("fd/{fd}"))).is_ok())),
             ("environ", reads("environ")),
+            ("auxv", reads("auxv")),
             ("maps", reads("maps")),
+            ("smaps", reads("smaps")),
+            ("pagemap", reads("pagemap")),
+            ("map_files", fs::read_dir(path("map_files")).is_ok_and(|files| files.flatten().count() > 0)),
+            (
+                "mapped-file",
+                fs::read_dir(path("map_files"))
+                    .is_ok_and(|files| files.flatten().any(|file| File::open(file.path()).is_ok())),
+            ),
+            ("syscall", reads("syscall")),
+            ("stack", reads("stack")),
+            ("personality", reads("personality")),
+            ("io", reads("io")),
+            ("namespaces", fs::read_link(path("ns/mnt")).is_ok()),
             ("mem", OpenOptions::new().read(true).write(true).open(path("mem")).is_ok()),
             ("ptrace", seized),
             // With a wild address EFAULT says that it was allowed.
             ("process_vm_readv", matches!(call(number::PROCESS_VM_READV, vm), Ok(_) | Err(EFAULT))),
+            ("process_vm_writev", matches!(call(number::PROCESS_VM_WRITEV, vm), Ok(_) | Err(EFAULT))),
+            ("kcmp", call(number::KCMP, [pid, pid, KCMP_VM, 0, 0]).is_ok()),
+            ("get_robust_list", call(number::GET_ROBUST_LIST, [pid, lists[0], lists[1], 0, 0]).is_ok()),
             ("pidfd_getfd", (0..10).any(|fd| call(PIDFD_GETFD, [pidfd, fd, 0, 0, 0]).is_ok())),
             ("setns", call(number::SETNS, [pidfd, CLONE_NEWNS, 0, 0, 0]).is_ok()),
         ]
@@ -168,6 +201,15 @@ impl Hunt {
             if hit {
                 self.say(&format!("HARM {what} on {comm}"));
             }
+        }
+    }
+
+    /// What makes a process dump its memory, as often as it is seen.
+    fn dump(&mut self, pid: i64, comm: &str) {
+        let raised = sys::limit(pid, CORE, u64::MAX).or_else(|_| sys::raise(pid, CORE)).is_ok();
+        let (what, signal) = if pid % 2 == 0 { ("quit", SIGQUIT) } else { ("abort", SIGABRT) };
+        if sys::kill(pid, signal).is_ok() {
+            self.say(&format!("HARM {what} on {comm}, limit raised: {raised}"));
         }
     }
 

@@ -15,12 +15,12 @@ pub(crate) fn nodes(file: &str, words: &[String]) -> io::Result<()> {
     for word in words {
         let (path, kind, major, minor) =
             parse(word).ok_or_else(|| io::Error::other(format!("not PATH:b|c:MAJOR:MINOR: {word}")))?;
-        let made = sys::make_node(path, kind, major, minor);
+        let made = sys::make_node(path, kind, (major, minor));
         let opened = std::fs::File::open(path);
         said.push(format!("{path} made {} opened {}\n", made.is_ok(), opened.is_ok()));
     }
     std::fs::write(file, said.concat() + "done\n")?;
-    crate::plant::sleep()
+    crate::sleep()
 }
 
 fn parse(word: &str) -> Option<(&str, i64, i64, i64)> {

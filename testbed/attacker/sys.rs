@@ -16,11 +16,15 @@ pub(crate) mod number {
     pub(crate) const PTRACE: i64 = 101;
     pub(crate) const SETUID: i64 = 105;
     pub(crate) const PRCTL: i64 = 157;
+    pub(crate) const WAIT4: i64 = 61;
     pub(crate) const MOUNT: i64 = 165;
     pub(crate) const UNSHARE: i64 = 272;
     pub(crate) const PRLIMIT: i64 = 302;
     pub(crate) const SETNS: i64 = 308;
     pub(crate) const PROCESS_VM_READV: i64 = 310;
+    pub(crate) const PROCESS_VM_WRITEV: i64 = 311;
+    pub(crate) const KCMP: i64 = 312;
+    pub(crate) const GET_ROBUST_LIST: i64 = 274;
     pub(crate) const MKNODAT: i64 = 259;
 }
 #[cfg(target_arch = "aarch64")]
@@ -29,16 +33,21 @@ pub(crate) mod number {
     pub(crate) const PTRACE: i64 = 117;
     pub(crate) const SETUID: i64 = 146;
     pub(crate) const PRCTL: i64 = 167;
+    pub(crate) const WAIT4: i64 = 260;
     pub(crate) const MOUNT: i64 = 40;
     pub(crate) const UNSHARE: i64 = 97;
     pub(crate) const PRLIMIT: i64 = 261;
     pub(crate) const SETNS: i64 = 268;
     pub(crate) const PROCESS_VM_READV: i64 = 270;
+    pub(crate) const PROCESS_VM_WRITEV: i64 = 271;
+    pub(crate) const KCMP: i64 = 272;
+    pub(crate) const GET_ROBUST_LIST: i64 = 100;
     pub(crate) const MKNODAT: i64 = 33;
 }
 /// The same everywhere.
 pub(crate) const PIDFD_OPEN: i64 = 434;
 pub(crate) const PIDFD_GETFD: i64 = 438;
+const CLONE3: i64 = 435;
 
 pub(crate) const ESRCH: i32 = 3;
 pub(crate) const EFAULT: i32 = 14;
@@ -78,25 +87,54 @@ pub(crate) fn limit(pid: i64, resource: i64, value: u64) -> Result<i64, i32> {
     call(number::PRLIMIT, [pid, resource, limits.as_ptr() as i64, 0, 0])
 }
 
-pub(crate) fn mount(source: &str, target: &str, kind: &str) -> Result<i64, i32> {
-    mount_with(source, target, kind, "")
+/// Sets the soft limit to the hard one, which takes no right.
+pub(crate) fn raise(pid: i64, resource: i64) -> Result<i64, i32> {
+    let mut limits = [0_u64; 2];
+    call(number::PRLIMIT, [pid, resource, 0, limits.as_mut_ptr() as i64, 0])?;
+    limit(pid, resource, limits[1])
 }
 
-pub(crate) fn mount_with(source: &str, target: &str, kind: &str, options: &str) -> Result<i64, i32> {
+pub(crate) fn mount(source: &str, target: &str, kind: &str) -> Result<i64, i32> {
+    mount_with(source, target, kind, 0, "")
+}
+
+pub(crate) fn mount_with(
+    source: &str,
+    target: &str,
+    kind: &str,
+    flags: i64,
+    options: &str,
+) -> Result<i64, i32> {
     let texts = [source, target, kind, options].map(|text| CString::new(text).unwrap_or_default());
     let [source, target, kind, options] = texts.each_ref().map(|text| text.as_ptr() as i64);
-    call(number::MOUNT, [source, target, kind, 0, options])
+    call(number::MOUNT, [source, target, kind, flags, options])
 }
 
-/// `mode` is the kind of the node and its rights.
-pub(crate) fn make_node(path: &str, mode: i64, major: i64, minor: i64) -> Result<i64, i32> {
+/// A pipe or a device, by its type and rights and its two numbers.
+pub(crate) fn make_node(path: &str, mode: i64, (major, minor): (i64, i64)) -> Result<i64, i32> {
     let path = CString::new(path).unwrap_or_default();
-    // Major and minor numbers of up to 8 bits, as all that are meant here have (makedev(3)).
-    call(number::MKNODAT, [-100, path.as_ptr() as i64, mode, major << 8 | minor, 0])
+    // As the kernel has it: linux/kdev_t.h, new_encode_dev.
+    let device = (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12);
+    call(number::MKNODAT, [-100, path.as_ptr() as i64, mode, device, 0])
 }
 
-pub(crate) fn make_pipe(path: &str) -> Result<i64, i32> {
-    let path = CString::new(path).unwrap_or_default();
-    // S_IFIFO and all rights.
-    call(number::MKNODAT, [-100, path.as_ptr() as i64, 0o010_666, 0, 0])
+/// A copy of this process in these new namespaces, with this number in the one that this process is in: clone3(2) with
+/// `set_tid`. 0 in the copy, which is to execute something.
+pub(crate) fn fork_as(pid: i64, namespaces: u64) -> Result<i64, i32> {
+    const SIGCHLD: u64 = 17;
+    const CLONE_NEWPID: u64 = 0x2000_0000;
+    // The innermost namespace first: a new one begins with 1.
+    let pid = i32::try_from(pid).unwrap_or_default();
+    let wanted = if namespaces & CLONE_NEWPID == 0 { vec![pid] } else { vec![1, pid] };
+    // `struct clone_args` of linux/sched.h: flags first, the signal fifth, the list and its length ninth and tenth.
+    let mut all = [0_u64; 11];
+    all[0] = namespaces;
+    all[4] = SIGCHLD;
+    all[8] = wanted.as_ptr() as u64;
+    all[9] = wanted.len() as u64;
+    call(CLONE3, [all.as_ptr() as i64, 88, 0, 0, 0])
+}
+
+pub(crate) fn wait(pid: i64) -> Result<i64, i32> {
+    call(number::WAIT4, [pid, 0, 0, 0, 0])
 }

@@ -16,6 +16,8 @@ pub enum Kind {
     Ptrace,
     /// And SYS_ADMIN.
     Admin,
+    /// And PERFMON.
+    Perfmon,
     Privileged,
     /// All capabilities dropped, no_new_privs, the runtime's seccomp profile.
     Nothing,
@@ -30,10 +32,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Default,
         Self::Ptrace,
         Self::Admin,
+        Self::Perfmon,
         Self::Privileged,
         Self::Nothing,
         Self::HostPid,
@@ -71,6 +74,7 @@ impl fmt::Display for Kind {
             Self::Default => "default",
             Self::Ptrace => "sys-ptrace",
             Self::Admin => "sys-admin",
+            Self::Perfmon => "perfmon",
             Self::Privileged => "privileged",
             Self::Nothing => "nothing",
             Self::HostPid => "host-pid",

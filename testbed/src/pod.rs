@@ -104,6 +104,7 @@ impl<'bed> PodBuilder<'bed> {
         match kind {
             Kind::Ptrace => self.rights.capabilities.push("SYS_PTRACE".to_owned()),
             Kind::Admin => self.rights.capabilities.push("SYS_ADMIN".to_owned()),
+            Kind::Perfmon => self.rights.capabilities.push("PERFMON".to_owned()),
             Kind::Privileged => self.rights.privileged = true,
             _ => {}
         }

@@ -40,7 +40,7 @@ impl Drop for Disk {
     }
 }
 
-/// 31. A container with MKNOD makes nodes of the host's devices, which the rule of its own cgroup keeps it from opening
+/// 31: A container with MKNOD makes nodes of the host's devices, which the rule of its own cgroup keeps it from opening
 /// (the controller of cgroup v1, a `BPF_PROG_TYPE_CGROUP_DEVICE` program on v2). An observer that is sent to them below
 /// `/proc/PID/root` is in another cgroup: its own has a rule by which only the devices of its own root open, whatever their
 /// nodes are called. By the program, and by the controller where there is no cgroup v2.
