@@ -40,7 +40,8 @@ usage: attacker VERB
   stay ID                what that is";
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().collect();
+    // It may be called by bytes that are no text.
+    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let word = |n: usize| words.get(n).map_or("", String::as_str);
     let number = |n: usize| word(n).parse().unwrap_or(0);
     let done = match word(1) {
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
         "plant" => plant::plant(word(2)),
         "resolve" => deceive::resolve(),
         "names" => names::names(),
-        "name" => names::name(),
+        "name" => names::name(number(2)),
         "listen" => names::listen(number(2), number(3)),
         "cgroups" => deceive::cgroups(word(2), word(3)),
         "hang" => fuse::hang(),

@@ -48,9 +48,8 @@ pub(crate) fn names() -> io::Result<()> {
 }
 
 /// One of the children.
-pub(crate) fn name() -> io::Result<()> {
-    let number = std::env::args().nth(2).and_then(|number| number.parse().ok()).unwrap_or(0);
-    rename(COMM.get::<usize>(number).copied().unwrap_or(COMM[0]));
+pub(crate) fn name(number: u16) -> io::Result<()> {
+    rename(COMM.get(usize::from(number)).copied().unwrap_or(COMM[0]));
     crate::sleep()
 }
 

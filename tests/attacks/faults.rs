@@ -62,12 +62,18 @@ async fn a_stopped_agent_holds_up_no_deletion() {
     rig.finish(agent);
 }
 
-/// A command is in a cgroup of its own, which nobody has frozen: both ways work on a container that is.
+/// A command is in a cgroup of its own, which nobody has frozen: both ways work on a container that is, and end at their
+/// deadline.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_container_can_be_looked_into() {
     let rig = Rig::new().await;
     let held = Held::start(&rig, Kind::Default, "frozen-0", &["/workload", "tree", "3"]).await;
-    let probes = [("observer", "command: [ps, -e]"), ("joined", "command: [ps, -e], isolation: joined")];
+    let probes = [
+        ("observer", "command: [ps, -e]"),
+        ("joined", "command: [ps, -e], isolation: joined"),
+        ("long", "command: [sleep, '600'], timeout: 500ms"),
+        ("long-joined", "command: [sleep, '600'], timeout: 500ms, isolation: joined"),
+    ];
     let agent = rig.agent(&by_hand(&probes, "")).await;
     held.run(&agent, "observer").await;
     let (file, freeze, thaw) = freezer(held.container.pid);
@@ -76,6 +82,11 @@ async fn a_frozen_container_can_be_looked_into() {
         let answer = held.run(&agent, probe).await;
         assert_eq!(answer["outcome"], "ok", "{answer}");
         assert_eq!(stdout(&answer).matches("workload").count(), 4, "{answer}");
+    }
+    for probe in ["long", "long-joined"] {
+        let answer = held.run(&agent, probe).await;
+        assert_eq!(answer["outcome"], "timeout", "{answer}");
+        assert!(answer["duration_seconds"].as_f64().unwrap() < 5.0, "it does not hang: {answer}");
     }
     fs::write(&file, thaw).unwrap();
     drop(held);
@@ -181,6 +192,7 @@ async fn a_minute_of_storm_hides_no_start() {
     }))
     .await;
     common::knows(&agent, &storms).await;
+    let before = (Footprint::of(&agent).memory, common::processor_seconds(&agent));
     let (since, mut slowest, mut seen) = (Instant::now(), Duration::ZERO, 0);
     while since.elapsed() < STORM {
         let name = format!("calm-{seen}");
@@ -201,6 +213,9 @@ async fn a_minute_of_storm_hides_no_start() {
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     let samples = agent.scrape().await.unwrap();
     assert_eq!(common::sum(&samples, "parachute_exec_events_lost_total", &[]), 0.0);
+    let (memory, spent) = (Footprint::of(&agent).memory, common::processor_seconds(&agent) - before.1);
+    println!("the agent used {spent} s of a processor, and has {memory} KiB of memory, {} before", before.0);
+    assert!(memory <= before.0 + (8 << 10), "{memory} KiB, {} before", before.0);
     drop(storms);
     rig.finish(agent);
 }

@@ -180,9 +180,9 @@ pub(crate) fn processes_beside(pid: i32) -> Vec<String> {
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned());
     let beside = all.filter(|pid| namespace(pid).as_ref() == Some(&ours));
-    beside
-        .filter_map(|pid| Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned()))
-        .collect()
+    // A name is any bytes.
+    let name = |pid: String| fs::read(format!("/proc/{pid}/comm")).ok();
+    beside.filter_map(name).map(|name| String::from_utf8_lossy(&name).trim().to_owned()).collect()
 }
 
 /// Every mount of the host, one line each, ids and propagation included.
