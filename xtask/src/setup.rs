@@ -75,6 +75,8 @@ const NEEDS: &[Need] = &[
     package("groff-base", "the tests read man pages with it", || found("groff"), &["groff-base"]),
     package("zsh", "the tests complete a container's name in it", || found("zsh"), &["zsh"]),
     package("fish", "the tests complete a container's name in it", || found("fish"), &["fish"]),
+    package("losetup", "the tests make disks of files with it", || found("losetup"), &["mount"]),
+    package("e2fsprogs", "a test unmounts an ext4 file system", || found("mkfs.ext4"), &["e2fsprogs"]),
     package("curl", "the tests ask the agent's Unix socket with it", || found("curl"), &["curl"]),
     package("systemd-analyze", "rates the unit in deploy/", || found("systemd-analyze"), &["systemd"]),
     package("tmux", "the tests of parachute exec need a terminal", || found("tmux"), &["tmux"]),
