@@ -1,44 +1,12 @@
 //! What a container's device nodes lead an observer to.
 
-use std::fs;
-use std::io::Write as _;
-use std::path::Path;
-use std::process::Command;
-
 use testbed::{Agent, Kind};
 
+use super::disk::Disk;
 use super::{Held, by_hand, stdout};
 use crate::common::{self, Rig, SOON};
 
 const SECRET: &str = "what is on the host's disk";
-
-/// A disk of the host's.
-struct Disk {
-    device: String,
-    _file: tempfile::NamedTempFile,
-}
-
-impl Disk {
-    fn new() -> Self {
-        let mut file = tempfile::Builder::new().prefix("pt-disk-").tempfile().unwrap();
-        file.write_all(format!("{SECRET:<32768}").as_bytes()).unwrap();
-        let made = Command::new("losetup").args(["--find", "--show"]).arg(file.path()).output().unwrap();
-        assert!(made.status.success(), "{made:?}");
-        Self { device: String::from_utf8(made.stdout).unwrap().trim().to_owned(), _file: file }
-    }
-
-    /// As it is named in the kernel.
-    fn number(&self) -> String {
-        let name = Path::new(&self.device).file_name().unwrap().to_string_lossy();
-        fs::read_to_string(format!("/sys/block/{name}/dev")).unwrap().trim().to_owned()
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        assert!(Command::new("losetup").args(["--detach", &self.device]).status().unwrap().success());
-    }
-}
 
 /// 31: A container with MKNOD makes nodes of the host's devices, which the rule of its own cgroup keeps it from opening
 /// (the controller of cgroup v1, a `BPF_PROG_TYPE_CGROUP_DEVICE` program on v2). An observer that is sent to them below
@@ -47,7 +15,7 @@ impl Drop for Disk {
 #[tokio::test(flavor = "multi_thread")]
 async fn a31_a_node_of_a_containers_leads_an_observer_to_no_device() {
     let rig = Rig::new().await;
-    let disk = Disk::new();
+    let disk = Disk::new(&rig, SECRET);
     let block = format!("/disk:b:{}", disk.number());
     // A disk, /dev/mem, /dev/kmsg, /dev/tty0, /dev/net/tun, /dev/fuse: none that does something when it is opened.
     let bad = ["mem:c:1:1", "kmsg:c:1:11", "tty:c:4:0", "tun:c:10:200", "fuse:c:10:229"];

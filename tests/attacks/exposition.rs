@@ -1,16 +1,14 @@
 //! What a command prints may be anything: the page that Prometheus fetches stays one that it can read.
 
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Stdio};
 
 use testbed::Kind;
 
 use self::fuzz::chance::Chance;
 use self::fuzz::{exposition, kernel, page, request, store, terminal};
 use super::Held;
-use crate::common::Rig;
+use crate::common::{self, Rig};
 
 /// What libFuzzer runs; without it the inputs are chance's. Its reader of pages is not the agent's encoder turned round.
 #[allow(
@@ -93,15 +91,7 @@ async fn a19_any_output_of_a_real_run_makes_a_page_that_promtool_reads() {
 
 /// It may advise on names and help texts, which are the container's own; it must be able to read the page.
 fn promtool_reads(metrics: &str) {
-    let mut promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("cargo xtask setup installs promtool");
-    promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
-    let verdict = promtool.wait_with_output().unwrap();
+    let verdict = common::ask_promtool(metrics);
     let said = String::from_utf8_lossy(&verdict.stderr);
     assert!([Some(0), Some(3)].contains(&verdict.status.code()), "{said}\n{metrics}");
 }

@@ -4,6 +4,7 @@
 mod bounds;
 mod cores;
 mod devices;
+mod disk;
 mod door;
 mod exposition;
 mod faults;

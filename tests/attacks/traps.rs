@@ -1,12 +1,11 @@
 //! What lies in wait at a path that a tool is sent to.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::process::Command;
 
 use futures_util::future::join_all;
 use testbed::Kind;
 
+use super::disk::Disk;
 use super::{Held, by_hand, stdout, tried};
 use crate::common::{self, Rig, SOON};
 
@@ -21,33 +20,6 @@ const TRAPS: [(&str, &str); 5] = [
     ("sparse", "truncated"),
 ];
 const DEVICES: [&str; 6] = ["block", "disk", "mem", "port", "kmsg", "loops"];
-
-/// A block device of the host's with the secret on it.
-struct Disk(String);
-
-impl Disk {
-    fn new(rig: &Rig) -> Self {
-        let file = rig.path("disk");
-        fs::write(&file, SECRET.repeat(1 << 16)).unwrap();
-        let made = Command::new("losetup").args(["--find", "--show"]).arg(&file).output().unwrap();
-        assert!(made.status.success(), "{made:?}");
-        let disk = Self(String::from_utf8(made.stdout).unwrap().trim().to_owned());
-        assert!(fs::read(&disk.0).unwrap().starts_with(SECRET.as_bytes()), "the host can read it");
-        disk
-    }
-
-    /// As mknod(1) wants them.
-    fn numbers(&self) -> String {
-        let device = fs::metadata(&self.0).unwrap().rdev();
-        format!("{}:{}", nix::sys::stat::major(device), nix::sys::stat::minor(device))
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup").args(["--detach", &self.0]).status();
-    }
-}
 
 /// A file of the host's that root alone can read.
 struct Secret(&'static str);
@@ -74,8 +46,8 @@ impl Drop for Secret {
 #[tokio::test(flavor = "multi_thread")]
 async fn a17_traps_at_a_path_give_no_byte_of_the_hosts() {
     let rig = Rig::new().await;
-    let disk = Disk::new(&rig);
-    let held = Held::all(&rig, &Kind::ALL, &["/attacker", "plant", &disk.numbers()]).await;
+    let disk = Disk::new(&rig, SECRET);
+    let held = Held::all(&rig, &Kind::ALL, &["/attacker", "plant", &disk.number()]).await;
     // Where a container's files are in its procfs: with the host's pid namespace PID 1 is the host's.
     let shared = held.iter().find(|one| one.kind == Kind::HostPid).unwrap().container.pid;
     let places = [("own", "1".to_owned()), ("shared", shared.to_string())];

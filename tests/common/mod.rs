@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use testbed::{Agent, Containerd, Pod, Sample, Snapshot};
@@ -258,6 +258,13 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
 
 /// Fails unless the real `promtool check metrics` has nothing to say of this exposition text.
 pub(crate) fn promtool(metrics: &str) {
+    let verdict = ask_promtool(metrics);
+    let said = String::from_utf8_lossy(&verdict.stdout) + String::from_utf8_lossy(&verdict.stderr);
+    assert!(verdict.status.success() && said.is_empty(), "{said}");
+}
+
+/// What it says, and its status: 3 is advice on what it could read.
+pub(crate) fn ask_promtool(metrics: &str) -> Output {
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -266,7 +273,5 @@ pub(crate) fn promtool(metrics: &str) {
         .spawn()
         .expect("cargo xtask setup installs promtool");
     promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
-    let verdict = promtool.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&verdict.stdout) + String::from_utf8_lossy(&verdict.stderr);
-    assert!(verdict.status.success() && said.is_empty(), "{said}");
+    promtool.wait_with_output().unwrap()
 }

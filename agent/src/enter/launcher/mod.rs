@@ -96,8 +96,7 @@ pub fn serve(socket: &OwnedFd, source: Source, options: LauncherOptions) -> io::
 
 impl Launcher {
     fn start(socket: &OwnedFd, source: Source, options: LauncherOptions) -> Result<Self, String> {
-        // The kernel reaps stubs by itself: a launcher that is stopped must not hold up a container's end. The stub's
-        // status comes through its pipe.
+        // The kernel reaps the spawner, this process's one child, by itself.
         ignore_sigchld().map_err(|e| format!("ignoring SIGCHLD: {e}"))?;
         let config = source.load().map_err(|e| e.to_string())?;
         let programs = programs(&config);
