@@ -16,7 +16,9 @@ fn root() -> PathBuf {
 /// A machine with every tool in /usr/bin that the tests and the example speak of.
 fn look(path: &str) -> ProgramFile {
     match path.strip_prefix("/usr/bin/") {
-        Some("ss" | "ip" | "nstat" | "ps" | "cat" | "sh" | "strace" | "tcpdump") => ProgramFile::Executable,
+        Some("ss" | "ip" | "nstat" | "ps" | "cat" | "sh" | "strace" | "tcpdump" | "pgrep") => {
+            ProgramFile::Executable
+        }
         _ if path == "/srv/shared/tool" => ProgramFile::Unsafe,
         _ if path == "/tmp/tool" => ProgramFile::Executable,
         _ if path == "/etc/passwd" => ProgramFile::NotExecutable,
