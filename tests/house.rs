@@ -10,17 +10,18 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// Room → the rooms it may import, besides itself. One direction: nothing here leads back.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("config", &["model"]),
     ("detect", &["model", "config", "enter"]),
     ("containers", &["model", "config", "detect", "enter"]),
     ("triggers", &["model", "config", "containers"]),
-    ("probes", &["model", "config", "enter", "parse"]),
+    ("probes", &["model", "config", "enter", "parse", "captures"]),
     ("enter", &["model", "config"]),
     ("parse", &["model", "config"]),
     ("metrics", &["model", "config"]),
-    ("http", &["model", "config", "containers", "triggers", "probes", "metrics"]),
+    ("captures", &["model", "config"]),
+    ("http", &["model", "config", "containers", "triggers", "probes", "metrics", "captures"]),
     ("exec", &["model", "enter"]),
     ("privileges", &[]),
 ];

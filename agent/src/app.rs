@@ -223,7 +223,7 @@ impl App {
         let Some(trigger) = triggers::http_trigger(&config, &ask.probe, &container) else {
             return Err(RunRefusal::NotByRequest(ask.probe));
         };
-        let request = RunRequest { probe: probe.name.clone(), trigger: trigger.clone(), container };
+        let request = RunRequest::new(probe.name.clone(), trigger.clone(), container);
         self.pool.run(request).await.map_err(|refusal| match refusal {
             Refusal::QueueFull | Refusal::AlreadyQueued => RunRefusal::Full { retry_after: RETRY_AFTER },
             Refusal::Stuck | Refusal::Quarantined | Refusal::ShuttingDown => {

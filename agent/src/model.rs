@@ -1,11 +1,13 @@
 //! The nouns that every room speaks of. No I/O and no decisions: data, and the few rules that make it valid.
 
+mod alert;
 mod run;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,7 +15,8 @@ use std::time::SystemTime;
 use arc_swap::ArcSwapOption;
 use serde::Serialize;
 
-pub use run::{End, Limit, Outcome, Output, RunRequest, RunResult, Way};
+pub use alert::Alert;
+pub use run::{End, Limit, Outcome, Output, RunRequest, RunResult, Stream, Way};
 
 /// Makes a cheap-to-clone name type: the configuration's keys travel through every room.
 macro_rules! name_type {
@@ -57,6 +60,33 @@ name_type! {
 name_type! {
     /// The runtime's id of a container: 64 lower-case hex digits, the outermost such component of its cgroup path.
     ContainerId
+}
+
+name_type! {
+    /// Names one run, and the capture that is kept of it: when it was asked for, UTC to the millisecond, and 8 hex digits
+    /// that tell it from others of that moment. Later ones sort after earlier ones. As in `20261126T030412.123Z-4f1c9a02`.
+    RunId
+}
+
+impl RunId {
+    /// A new one, of this moment.
+    pub fn fresh() -> Self {
+        let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string().replace(['-', ':'], "");
+        // Random keys of the process's, and a counter within it, are what the standard library seeds its maps with.
+        let random = RandomState::new().hash_one(()) >> 32;
+        Self::new(&format!("{now}-{random:08x}"))
+    }
+
+    /// Takes a text only if it has the form of one, so that it can be a file's name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let form = b"00000000T000000.000Z-xxxxxxxx";
+        let fits = |(&is, &wants): (&u8, &u8)| match wants {
+            b'0' => is.is_ascii_digit(),
+            b'x' => matches!(is, b'0'..=b'9' | b'a'..=b'f'),
+            other => is == other,
+        };
+        (text.len() == form.len() && text.as_bytes().iter().zip(form).all(fits)).then(|| Self::new(text))
+    }
 }
 
 impl TriggerName {
@@ -246,6 +276,24 @@ pub struct Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_runs_id_is_a_safe_name_and_sorts_by_time() {
+        let (first, second) = (RunId::fresh(), RunId::fresh());
+        assert_ne!(first, second);
+        assert_eq!(RunId::parse(first.as_str()), Some(first.clone()));
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert!(RunId::fresh() > first);
+        for text in [
+            "",
+            "..",
+            "20261126T030412.123Z-4f1c9a0",
+            "20261126T030412.123Z-4f1c9a0G",
+            "20261126T030412/123Z-4f1c9a02",
+        ] {
+            assert_eq!(RunId::parse(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn labels_that_are_numbers_are_read_as_readers_of_the_format_do() {

@@ -161,11 +161,7 @@ pub(crate) fn result(
     families: Vec<Family>,
 ) -> RunResult {
     RunResult {
-        request: RunRequest {
-            probe: probe.clone(),
-            trigger: TriggerName::new("by-hand"),
-            container: Arc::clone(container),
-        },
+        request: RunRequest::new(probe.clone(), TriggerName::new("by-hand"), Arc::clone(container)),
         started_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),
         outcome,
         output: Output {

@@ -60,8 +60,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             bail!("no probe named {} in {source}; there are {}", args.probe, names.join(", "));
         };
         let container = find(&survey.registry.containers(), &args.container)?;
-        let request =
-            RunRequest { probe: probe.name.clone(), trigger: TriggerName::new(TriggerName::CLI), container };
+        let request = RunRequest::new(probe.name.clone(), TriggerName::new(TriggerName::CLI), container);
         let counters = app::pool_counters(&survey.metrics);
         let config = Arc::new(ArcSwap::from_pointee(survey.config));
         Ok(Pool::new(survey.launcher, config, counters, Box::new(|_| {})).run(request).await?)

@@ -6,14 +6,44 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Container, Family, ProbeName, TriggerName};
+use super::{Alert, Container, Family, ProbeName, RunId, TriggerName};
 
 /// One probe in one container, once. It holds the container itself, not its id.
 #[derive(Clone, Debug)]
 pub struct RunRequest {
+    pub id: RunId,
     pub probe: ProbeName,
     pub trigger: TriggerName,
     pub container: Arc<Container>,
+    /// The alert that the trigger answers, where that is what it does.
+    pub alert: Option<Arc<Alert>>,
+}
+
+impl RunRequest {
+    /// A run of its own, that no alert asks for.
+    pub fn new(probe: ProbeName, trigger: TriggerName, container: Arc<Container>) -> Self {
+        Self { id: RunId::fresh(), probe, trigger, container, alert: None }
+    }
+}
+
+/// One of the two things that a command prints to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    pub const BOTH: [Self; 2] = [Self::Stdout, Self::Stderr];
+
+    /// The word used in paths and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
 }
 
 /// How the command ended, as the launcher saw it.
@@ -125,6 +155,8 @@ pub enum Outcome {
     },
     /// The container has lowered limits of the joined command's.
     Tampered,
+    /// Ended before its time because nobody needs it any more: its alert is over, say.
+    Cancelled,
     EnterFailed {
         step: String,
         errno: i32,
@@ -140,13 +172,14 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every failing outcome's label value, for zero-initialised counters.
-    pub const FAILURES: [&'static str; 9] = [
+    pub const FAILURES: [&'static str; 10] = [
         "nonzero",
         "timeout",
         "truncated",
         "target_gone",
         "limit_reached",
         "tampered",
+        "cancelled",
         "enter_failed",
         "parse_failed",
         "refused",
@@ -161,6 +194,7 @@ impl Outcome {
             Self::TargetGone => "target_gone",
             Self::LimitReached { .. } => "limit_reached",
             Self::Tampered => "tampered",
+            Self::Cancelled => "cancelled",
             Self::EnterFailed { .. } => "enter_failed",
             Self::ParseFailed { .. } => "parse_failed",
             Self::Refused { .. } => "refused",
@@ -177,7 +211,9 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = self.as_str();
         match self {
-            Self::Ok | Self::Timeout | Self::Truncated | Self::TargetGone => f.write_str(word),
+            Self::Ok | Self::Timeout | Self::Truncated | Self::TargetGone | Self::Cancelled => {
+                f.write_str(word)
+            }
             Self::LimitReached { limit } => write!(f, "{word}: limits.{limit}"),
             Self::Tampered => write!(f, "{word}: the container has lowered the command's resource limits"),
             Self::Nonzero { status } => write!(f, "{word}: exit status {status}"),

@@ -44,11 +44,7 @@ pub(crate) fn result(
     families: Vec<Family>,
 ) -> RunResult {
     RunResult {
-        request: RunRequest {
-            probe: ProbeName::new(probe),
-            trigger: TriggerName::new("by-hand"),
-            container: Arc::clone(container),
-        },
+        request: RunRequest::new(ProbeName::new(probe), TriggerName::new("by-hand"), Arc::clone(container)),
         started_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),
         outcome,
         output: Output {

@@ -13,11 +13,10 @@ pub(super) fn requests<'a>(
     live: &'a [Arc<Container>],
 ) -> impl Iterator<Item = RunRequest> + 'a {
     live.iter().filter(|container| matches(&trigger.matches, container)).flat_map(|container| {
-        trigger.probes.iter().map(|probe| RunRequest {
-            probe: probe.clone(),
-            trigger: trigger.name.clone(),
-            container: Arc::clone(container),
-        })
+        trigger
+            .probes
+            .iter()
+            .map(|probe| RunRequest::new(probe.clone(), trigger.name.clone(), Arc::clone(container)))
     })
 }
 

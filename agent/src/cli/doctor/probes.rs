@@ -126,11 +126,8 @@ async fn once(
 ) -> anyhow::Result<RunResult> {
     let counters = app::pool_counters(&AgentMetrics::new()?);
     let config = Arc::new(ArcSwap::from_pointee(config.clone()));
-    let request = RunRequest {
-        probe: probe.name.clone(),
-        trigger: TriggerName::new(TriggerName::CLI),
-        container: Arc::clone(container),
-    };
+    let request =
+        RunRequest::new(probe.name.clone(), TriggerName::new(TriggerName::CLI), Arc::clone(container));
     Ok(Pool::new(launcher.clone(), config, counters, Box::new(|_| {})).run(request).await?)
 }
 
