@@ -4,7 +4,7 @@
 use crate::config::raw::parse::RawKind;
 
 /// The agent's own metrics, as `metrics::docs` makes them (a test there compares); `process_*` are its own too. A probe's metric of the same name would double a family.
-pub const OWN_METRICS: [&str; 27] = [
+pub const OWN_METRICS: [&str; 35] = [
     "parachute_build_info",
     "parachute_containers",
     "parachute_container_info",
@@ -29,6 +29,14 @@ pub const OWN_METRICS: [&str; 27] = [
     "parachute_runs_running",
     "parachute_runs_queued",
     "parachute_http_requests_total",
+    "parachute_alert_webhooks_total",
+    "parachute_alerts_received_total",
+    "parachute_alerts_dropped_total",
+    "parachute_alert_runs_total",
+    "parachute_alert_runs_dropped_total",
+    "parachute_alert_runs_queued",
+    "parachute_alert_journal_failures_total",
+    "parachute_alert_journals_set_aside_total",
     "parachute_series_dropped_total",
     "parachute_config_last_reload_successful",
     "parachute_config_last_reload_success_timestamp_seconds",
