@@ -1,5 +1,6 @@
 //! Every status, over real sockets.
 
+mod alerts;
 mod limits;
 
 use std::io::Read as _;
@@ -29,10 +30,12 @@ struct Fake {
     /// Bytes of a comment below the metrics.
     padding: AtomicUsize,
     reload: Result<(), String>,
+    alerts: Alerts,
 }
 
 impl Fake {
     fn new(agent: AgentMetrics, reload: Result<(), String>) -> Self {
+        let alerts = alerts::room(&agent);
         Self {
             agent,
             not_ready: Mutex::default(),
@@ -40,6 +43,7 @@ impl Fake {
             asked: AtomicUsize::default(),
             padding: AtomicUsize::default(),
             reload,
+            alerts,
         }
     }
 }
@@ -74,6 +78,9 @@ impl Backend for Fake {
     fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
         let answer = self.reload.clone();
         Box::pin(async move { answer })
+    }
+    fn alerts(&self) -> &Alerts {
+        &self.alerts
     }
     fn run(&self, ask: RunAsk) -> BoxFuture<'static, Result<RunResult, RunRefusal>> {
         assert_eq!((ask.probe.as_str(), ask.target.pod.as_deref()), ("sockets", Some("cart-0")));
