@@ -14,13 +14,13 @@ struct Resolved<'a> {
     value: Option<usize>,
 }
 
-pub(super) fn parse(table: &Table, output: &[u8], series: &mut Series) -> Result<(), ParseError> {
+pub(super) fn parse<'o>(table: &Table, output: &'o [u8], series: &mut Series<'o>) -> Result<(), ParseError> {
     let mut lines = text::lines(output).skip(table.skip);
     let header: Vec<String> = if let Some(columns) = &table.columns {
         columns.clone()
     } else {
-        let line = lines.next().and_then(Result::ok).ok_or(ParseError::NoHeader)?;
-        let names = cells(line, table.separator, usize::MAX);
+        let line = lines.next().filter(|line| !line.is_too_long()).ok_or(ParseError::NoHeader)?;
+        let names = cells(line.bytes, table.separator, usize::MAX);
         names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
     };
     let mut places = HashMap::new();
@@ -47,10 +47,7 @@ pub(super) fn parse(table: &Table, output: &[u8], series: &mut Series) -> Result
     }
 
     for line in lines {
-        let Ok(line) = line else {
-            series.error();
-            continue;
-        };
+        let Some(line) = series.line(line) else { continue };
         let row: Vec<&[u8]> = cells(line, table.separator, header.len()).collect();
         let cell = |place: usize| row.get(place).copied().unwrap_or_default();
         for Resolved { metric, family, labels, value } in &metrics {
