@@ -5,11 +5,13 @@
 //! and idle ones alike, which warp's own server does not. A scrape every few seconds does not miss keep-alive.
 
 pub mod access;
+mod asker;
 mod body;
 mod deadline;
 mod gzip;
 pub mod listen;
 mod page;
+pub mod roles;
 mod routes;
 mod run;
 mod view;
@@ -32,7 +34,9 @@ use warp::Filter;
 use warp::reply::Response;
 
 pub use access::{Access, Token};
+pub use asker::Asker;
 pub use listen::{Bound, HttpError, ListenAddress};
+pub use roles::Roles;
 pub use run::{RunAsk, RunRefusal};
 pub use view::{ContainerView, RunView};
 
@@ -148,6 +152,9 @@ async fn accept(
         let service = service_fn(move |mut request: Request<Incoming>| {
             let refused = of_door.access.refuses(&request);
             request.extensions_mut().insert(of_request.clone());
+            // Until the door knows who it is.
+            let asker = Asker { name: "anonymous".into(), roles: Roles::ALL, address: String::new() };
+            request.extensions_mut().insert(asker);
             let answer = refused.is_none().then(|| service.call(request));
             let requests = of_door.requests.clone();
             async move {

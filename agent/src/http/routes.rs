@@ -19,7 +19,7 @@ use warp::reply::{Reply as _, Response};
 
 use super::deadline::Deadline;
 use super::view::{ContainerView, RunView};
-use super::{Backend, Options, RunAsk, body, gzip, page, run};
+use super::{Asker, Backend, Options, RunAsk, body, gzip, page, run};
 use crate::metrics;
 use crate::triggers::{Target, resolve};
 
@@ -55,8 +55,9 @@ pub(super) fn routes(
         .map(|method: Method, backend: Shared| ready(&method, &*backend));
     let reload = warp::path!("-" / "reload")
         .and(asked)
+        .and(warp::ext::get::<Asker>())
         .and(shared.clone())
-        .then(move |method, headers, backend| reload(method, headers, backend, lifecycle));
+        .then(move |method, headers, asker, backend| reload(method, headers, asker, backend, lifecycle));
     let containers = warp::path!("api" / "v1" / "containers")
         .and(warp::method())
         .and(warp::query::<Asked>())
@@ -66,9 +67,10 @@ pub(super) fn routes(
         .and(asked)
         .and(warp::body::stream())
         .and(warp::ext::get::<Deadline>())
+        .and(warp::ext::get::<Asker>())
         .and(shared.clone())
-        .then(move |method, headers, body, deadline, backend| {
-            run_probe(method, headers, body, deadline, backend, run_slots.clone())
+        .then(move |method, headers, body, deadline, asker, backend| {
+            run_probe(method, headers, body, deadline, asker, backend, run_slots.clone())
         });
     let page = warp::path::end()
         .and(warp::method())
@@ -136,7 +138,13 @@ fn ready(method: &Method, backend: &dyn Backend) -> Response {
     }
 }
 
-async fn reload(method: Method, headers: HeaderMap, backend: Shared, enabled: bool) -> Response {
+async fn reload(
+    method: Method,
+    headers: HeaderMap,
+    asker: Asker,
+    backend: Shared,
+    enabled: bool,
+) -> Response {
     if let Some(refused) = post_only(false, &method, &headers) {
         return refused;
     }
@@ -145,6 +153,7 @@ async fn reload(method: Method, headers: HeaderMap, backend: Shared, enabled: bo
             "reloading over HTTP is off: start the agent with --web.enable-lifecycle, or send it SIGHUP";
         return refuse(false, StatusCode::FORBIDDEN, reason);
     }
+    asker.starts("reload", "the configuration");
     match tokio::time::timeout(ANSWER_TIMEOUT, backend.reload()).await {
         Ok(Ok(())) => answer(StatusCode::OK, TEXT, "the configuration was reloaded\n".to_owned()),
         Ok(Err(reason)) => refuse(false, StatusCode::INTERNAL_SERVER_ERROR, &reason),
@@ -189,6 +198,7 @@ async fn run_probe(
     headers: HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
     deadline: Deadline,
+    asker: Asker,
     backend: Shared,
     slots: Arc<Semaphore>,
 ) -> Response {
@@ -210,8 +220,10 @@ async fn run_probe(
         Ok(ask) => ask,
         Err(reason) => return refuse(true, StatusCode::BAD_REQUEST, &reason),
     };
+    asker.starts("run", &ask);
     match run::wait(ask, &*backend, &slots, &deadline).await {
-        Ok(result) => json(StatusCode::OK, &RunView::from(&result)),
+        Ok(result) if asker.roles.view => json(StatusCode::OK, &RunView::from(&result)),
+        Ok(result) => json(StatusCode::OK, &RunView::from(&result).without_output()),
         Err(refusal) => {
             let mut response = refuse(true, refusal.status(), &refusal.to_string());
             if let Some(seconds) = refusal.retry_after() {
