@@ -10,11 +10,17 @@ mod body;
 mod deadline;
 mod gzip;
 pub mod listen;
+mod more;
 mod page;
+mod probe;
+mod query;
 pub mod roles;
 mod routes;
 mod run;
+mod runs;
+mod sd;
 mod view;
+mod visible;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -36,6 +42,7 @@ use warp::reply::Response;
 pub use access::{Access, Token};
 pub use asker::Asker;
 pub use listen::{Bound, HttpError, ListenAddress};
+pub use probe::{ProbeAnswer, ProbeAsk, ProbeRefusal};
 pub use roles::Roles;
 pub use run::{RunAsk, RunRefusal};
 pub use view::{ContainerView, RunView};
@@ -43,6 +50,7 @@ pub use view::{ContainerView, RunView};
 use self::deadline::Deadline;
 use crate::metrics::samples::LastRun;
 use crate::model::{Container, RunResult};
+use crate::probes::{Quarantined, Record};
 
 /// Connections served at once; more wait in the kernel's backlog. Scrapers are few, and waiting runs have a bound of
 /// their own, far below: a scrape or a health check finds a connection however many runs are asked for.
@@ -66,6 +74,14 @@ pub trait Backend: Send + Sync + 'static {
     fn containers(&self) -> Vec<Arc<Container>>;
     /// At most `limit`, newest first.
     fn last_runs(&self, limit: usize) -> Vec<LastRun>;
+    /// What ran and what was refused, newest first; at most some thousand.
+    fn history(&self) -> Vec<Arc<Record>>;
+    /// The probes that do not run in a container for a while.
+    fn quarantined(&self) -> Vec<Quarantined>;
+    /// The containers in which a scrape may ask for `module`, or all of them; None if there is no such module.
+    fn targets(&self, module: Option<&str>) -> Option<Vec<Arc<Container>>>;
+    /// Runs a probe for one scrape. Dropping the future means that nobody waits any more.
+    fn probe(&self, ask: ProbeAsk) -> BoxFuture<'static, Result<ProbeAnswer, ProbeRefusal>>;
     /// Why the agent is not ready yet; None when it is.
     fn not_ready(&self) -> Option<String>;
     /// Loads the configuration anew; the error is for people.
@@ -83,6 +99,8 @@ pub struct Options {
     pub requests: IntCounterVec,
     /// Who may ask what over TCP.
     pub access: Access,
+    /// `--probe.timeout-offset`.
+    pub timeout_offset: Duration,
 }
 
 /// Serves until `stop`, then waits at most `grace` for requests under way.
@@ -95,9 +113,10 @@ pub async fn serve(
 ) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let runs = Arc::new(Semaphore::new(MAX_WAITING_RUNS));
+    let scrapes = Arc::new(Semaphore::new(probe::MAX_WAITING));
     let graceful = Arc::new(GracefulShutdown::new());
     let loops = bound.into_iter().map(|bound| {
-        let routes = routes::routes(backend.clone(), options.clone(), runs.clone());
+        let routes = routes::routes(backend.clone(), options.clone(), (runs.clone(), scrapes.clone()));
         // A Unix socket is its folder's and its mode's to guard.
         let access = if bound.is_unix() { Access::Open } else { options.access.clone() };
         let door = Door { access, requests: options.requests.clone(), slots: slots.clone() };

@@ -10,8 +10,8 @@ use futures_util::Stream;
 use tokio::sync::Semaphore;
 use warp::Filter;
 use warp::http::header::{
-    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName,
-    HeaderValue, ORIGIN, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use warp::http::{Method, StatusCode};
 use warp::path::FullPath;
@@ -19,7 +19,7 @@ use warp::reply::{Reply as _, Response};
 
 use super::deadline::Deadline;
 use super::view::{ContainerView, RunView};
-use super::{Asker, Backend, Options, RunAsk, body, gzip, page, run};
+use super::{Asker, Backend, Options, RunAsk, body, gzip, more, run};
 use crate::metrics;
 use crate::triggers::{Target, resolve};
 
@@ -27,21 +27,23 @@ use crate::triggers::{Target, resolve};
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// For everything that waits for no run.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-const PAGE_RUNS: usize = 50;
 
-const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
-const HTML: &str = "text/html; charset=utf-8";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const JSON: &str = "application/json";
+pub(super) const HTML: &str = "text/html; charset=utf-8";
 
-type Shared = Arc<dyn Backend>;
+pub(super) type Shared = Arc<dyn Backend>;
 
 /// All routes; every request gets an answer, and every answer is counted.
 pub(super) fn routes(
     backend: Shared,
     options: Options,
-    run_slots: Arc<Semaphore>,
+    (run_slots, scrape_slots): (Arc<Semaphore>, Arc<Semaphore>),
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
-    let shared = warp::any().map(move || backend.clone());
+    let shared = {
+        let backend = backend.clone();
+        warp::any().map(move || backend.clone())
+    };
     let asked = warp::method().and(warp::header::headers_cloned());
     let lifecycle = options.enable_lifecycle;
 
@@ -72,10 +74,7 @@ pub(super) fn routes(
         .then(move |method, headers, body, deadline, asker, backend| {
             run_probe(method, headers, body, deadline, asker, backend, run_slots.clone())
         });
-    let page = warp::path::end()
-        .and(warp::method())
-        .and(shared)
-        .map(|method: Method, backend: Shared| landing(&method, &*backend));
+    let more = more::routes(&backend, &options, scrape_slots);
     let nowhere = warp::path::full().map(|path: FullPath| not_found(&path));
     // To warp's `path!` a slash at the end is nothing; here it makes another path.
     let slash = warp::path::full().and_then(async |path: FullPath| match path.as_str() {
@@ -95,7 +94,7 @@ pub(super) fn routes(
         .unify()
         .or(containers)
         .unify();
-    all.or(run).unify().or(page).unify().or(nowhere).unify().map(move |mut response: Response| {
+    all.or(run).unify().or(more).unify().or(nowhere).unify().map(move |mut response: Response| {
         options.requests.with_label_values(&[response.status().as_str()]).inc();
         set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
         response
@@ -180,19 +179,6 @@ fn containers(method: &Method, asked: &Asked, backend: &dyn Backend) -> Response
     })
 }
 
-fn landing(method: &Method, backend: &dyn Backend) -> Response {
-    get_only(method).unwrap_or_else(|| {
-        let html = page::render(
-            &backend.containers(),
-            &backend.last_runs(PAGE_RUNS),
-            backend.not_ready().as_deref(),
-        );
-        let mut response = answer(StatusCode::OK, HTML, html);
-        set(&mut response, CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'");
-        response
-    })
-}
-
 async fn run_probe(
     method: Method,
     headers: HeaderMap,
@@ -238,7 +224,7 @@ fn not_found(path: &FullPath) -> Response {
     refuse(path.as_str().starts_with("/api/"), StatusCode::NOT_FOUND, "there is nothing at this path")
 }
 
-fn get_only(method: &Method) -> Option<Response> {
+pub(super) fn get_only(method: &Method) -> Option<Response> {
     (method != Method::GET && method != Method::HEAD).then(|| wrong_method(false, "GET, HEAD"))
 }
 
@@ -252,7 +238,7 @@ fn post_only(api: bool, method: &Method, headers: &HeaderMap) -> Option<Response
     headers.contains_key(ORIGIN).then(|| refuse(api, StatusCode::FORBIDDEN, reason))
 }
 
-fn wrong_method(api: bool, allowed: &'static str) -> Response {
+pub(super) fn wrong_method(api: bool, allowed: &'static str) -> Response {
     let mut response =
         refuse(api, StatusCode::METHOD_NOT_ALLOWED, &format!("this path takes only: {allowed}"));
     set(&mut response, ALLOW, allowed);
@@ -271,7 +257,7 @@ fn content_length(headers: &HeaderMap) -> Option<usize> {
 }
 
 /// An error: JSON under `/api`, plain text elsewhere.
-fn refuse(api: bool, status: StatusCode, reason: &str) -> Response {
+pub(super) fn refuse(api: bool, status: StatusCode, reason: &str) -> Response {
     if api {
         json(status, &serde_json::json!({ "error": reason }))
     } else {
@@ -279,7 +265,7 @@ fn refuse(api: bool, status: StatusCode, reason: &str) -> Response {
     }
 }
 
-fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
+pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(mut body) => {
             body.push(b'\n');
@@ -292,12 +278,12 @@ fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
     }
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
+pub(super) fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
     let mut response = warp::reply::with_status(body.into().to_vec(), status).into_response();
     set(&mut response, CONTENT_TYPE, content_type);
     response
 }
 
-fn set(response: &mut Response, name: HeaderName, value: &'static str) {
+pub(super) fn set(response: &mut Response, name: HeaderName, value: &'static str) {
     response.headers_mut().insert(name, HeaderValue::from_static(value));
 }

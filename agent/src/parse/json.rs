@@ -7,7 +7,11 @@ use crate::config::parse::JsonMetric;
 
 /// A row whose `value` gives nothing (`empty`) is passed over; one whose value is no number, or one of whose labels
 /// is an array, an object or a failure, is an error. Of several outputs the first counts.
-pub(super) fn parse(metrics: &[JsonMetric], output: &[u8], series: &mut Series<'_>) -> Result<(), ParseError> {
+pub(super) fn parse(
+    metrics: &[JsonMetric],
+    output: &[u8],
+    series: &mut Series<'_>,
+) -> Result<(), ParseError> {
     // One process name that is not UTF-8 must not cost all rows. serde_json stops at 128 levels; jaq's own reader
     // would overflow the stack.
     let text = String::from_utf8_lossy(output);

@@ -38,11 +38,7 @@ impl<'o> Noted<'o> {
     }
 
     fn piece(&self, why: fmt::Arguments<'_>) -> Rejected {
-        Rejected {
-            line: self.line,
-            text: Rejects::beginning(self.text),
-            why: bounded(why, Rejects::MAX_WHY),
-        }
+        Rejected { line: self.line, text: Rejects::beginning(self.text), why: bounded(why, Rejects::MAX_WHY) }
     }
 
     pub(super) fn mark(&self) -> Mark {

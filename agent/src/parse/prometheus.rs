@@ -78,7 +78,11 @@ impl Reader<'_, '_> {
     /// Whether the configuration asks for it; an error if nobody may have it.
     fn is_wanted(&self, name: &str) -> Result<bool, Bad> {
         let reserved = name.starts_with("__") || OWN.iter().any(|own| name.starts_with(own));
-        if reserved { Err("the name is the agent's own or reserved") } else { Ok(name.starts_with(self.prefix)) }
+        if reserved {
+            Err("the name is the agent's own or reserved")
+        } else {
+            Ok(name.starts_with(self.prefix))
+        }
     }
 
     fn declare(&mut self, keyword: &str, name: &str, rest: &str) -> Result<(), Bad> {

@@ -29,7 +29,8 @@ pub(super) fn sample(line: &str) -> Result<(&str, Labels<'_>, f64), &'static str
         None => return Err("no value after the name"),
     };
     let mut words = rest.split_ascii_whitespace();
-    let value = words.next().and_then(|word| text::number(word.as_bytes())).ok_or("the value is no number")?;
+    let value =
+        words.next().and_then(|word| text::number(word.as_bytes())).ok_or("the value is no number")?;
     if let Some(timestamp) = words.next() {
         timestamp.parse::<i64>().map_err(|_| "the timestamp is no whole number")?;
     }
