@@ -162,7 +162,7 @@ async fn the_scrapes_own_timeout_is_honoured() {
         (Some("0.5"), 250),
         (Some("0.1"), 50),
         (Some("0"), 120_000),
-        (Some("1e300"), 3_599_500),
+        (Some("1e6"), 3_599_500),
     ] {
         let header =
             header.map_or(String::new(), |it| format!("X-Prometheus-Scrape-Timeout-Seconds: {it}\r\n"));
@@ -174,7 +174,7 @@ async fn the_scrapes_own_timeout_is_honoured() {
             ProbeAsk { module: "sockets".into(), target: "shop/cart-0/cart".into(), within, patience };
         assert_eq!(ask, expected, "{header}");
     }
-    for bad in ["ten", "", "-1", "NaN", "inf", "10s", "1 2"] {
+    for bad in ["ten", "1e300", "", "-1", "NaN", "inf", "10s", "1 2"] {
         let header = format!("X-Prometheus-Scrape-Timeout-Seconds: {bad}\r\n");
         let answer = served.ask("GET", ASK, &header, "").await;
         assert_eq!(answer.status, 400, "{bad:?}");
