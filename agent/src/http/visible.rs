@@ -3,19 +3,22 @@
 
 use std::fmt::Write as _;
 
+const CONTROLS: [&str; 32] = [
+    "NUL", "SOH", "STX", "ETX", "EOT", "ENQ", "ACK", "BEL", "BS", "HT", "LF", "VT", "FF", "CR", "SO", "SI",
+    "DLE", "DC1", "DC2", "DC3", "DC4", "NAK", "SYN", "ETB", "CAN", "EM", "SUB", "ESC", "FS", "GS", "RS",
+    "US",
+];
+
 /// How a character is written instead of itself; false for one that shows as what it is.
 ///
-/// Control characters become their symbols (U+2400), the others their number: what has no width or no ink, what turns the
-/// direction of writing (Unicode's Bidi_Control, Default_Ignorable_Code_Point and Cf), and line ends that are none here.
+/// Control characters become their names (ISO 6429), the others their number: what has no width or no ink, what turns the
+/// direction of writing (Unicode's Bidi_Control, Default_Ignorable_Code_Point and Cf), what has no meaning but a private one,
+/// and line ends that are none here. Not Unicode's symbols for control characters: many fonts lack them.
 pub(super) fn mark(out: &mut String, character: char) -> bool {
     let code = u32::from(character);
-    let symbol = match code {
-        0..=0x1f => char::from_u32(0x2400 + code),
-        0x7f => Some('\u{2421}'),
-        _ => None,
-    };
-    if let Some(symbol) = symbol {
-        out.push(symbol);
+    if let Some(name) = CONTROLS.get(code as usize).or((code == 0x7f).then_some(&"DEL")) {
+        // Writing to a String cannot fail, here and below.
+        let _ = write!(out, "\u{27e8}{name}\u{27e9}");
         return true;
     }
     let hidden = matches!(code,
@@ -24,7 +27,6 @@ pub(super) fn mark(out: &mut String, character: char) -> bool {
         | 0xfeff | 0xffa0 | 0xfff0..=0xfffb | 0x110bd | 0x110cd | 0x13430..=0x1343f | 0x1bca0..=0x1bca3
         | 0x1d173..=0x1d17a | 0xe0000..=0xe0fff | 0xe000..=0xf8ff | 0xf_0000..=0x10_ffff);
     if hidden {
-        // Writing to a String cannot fail.
         let _ = write!(out, "\u{27e8}U+{code:04X}\u{27e9}");
     }
     hidden
@@ -47,7 +49,7 @@ pub(super) fn visible_bytes(bytes: &[u8]) -> String {
     for chunk in bytes.utf8_chunks() {
         out.push_str(&visible(chunk.valid()));
         for byte in chunk.invalid() {
-            let _ = write!(out, "\u{27e8}{byte:02X}\u{27e9}");
+            let _ = write!(out, "\u{27e8}0x{byte:02X}\u{27e9}");
         }
     }
     out
@@ -61,7 +63,7 @@ mod tests {
     fn what_deceives_is_shown() {
         for (text, shown) in [
             ("plain ü 日本 😀", "plain ü 日本 😀"),
-            ("\0\t\n\r\u{1b}[31m\u{7f}", "␀␉␊␍␛[31m␡"),
+            ("\0\t\n\r\u{1b}[31m\u{7f}", "⟨NUL⟩⟨HT⟩⟨LF⟩⟨CR⟩⟨ESC⟩[31m⟨DEL⟩"),
             ("\u{9b}2J", "⟨U+009B⟩2J"),
             ("a\u{202e}b\u{2066}c\u{200f}", "a⟨U+202E⟩b⟨U+2066⟩c⟨U+200F⟩"),
             ("z\u{200b}w\u{feff}\u{ad}\u{2060}", "z⟨U+200B⟩w⟨U+FEFF⟩⟨U+00AD⟩⟨U+2060⟩"),
@@ -71,7 +73,7 @@ mod tests {
             assert_eq!(visible(text), shown, "{text:?}");
             assert_eq!(visible_bytes(text.as_bytes()), shown, "{text:?}");
         }
-        assert_eq!(visible_bytes(b"a\xffb\xf0\x9f"), "a⟨FF⟩b⟨F0⟩⟨9F⟩");
+        assert_eq!(visible_bytes(b"a\xffb\xf0\x9f"), "a⟨0xFF⟩b⟨0xF0⟩⟨0x9F⟩");
     }
 
     proptest::proptest! {

@@ -101,16 +101,14 @@ fn latest(html: &mut Html, runs: &[LastRun]) {
     html.raw("<div class=\"card\"><table class=\"rows\"><thead><tr><th>Probe<th>Outcome<th>When<th class=\"n\">Took");
     html.raw("<th>Way</tr></thead><tbody>\n");
     for run in runs {
-        html.raw("<tr><td data-l=\"Probe\"><span>")
-            .text(run.probe.as_str())
-            .raw("</span><td data-l=\"Outcome\">");
+        html.raw("<tr><td class=\"h\"><span>").text(run.probe.as_str()).raw("</span><td>");
         words::outcome(html, &run.outcome);
-        html.raw("<td class=\"t\" data-l=\"When\"><span>");
+        html.raw("<td class=\"t\"><span>");
         words::moment(html, run.started_at);
-        html.raw("</span><td class=\"n\" data-l=\"Took\"><span>")
+        html.raw("</span><td class=\"n\" data-l=\"took\"><span>")
             .text(&words::took(run.duration))
             .raw("</span>");
-        html.raw("<td data-l=\"Way\">");
+        html.raw("<td data-l=\"as\">");
         if let Some(way) = run.way {
             html.raw("<span>").raw(way.as_str()).raw("</span>");
         }

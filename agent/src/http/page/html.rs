@@ -52,9 +52,26 @@ impl Html {
             }
             for byte in chunk.invalid() {
                 // Writing to a String cannot fail, here and below.
-                let _ = write!(written, "\u{27e8}{byte:02X}\u{27e9}");
+                let _ = write!(written, "\u{27e8}0x{byte:02X}\u{27e9}");
                 self.marked(&written);
                 written.clear();
+            }
+        }
+        self
+    }
+
+    /// As [`Self::output`], on one line.
+    pub(super) fn output_cell(&mut self, bytes: &[u8]) -> &mut Self {
+        for part in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\t')) {
+            match part.split_last() {
+                Some((last @ (b'\n' | b'\t'), before)) => {
+                    self.output(before).marked(if *last == b'\t' {
+                        "\u{27e8}HT\u{27e9}"
+                    } else {
+                        "\u{27e8}LF\u{27e9}"
+                    });
+                }
+                _ => _ = self.output(part),
             }
         }
         self
@@ -139,14 +156,14 @@ mod tests {
             ("' autofocus onfocus='x", "&#39; autofocus onfocus=&#39;x"),
             ("--><img src=x>", "--&gt;&lt;img src=x&gt;"),
             ("</pre></title></style>&lt;", "&lt;/pre&gt;&lt;/title&gt;&lt;/style&gt;&amp;lt;"),
-            ("\u{202e}gnp.exe\u{200b}\0\u{1b}[2J", "⟨U+202E⟩gnp.exe⟨U+200B⟩␀␛[2J"),
-            ("a\nb", "a␊b"),
+            ("\u{202e}gnp.exe\u{200b}\0\u{1b}[2J", "⟨U+202E⟩gnp.exe⟨U+200B⟩⟨NUL⟩⟨ESC⟩[2J"),
+            ("a\nb", "a⟨LF⟩b"),
         ] {
             assert_eq!(made(|html| html.text(text)), shown);
         }
         assert_eq!(
             made(|html| html.output(b"a\tb\n\x1b[31m<b>\xff\r\n")),
-            "a\tb\n<i>␛</i>[31m&lt;b&gt;<i>⟨FF⟩</i><i>␍</i>\n"
+            "a\tb\n<i>⟨ESC⟩</i>[31m&lt;b&gt;<i>⟨0xFF⟩</i><i>⟨CR⟩</i>\n"
         );
         let link = made(|html| html.link("/containers/", "../\"><x", "a&b"));
         assert_eq!(link, "<a href=\"/containers/..%2F%22%3E%3Cx\">a&amp;b</a>");

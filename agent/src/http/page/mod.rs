@@ -5,6 +5,7 @@ mod container;
 mod frame;
 mod html;
 mod overview;
+mod readable;
 mod runs;
 #[cfg(test)]
 mod tests;

@@ -57,7 +57,7 @@ fn status(html: &mut Html, not_ready: Option<&str>, failing: usize) {
             html.raw("<p class=\"status warn\"><b>Ready</b> <span>but some probes fail</span>");
         }
     }
-    html.raw(" <span>on ").text(&node_name()).raw("</span></p>\n");
+    html.raw(" <span class=\"end\">on ").text(&node_name()).raw("</span></p>\n");
 }
 
 /// A number that leads somewhere; it has a colour only if it is not 0.
@@ -77,13 +77,11 @@ fn failing(html: &mut Html, failing: &[&LastRun]) {
     html.raw("<h2 id=\"failing\">Failing now <small>the last run of a probe in a container that did not end well</small></h2>\n");
     html.raw("<div class=\"card\"><table class=\"rows\"><thead><tr><th>Probe<th>Container<th>Outcome<th>When</tr></thead><tbody>\n");
     for run in failing.iter().take(ROWS) {
-        html.raw("<tr><td data-l=\"Probe\"><span>")
-            .text(run.probe.as_str())
-            .raw("</span><td data-l=\"Container\">");
+        html.raw("<tr><td class=\"h\"><span>").text(run.probe.as_str()).raw("</span><td class=\"w\">");
         words::container(html, run.container.as_str(), &run.labels);
-        html.raw("<td data-l=\"Outcome\">");
+        html.raw("<td>");
         words::outcome(html, &run.outcome);
-        html.raw("<td class=\"t\" data-l=\"When\"><span>");
+        html.raw("<td class=\"t\"><span>");
         words::moment(html, run.started_at);
         html.raw("</span></tr>\n");
     }
@@ -108,11 +106,9 @@ fn quarantined(html: &mut Html, quarantined: &[Quarantined], containers: &[Conta
             container: container.as_str().chars().take(12).collect(),
             ..ContainerLabels::default()
         };
-        html.raw("<tr><td data-l=\"Probe\"><span>")
-            .text(probe.as_str())
-            .raw("</span><td data-l=\"Container\">");
+        html.raw("<tr><td class=\"h\"><span>").text(probe.as_str()).raw("</span><td class=\"w\">");
         words::container(html, container.as_str(), &known.map_or_else(short, |one| one.labels.clone()));
-        html.raw("<td data-l=\"Another\"><span>").text(&words::age(*left)).raw("</span></tr>\n");
+        html.raw("<td data-l=\"for another\"><span>").text(&words::age(*left)).raw("</span></tr>\n");
     }
     html.raw("</tbody></table></div>\n");
     if quarantined.len() > ROWS {
@@ -144,16 +140,16 @@ fn containers(html: &mut Html, containers: &[ContainerView], last: &[LastRun]) {
     }
     html.raw("<div class=\"card\"><table class=\"rows\"><thead><tr><th>Container<th>Image<th>Runtime<th>Id<th>Probes</tr></thead><tbody>\n");
     for one in containers.iter().take(CONTAINERS) {
-        html.raw("<tr><td data-l=\"Container\">");
+        html.raw("<tr><td class=\"w\">");
         words::container(html, &one.id, &one.labels);
-        html.raw("<td data-l=\"Image\">");
+        html.raw("<td class=\"w dim\">");
         if !one.image.is_empty() {
             html.raw("<span>").text(&one.image).raw("</span>");
         }
-        html.raw("<td data-l=\"Runtime\"><span>")
+        html.raw("<td class=\"dim\"><span>")
             .raw(one.runtime)
-            .raw("</span><td data-l=\"Id\"><span class=\"mono\">");
-        html.text(&one.id.chars().take(12).collect::<String>()).raw("</span><td data-l=\"Probes\">");
+            .raw("</span><td class=\"dim\"><span class=\"mono\">");
+        html.text(&one.id.chars().take(12).collect::<String>()).raw("</span><td class=\"t\">");
         let (good, bad) = results.get(one.id.as_str()).copied().unwrap_or_default();
         if bad > 0 {
             html.raw("<span class=\"bad\">").show(bad).raw(" failing</span> ");

@@ -56,31 +56,31 @@ pub(super) fn table<'r>(html: &mut Html, runs: impl Iterator<Item = &'r Record>,
     html.raw(if with_container { "<th>Container" } else { "" });
     html.raw("<th>Asked for by<th class=\"n\">Took<th>Output</tr></thead><tbody>\n");
     for run in runs {
-        html.raw("<tr><td class=\"t\" data-l=\"When\"><span>");
+        html.raw("<tr><td class=\"t\"><span>");
         words::moment(html, run.at);
-        html.raw("</span><td data-l=\"Outcome\"><span>");
+        html.raw("</span><td><span>");
         words::outcome(html, &run.outcome);
         if run.times > 1 {
             html.raw("<br><small>").show(run.times).raw(" times in a row since ");
             html.text(&crate::http::view::rfc3339(run.since)).raw("</small>");
         }
-        html.raw("</span><td data-l=\"Probe\"><span>").text(run.probe.as_str()).raw("</span>");
+        html.raw("</span><td class=\"h\"><span>").text(run.probe.as_str()).raw("</span>");
         if with_container {
-            html.raw("<td data-l=\"Container\">");
+            html.raw("<td class=\"w\">");
             words::container(html, run.container.as_str(), &run.labels);
         }
-        html.raw("<td data-l=\"By\"><span>");
+        html.raw("<td data-l=\"by\"><span>");
         match &run.alert {
             Some(alert) => {
                 html.raw("alert ").text(alert).raw(" <small>").text(run.trigger.as_str()).raw("</small>")
             }
             None => html.text(run.trigger.as_str()),
         };
-        html.raw("</span><td class=\"n\" data-l=\"Took\">");
+        html.raw("</span><td class=\"n\" data-l=\"took\">");
         if run.refused.is_none() {
             html.raw("<span>").text(&words::took(run.duration)).raw("</span>");
         }
-        html.raw("<td data-l=\"Output\">");
+        html.raw("<td class=\"t\">");
         if run.captured {
             html.raw("<span>").link("/captures/", run.id.as_str(), "capture").raw("</span>");
         }

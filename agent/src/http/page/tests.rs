@@ -230,7 +230,7 @@ async fn hostile_texts_are_text_on_every_page() {
         let filter = [("pod", HOSTILE), ("alert", HOSTILE)];
         let (_, html, _) = page(stage.clone(), &path, if name == "filtered" { &filter } else { &[] }).await;
         let visible = "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;--&gt;&lt;/title&gt;&lt;/style&gt;&lt;img src=x \
-                       onerror=alert(1)&gt;⟨U+202E⟩⟨U+200B⟩␀␛[2J&amp;amp;";
+                       onerror=alert(1)&gt;⟨U+202E⟩⟨U+200B⟩⟨NUL⟩⟨ESC⟩[2J&amp;amp;";
         assert!(html.contains(visible), "{path}: {html}");
         for markup in ["<script", "<img", "onerror=alert(1)>", "\u{202e}", "\u{200b}", "\0", "\u{1b}", "--><"]
         {

@@ -213,8 +213,8 @@ async fn a_debugging_scrape_sees_every_step_and_no_control_character() {
         "parser              regex, metrics: 1\n",
         "end                 exit status 0\n",
         "stdout              3 bytes\n",
-        "  warning ␛]0;title␇ <b>⟨FF⟩\n  second\n",
-        "not usable          1 lines or values\n  line 7: tcp_sockets: no number\n      x ␛[2Jnone\n",
+        "  warning ⟨ESC⟩]0;title⟨BEL⟩ <b>⟨0xFF⟩\n  second\n",
+        "not usable          1 lines or values\n  line 7: tcp_sockets: no number\n      x ⟨ESC⟩[2Jnone\n",
         "not matched         3 lines or rows\n  line 9: no pattern matches\n      Total:⟨U+200B⟩ 11\n  (2 more)\n",
         "tcp_sockets{state=\"estab\"} 3\n",
         "probe_success 1\n",
@@ -226,7 +226,7 @@ async fn a_debugging_scrape_sees_every_step_and_no_control_character() {
     assert!(text.contains("failed at           setns_pid, errno 1: not permitted\n"), "{text}");
     assert!(text.contains("probe_success 0\n") && !text.contains("tcp_sockets{"), "{text}");
     let text = page(Err("the queue\x1b is full".into())).await;
-    assert!(text.contains("nothing was run     the queue␛ is full\n"), "{text}");
+    assert!(text.contains("nothing was run     the queue⟨ESC⟩ is full\n"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
