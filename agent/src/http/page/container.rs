@@ -26,11 +26,8 @@ pub(super) fn page(id: &str, backend: &dyn Backend) -> Result<Html, Wrong> {
     };
     let mut html = Html::default();
     html.raw("<h1>").text(&words::name(&labels)).raw("</h1>\n");
-    match &live {
-        Some(container) => about(&mut html, &ContainerView::from(&**container)),
-        None => {
-            html.raw("<p class=\"status warn\"><b>Gone</b> <span>").text(id.as_str()).raw("</span></p>\n");
-        }
+    if live.is_none() {
+        html.raw("<p class=\"status warn\"><b>Gone</b> <span>").text(id.as_str()).raw("</span></p>\n");
     }
     let last: Vec<LastRun> =
         backend.last_runs(usize::MAX).into_iter().filter(|run| run.container == id).collect();
@@ -56,13 +53,16 @@ pub(super) fn page(id: &str, backend: &dyn Backend) -> Result<Html, Wrong> {
         ];
         html.raw("<p>").link_query("/runs", &filter, "All runs of it").raw("</p>\n");
     }
+    if let Some(container) = &live {
+        about(&mut html, &ContainerView::from(&**container));
+    }
     Ok(frame(&words::name(&labels), Place::Nowhere, &html))
 }
 
 fn about(html: &mut Html, view: &ContainerView) {
     let (pid, pid_namespace, net_namespace) =
         (view.pid.to_string(), view.pid_namespace.to_string(), view.net_namespace.to_string());
-    html.raw("<div class=\"card\"><dl>");
+    html.raw("<h2>About</h2>\n<div class=\"card\"><dl>");
     for (name, value) in [
         ("Image", view.image.as_str()),
         ("Id", &view.id),

@@ -23,6 +23,7 @@ pub(super) fn page(query: &Query, backend: &dyn Backend) -> Result<Html, Wrong> 
     let (runs, more) = wanted.of(backend.history());
     let mut html = Html::default();
     html.raw("<h1>Runs <small>what ran, and what was asked for and did not; failures are kept longer</small></h1>\n");
+    quick(&mut html, query);
     filters(&mut html, query);
     if runs.is_empty() {
         html.raw("<p class=\"card pad dim\">No run fits.</p>");
@@ -36,8 +37,23 @@ pub(super) fn page(query: &Query, backend: &dyn Backend) -> Result<Html, Wrong> 
     Ok(frame("Runs", Place::Runs, &html))
 }
 
+/// The filters that are asked for most, a touch away.
+fn quick(html: &mut Html, query: &Query) {
+    html.raw("<p class=\"quick\">");
+    for (word, name) in
+        [("", "All"), ("failed", "Failed"), ("refused", "Refused"), ("timeout", "Timed out"), ("ok", "Well")]
+    {
+        let is_here = query.get("outcome").unwrap_or_default() == word;
+        html.raw(if is_here { "<a class=\"here\" href=\"/runs" } else { "<a href=\"/runs" });
+        html.raw(if word.is_empty() { "" } else { "?outcome=" }).raw(word).raw("\">").raw(name).raw("</a>");
+    }
+    html.raw("</p>\n");
+}
+
 fn filters(html: &mut Html, query: &Query) {
-    html.raw("<form method=\"get\" action=\"/runs\">");
+    let is_used = FIELDS.iter().any(|(name, _)| query.get(name).is_some());
+    html.raw(if is_used { "<details open>" } else { "<details>" });
+    html.raw("<summary>Filter</summary><form method=\"get\" action=\"/runs\">");
     for (name, title) in FIELDS {
         html.raw("<label>").raw(title).raw("<input name=\"").raw(name).raw("\" value=\"");
         html.text(query.get(name).unwrap_or_default()).raw("\"></label>");
@@ -47,7 +63,7 @@ fn filters(html: &mut Html, query: &Query) {
         let chosen = query.get("outcome") == Some(word);
         html.raw("<option").raw(if chosen { " selected>" } else { ">" }).raw(word).raw("</option>");
     }
-    html.raw("</select></label><button>Filter</button></form>\n");
+    html.raw("</select></label><button>Filter</button></form></details>\n");
 }
 
 /// Rows of runs; with the container's name where they are of several.
@@ -62,7 +78,7 @@ pub(super) fn table<'r>(html: &mut Html, runs: impl Iterator<Item = &'r Record>,
         words::outcome(html, &run.outcome);
         if run.times > 1 {
             html.raw("<br><small>").show(run.times).raw(" times in a row since ");
-            html.text(&crate::http::view::rfc3339(run.since)).raw("</small>");
+            html.text(&words::minute(run.since)).raw("</small>");
         }
         html.raw("</span><td class=\"h\"><span>").text(run.probe.as_str()).raw("</span>");
         if with_container {

@@ -16,6 +16,11 @@ pub(super) fn moment(html: &mut Html, at: SystemTime) {
     html.raw(" ago</time> <small>").text(&shown.unwrap_or_default().replace('T', " ")).raw("</small>");
 }
 
+/// Month, day and minute.
+pub(super) fn minute(at: SystemTime) -> String {
+    rfc3339(at).get(5..16).unwrap_or_default().replace('T', " ")
+}
+
 /// The largest unit alone, as kubectl has it.
 pub(super) fn age(age: Duration) -> String {
     match age.as_secs() {

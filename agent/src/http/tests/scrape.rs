@@ -325,3 +325,49 @@ async fn the_history_is_filtered() {
         assert!(answer.status == 400 && answer.error().contains(says), "{query}");
     }
 }
+
+/// Prometheus' own reading of the list, relabelled by the README's configuration.
+#[tokio::test]
+async fn the_readmes_configuration_makes_targets_of_the_list() {
+    let served = served(false, Ok(())).await;
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let (_, after) = readme.split_once("<!-- scrape-config -->\n```yaml\n").unwrap();
+    let (block, _) = after.split_once("```").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (token, file) = (folder.path().join("token"), folder.path().join("prometheus.yml"));
+    let config = block
+        .replace("/etc/prometheus/parachute.token", token.to_str().unwrap())
+        .replace("127.0.0.1:10068", &served.address.to_string());
+    std::fs::write(&token, "secret").unwrap();
+    std::fs::write(&file, config).unwrap();
+    let output = tokio::process::Command::new("promtool")
+        .args(["check", "service-discovery", "--timeout=2s"])
+        .arg(&file)
+        .arg("parachute")
+        .output()
+        .await
+        .expect("promtool is needed: apt-get install prometheus");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let targets: serde_json::Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{output:?}"));
+    let labels: Vec<_> = targets.as_array().unwrap().iter().map(|target| target["labels"].clone()).collect();
+    let expected = |namespace: &str, pod: &str, container: &str, id: &str| {
+        let mut labels = serde_json::json!({
+            "__address__": served.address.to_string(), "__metrics_path__": "/probe", "__scheme__": "http",
+            "__param_module": "sockets", "__param_target": id.repeat(64), "instance": served.address.to_string(),
+            "container": container, "job": "parachute",
+        });
+        for (name, value) in [("namespace", namespace), ("pod", pod)] {
+            // Prometheus has no empty labels.
+            if !value.is_empty() {
+                labels[name] = value.into();
+            }
+        }
+        labels
+    };
+    for wanted in [expected("shop", "cart-0", "<b>cart</b>", "a"), expected("", "", &"b".repeat(12), "b")] {
+        let fits = |labels: &&serde_json::Value| {
+            wanted.as_object().unwrap().iter().all(|(name, value)| labels[name] == *value)
+        };
+        assert!(labels.iter().any(|labels| fits(&labels)), "{wanted} is not in {said}");
+    }
+}
