@@ -17,12 +17,11 @@ use super::{Asker, Options, page, probe, runs, sd};
 use crate::config::node_name;
 
 pub(super) fn routes(
-    backend: &Shared,
+    backend: Shared,
     options: &Options,
     // Own places, so that no request for a run keeps a scrape from its numbers.
     slots: Arc<Semaphore>,
 ) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone + Send + Sync + 'static + use<> {
-    let backend = backend.clone();
     let shared = warp::any().map(move || backend.clone());
     let query = warp::query::<Vec<(String, String)>>().map(Query);
     let offset = options.timeout_offset;
@@ -63,13 +62,11 @@ fn targets(method: &Method, query: &Query, backend: &Shared) -> Response {
         return refuse(true, StatusCode::BAD_REQUEST, &reason);
     }
     let module = query.get("module");
-    match backend.targets(module) {
-        Some(containers) => json(StatusCode::OK, &sd::groups(&containers, &node_name())),
-        None => {
-            let reason = format!("Unknown module {:?}", module.unwrap_or_default());
-            refuse(true, StatusCode::BAD_REQUEST, &reason)
-        }
-    }
+    let Some(containers) = backend.targets(module) else {
+        let reason = format!("Unknown module {:?}", module.unwrap_or_default());
+        return refuse(true, StatusCode::BAD_REQUEST, &reason);
+    };
+    json(StatusCode::OK, &sd::groups(&containers, &node_name()))
 }
 
 fn history(method: &Method, query: &Query, backend: &Shared) -> Response {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use warp::http::header::{CONTENT_ENCODING, HeaderMap, ORIGIN, RETRY_AFTER, VARY};
-use warp::http::{Method, StatusCode};
+use warp::http::{HeaderValue, Method, StatusCode};
 use warp::reply::Response;
 
 use super::deadline::Deadline;
@@ -138,7 +138,7 @@ pub(super) async fn probe(
 /// What browsers say of a request that another page makes, an image's address for instance. A person who types the address,
 /// and a link on the agent's own page, may: Prometheus and curl say nothing of the kind.
 fn is_of_another_page(headers: &HeaderMap) -> bool {
-    let says = |name: &str| headers.get(name).map(|value| value.as_bytes());
+    let says = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
     let typed = matches!(says("sec-fetch-site"), None | Some(b"none"));
     let followed =
         says("sec-fetch-site") == Some(b"same-origin") && says("sec-fetch-mode") == Some(b"navigate");

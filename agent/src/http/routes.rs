@@ -40,10 +40,8 @@ pub(super) fn routes(
     options: Options,
     (run_slots, scrape_slots): (Arc<Semaphore>, Arc<Semaphore>),
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
-    let shared = {
-        let backend = backend.clone();
-        warp::any().map(move || backend.clone())
-    };
+    let more = more::routes(backend.clone(), &options, scrape_slots);
+    let shared = warp::any().map(move || backend.clone());
     let asked = warp::method().and(warp::header::headers_cloned());
     let lifecycle = options.enable_lifecycle;
 
@@ -74,7 +72,6 @@ pub(super) fn routes(
         .then(move |method, headers, body, deadline, asker, backend| {
             run_probe(method, headers, body, deadline, asker, backend, run_slots.clone())
         });
-    let more = more::routes(&backend, &options, scrape_slots);
     let nowhere = warp::path::full().map(|path: FullPath| not_found(&path));
     // To warp's `path!` a slash at the end is nothing; here it makes another path.
     let slash = warp::path::full().and_then(async |path: FullPath| match path.as_str() {

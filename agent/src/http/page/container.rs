@@ -29,15 +29,15 @@ pub(super) fn page(id: &str, backend: &dyn Backend) -> Result<Html, Wrong> {
     if live.is_none() {
         html.raw("<p class=\"status warn\"><b>Gone</b> <span>").text(id.as_str()).raw("</span></p>\n");
     }
-    let last: Vec<LastRun> =
-        backend.last_runs(usize::MAX).into_iter().filter(|run| run.container == id).collect();
-    latest(&mut html, &last);
     let quarantined: Vec<Quarantined> =
         backend.quarantined().into_iter().filter(|one| one.container == id).collect();
     for Quarantined { probe, left, .. } in quarantined {
         html.raw("<p class=\"status warn\"><b>").text(probe.as_str()).raw("</b> <span>is in quarantine for ");
         html.text(&words::age(left)).raw(": it has reached its limits again and again</span></p>\n");
     }
+    let last: Vec<LastRun> =
+        backend.last_runs(usize::MAX).into_iter().filter(|run| run.container == id).collect();
+    latest(&mut html, &last);
     html.raw("<h2>Runs <small>").show(ran.len()).raw(" remembered</small></h2>\n");
     if ran.is_empty() {
         html.raw("<p class=\"card pad dim\">None yet.</p>\n");

@@ -41,7 +41,7 @@ pub(super) fn page(query: &Query, backend: &dyn Backend) -> Result<Html, Wrong> 
 fn quick(html: &mut Html, query: &Query) {
     html.raw("<p class=\"quick\">");
     for (word, name) in
-        [("", "All"), ("failed", "Failed"), ("refused", "Refused"), ("timeout", "Timed out"), ("ok", "Well")]
+        [("", "All"), ("failed", "Failed"), ("refused", "Refused"), ("timeout", "Timed out"), ("ok", "OK")]
     {
         let is_here = query.get("outcome").unwrap_or_default() == word;
         html.raw(if is_here { "<a class=\"here\" href=\"/runs" } else { "<a href=\"/runs" });
