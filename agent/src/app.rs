@@ -18,9 +18,10 @@ use crate::detect::{DetectError, Reason};
 use crate::enter::{self, EnterError, Launcher, LauncherProcess, Restart};
 use crate::http::{self, Backend, Bound, ProbeAnswer, ProbeAsk, ProbeRefusal, RunAsk, RunRefusal};
 use crate::metrics::samples::LastRun;
-use crate::metrics::{self, AgentMetrics, Samples, Words};
-use crate::model::{Container, ContainerEvent, RunRequest, RunResult, Way};
+use crate::metrics::{self, AgentMetrics, AlertWords, Samples, Words};
+use crate::model::{Container, ContainerEvent, Outcome, RunRequest, RunResult, Way};
 use crate::probes::{self, Pool, Quarantined, Record, Refusal, Terms};
+use crate::triggers::alerts::{self, Alerts, RunEnd};
 use crate::triggers::{self, Resolved};
 
 /// From a signal to the end: runs that are still going are ended by the launcher after this.
@@ -94,7 +95,8 @@ pub async fn run(setup: Setup) -> Result<(), AppError> {
     };
     tracing::info!("shutting down");
     stop.cancel();
-    app.pool.close(GRACE).await;
+    // Together: what waits in the pool for an alert is given back by it.
+    tokio::join!(app.alerts.close(GRACE), app.pool.close(GRACE));
     let _ = front.await;
     launcher.close(GRACE).await;
     ended
@@ -110,6 +112,7 @@ struct App {
     launcher: Launcher,
     registry: Registry,
     pool: Pool,
+    alerts: Alerts,
     reloaded: watch::Sender<u64>,
     /// One reload at a time: agent and launcher must swap to the same configuration.
     reloading: Arc<Mutex<()>>,
@@ -131,6 +134,12 @@ impl App {
             resyncs: &Reason::ALL.map(Reason::as_str),
             ways: &Way::ALL.map(Way::as_str),
             restarts: &Restart::ALL.map(Restart::as_str),
+            alerts: AlertWords {
+                codes: &alerts::ANSWERS,
+                statuses: &alerts::Status::ALL.map(alerts::Status::as_str),
+                dropped: &alerts::Reason::ALL.map(alerts::Reason::as_str),
+                runs_dropped: &alerts::Dropped::ALL.map(alerts::Dropped::as_str),
+            },
         });
         loaded(&metrics, true);
         let samples = Arc::new(Samples::new(config.limits.results_grace, metrics.series_dropped.clone()));
@@ -182,8 +191,9 @@ impl App {
             },
             node: node_name(),
         }));
+        let alerts = open_alerts(&config, &registry, &pool, &metrics);
         let reloading = Arc::default();
-        Ok(Self { source, config, metrics, samples, launcher, registry, pool, reloaded, reloading })
+        Ok(Self { source, config, metrics, samples, launcher, registry, pool, alerts, reloaded, reloading })
     }
 
     /// Swaps agent and launcher to the configuration as it is on disk now, if all of it is right.
@@ -285,6 +295,37 @@ impl Backend for App {
         let app = self.clone();
         async move { app.run_on_request(ask).await }.boxed()
     }
+
+    fn alerts(&self) -> &Alerts {
+        &self.alerts
+    }
+}
+
+/// The room of alerts, before anything of it has a folder.
+fn open_alerts(config: &Arc<ArcSwap<Config>>, registry: &Registry, pool: &Pool, metrics: &AgentMetrics) -> Alerts {
+    let (live, ready, pool) = (registry.clone(), registry.clone(), pool.clone());
+    let run = move |request, cancel| {
+        let pool = pool.clone();
+        async move {
+            let terms = Terms { cancel, hold: false, reserved: true, ..Terms::default() };
+            match pool.run(request, terms).await {
+                Ok(result) => RunEnd::Done(result.outcome),
+                Err(Refusal::ShuttingDown) => RunEnd::ShuttingDown,
+                Err(Refusal::Cancelled) => RunEnd::Done(Outcome::Cancelled),
+                Err(refusal) => RunEnd::Refused(refusal.to_string()),
+            }
+        }
+        .boxed()
+    };
+    let wiring = alerts::Wiring {
+        config: Arc::clone(config),
+        live: Box::new(move || live.containers()),
+        ready: async move { ready.described().await }.boxed(),
+        run: Box::new(run),
+        kept: Box::new(|_| false),
+        counters: alert_counters(metrics),
+    };
+    Alerts::open(None, wiring)
 }
 
 fn loaded(metrics: &AgentMetrics, well: bool) {
@@ -325,5 +366,19 @@ pub fn pool_counters(metrics: &AgentMetrics) -> probes::Counters {
         stuck: metrics.probe_stuck.clone(),
         ways: metrics.runs_by_way.clone(),
         quarantined: metrics.probe_quarantined.clone(),
+    }
+}
+
+/// The counters that alerts move.
+pub fn alert_counters(metrics: &AgentMetrics) -> alerts::Counters {
+    alerts::Counters {
+        webhooks: metrics.alert_webhooks.clone(),
+        received: metrics.alerts_received.clone(),
+        dropped: metrics.alerts_dropped.clone(),
+        runs: metrics.alert_runs.clone(),
+        runs_dropped: metrics.alert_runs_dropped.clone(),
+        queued: metrics.alert_runs_queued.clone(),
+        journal_failures: metrics.alert_journal_failures.clone(),
+        journals_set_aside: metrics.alert_journals_set_aside.clone(),
     }
 }

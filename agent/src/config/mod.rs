@@ -1,6 +1,7 @@
 //! What the operator wrote, checked. `yaml` makes a tree with places from the text, `raw` is what serde reads from
 //! it, `check` compiles it and finds the mistakes; only `Config` leaves this room.
 
+mod alert;
 mod capabilities;
 mod check;
 mod error;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use alert::{AlertRule, AlertWhen, LabelPattern, TargetRule, Template};
 pub use capabilities::Capabilities;
 pub use check::OWN_METRICS;
 pub use error::{ConfigError, Mistake, Mistakes};
@@ -139,6 +141,7 @@ pub enum When {
     Every(Duration),
     Cron(cronexpr::Crontab),
     Http,
+    Alert(Box<AlertRule>),
 }
 
 /// Globs on a container's labels, each optionally negated with a leading `!`; an absent one matches everything.

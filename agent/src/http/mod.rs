@@ -5,6 +5,7 @@
 //! and idle ones alike, which warp's own server does not. A scrape every few seconds does not miss keep-alive.
 
 pub mod access;
+mod alerts;
 mod asker;
 mod body;
 mod deadline;
@@ -51,6 +52,7 @@ use self::deadline::Deadline;
 use crate::metrics::samples::LastRun;
 use crate::model::{Container, RunResult};
 use crate::probes::{Quarantined, Record};
+use crate::triggers::alerts::Alerts;
 
 /// Connections served at once; more wait in the kernel's backlog. Scrapers are few, and waiting runs have a bound of
 /// their own, far below: a scrape or a health check finds a connection however many runs are asked for.
@@ -88,6 +90,8 @@ pub trait Backend: Send + Sync + 'static {
     fn reload(&self) -> BoxFuture<'static, Result<(), String>>;
     /// Runs a probe and waits for its end. Dropping the future means that nobody waits any more.
     fn run(&self, ask: RunAsk) -> BoxFuture<'static, Result<RunResult, RunRefusal>>;
+    /// Takes alerts, and knows what came of them.
+    fn alerts(&self) -> &Alerts;
 }
 
 /// What the command line says, and the counter to count on.

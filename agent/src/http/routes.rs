@@ -19,12 +19,12 @@ use warp::reply::{Reply as _, Response};
 
 use super::deadline::Deadline;
 use super::view::{ContainerView, RunView};
-use super::{Asker, Backend, Options, RunAsk, body, gzip, more, run};
+use super::{Asker, Backend, Options, RunAsk, alerts, body, gzip, more, run};
 use crate::metrics;
 use crate::triggers::{Target, resolve};
 
 /// A request's body must be there by then.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// For everything that waits for no run.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -72,6 +72,14 @@ pub(super) fn routes(
         .then(move |method, headers, body, deadline, asker, backend| {
             run_probe(method, headers, body, deadline, asker, backend, run_slots.clone())
         });
+    let alerts = warp::path!("api" / "v1" / "alerts")
+        .and(asked)
+        .and(warp::query::<alerts::Asked>())
+        .and(warp::body::stream())
+        .and(shared)
+        .then(async |method, headers, asked, body, backend: Shared| {
+            alerts::alerts(method, headers, asked, body, &*backend).await
+        });
     let nowhere = warp::path::full().map(|path: FullPath| not_found(&path));
     // To warp's `path!` a slash at the end is nothing; here it makes another path.
     let slash = warp::path::full().and_then(async |path: FullPath| match path.as_str() {
@@ -91,7 +99,7 @@ pub(super) fn routes(
         .unify()
         .or(containers)
         .unify();
-    all.or(run).unify().or(more).unify().or(nowhere).unify().map(move |mut response: Response| {
+    all.or(run).unify().or(alerts).unify().or(more).unify().or(nowhere).unify().map(move |mut response: Response| {
         options.requests.with_label_values(&[response.status().as_str()]).inc();
         set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
         response
@@ -192,9 +200,9 @@ async fn run_probe(
         return refuse(true, StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json");
     }
     if content_length(&headers).is_some_and(|length| length > body::MAX_DRAIN) {
-        return refuse(true, StatusCode::PAYLOAD_TOO_LARGE, &body::too_large());
+        return refuse(true, StatusCode::PAYLOAD_TOO_LARGE, &body::too_large(body::MAX_BODY));
     }
-    let body = match tokio::time::timeout(BODY_TIMEOUT, body::read(body)).await {
+    let body = match tokio::time::timeout(BODY_TIMEOUT, body::read(body, body::MAX_BODY)).await {
         Ok(Ok(body)) => body,
         Ok(Err((status, reason))) => return refuse(true, status, &reason),
         Err(_) => return refuse(true, StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
@@ -227,7 +235,7 @@ pub(super) fn get_only(method: &Method) -> Option<Response> {
 
 /// Refuses what is no POST, and every POST that a web page sent: browsers put `Origin` on those, also after a name
 /// of the page's own was made to lead to this address, which no check of the content type would notice.
-fn post_only(api: bool, method: &Method, headers: &HeaderMap) -> Option<Response> {
+pub(super) fn post_only(api: bool, method: &Method, headers: &HeaderMap) -> Option<Response> {
     if method != Method::POST {
         return Some(wrong_method(api, "POST"));
     }
@@ -242,14 +250,14 @@ pub(super) fn wrong_method(api: bool, allowed: &'static str) -> Response {
     response
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     media_type
         .and_then(|text| text.split(';').next())
         .is_some_and(|text| text.trim().eq_ignore_ascii_case(JSON))
 }
 
-fn content_length(headers: &HeaderMap) -> Option<usize> {
+pub(super) fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

@@ -1,5 +1,6 @@
 //! Every status, over real sockets.
 
+pub(super) mod alerts;
 mod limits;
 mod scrape;
 
@@ -31,10 +32,12 @@ struct Fake {
     padding: AtomicUsize,
     reload: Result<(), String>,
     scrape: scrape::Scrape,
+    alerts: Alerts,
 }
 
 impl Fake {
     fn new(agent: AgentMetrics, reload: Result<(), String>) -> Self {
+        let alerts = alerts::room(&agent);
         Self {
             agent,
             not_ready: Mutex::default(),
@@ -43,6 +46,7 @@ impl Fake {
             padding: AtomicUsize::default(),
             reload,
             scrape: scrape::Scrape::default(),
+            alerts,
         }
     }
 }
@@ -90,6 +94,9 @@ impl Backend for Fake {
     fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
         let answer = self.reload.clone();
         Box::pin(async move { answer })
+    }
+    fn alerts(&self) -> &Alerts {
+        &self.alerts
     }
     fn run(&self, ask: RunAsk) -> BoxFuture<'static, Result<RunResult, RunRefusal>> {
         assert_eq!((ask.probe.as_str(), ask.target.pod.as_deref()), ("sockets", Some("cart-0")));

@@ -44,6 +44,9 @@ fn config(triggers: &[(&str, &[&str])]) -> Config {
     }
 }
 
+const ALERT_WORDS: AlertWords<'static> =
+    AlertWords { codes: &["202"], statuses: &["firing"], dropped: &["duplicate"], runs_dropped: &["refused"] };
+
 fn exposition(metrics: &AgentMetrics) -> String {
     render(metrics, &Samples::new(Duration::ZERO, metrics.series_dropped.clone()))
 }
@@ -58,6 +61,7 @@ fn an_idle_agent_shows_zeros_and_promtool_is_content() {
         resyncs: &["start"],
         ways: &["joined"],
         restarts: &["died"],
+        alerts: ALERT_WORDS,
     });
     metrics.runtime_requests.with_label_values(&["containerd", "list"]);
     metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);
@@ -72,6 +76,8 @@ fn an_idle_agent_shows_zeros_and_promtool_is_content() {
         "parachute_enter_errors_total{step=\"setns_pid\"} 0",
         "parachute_runtime_request_failures_total{call=\"list\",runtime=\"containerd\"} 0",
         "parachute_http_requests_total{code=\"503\"} 0",
+        "parachute_alerts_dropped_total{reason=\"duplicate\"} 0",
+        "parachute_alert_runs_queued 0",
     ] {
         assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
     }
@@ -88,9 +94,11 @@ fn what_is_registered_is_what_the_table_says() {
         resyncs: &["start"],
         ways: &["joined"],
         restarts: &["died"],
+        alerts: ALERT_WORDS,
     });
     metrics.runtime_requests.with_label_values(&["containerd", "list"]);
     metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);
+    metrics.alert_runs.with_label_values(&["hand"]);
     let gathered = metrics.gather();
     for family in &gathered {
         let doc =

@@ -9,10 +9,12 @@ pub(super) const STYLE: &str = include_str!("style.css");
 pub(super) enum Place {
     Overview,
     Runs,
+    Alerts,
     Nowhere,
 }
 
-const PAGES: [(Place, &str, &str); 2] = [(Place::Overview, "/", "Overview"), (Place::Runs, "/runs", "Runs")];
+const PAGES: [(Place, &str, &str); 3] =
+    [(Place::Overview, "/", "Overview"), (Place::Alerts, "/alerts", "Alerts"), (Place::Runs, "/runs", "Runs")];
 
 pub(super) fn frame(title: &str, place: Place, body: &Html) -> Html {
     let mut html = Html::default();

@@ -1,6 +1,7 @@
 //! The page for people on call: server-rendered, without scripts, fit for a phone. What it says is what the rooms behind the
 //! front door say; it decides nothing. Each page is a file here, and all of them write through `html`.
 
+mod alerts;
 mod container;
 mod frame;
 mod html;
@@ -46,6 +47,7 @@ pub(super) async fn serve(
     let page = match path {
         "/" => Page::Overview,
         "/runs" => Page::Runs,
+        "/alerts" => Page::Alerts,
         _ => Page::Container(path.strip_prefix("/containers/").filter(|id| !id.contains('/'))?),
     };
     if let Some(refused) = get_only(method) {
@@ -54,6 +56,7 @@ pub(super) async fn serve(
     let made = match page {
         Page::Overview => Ok(overview::page(&*backend)),
         Page::Runs => runs::page(&query, &*backend),
+        Page::Alerts => alerts::page(&query, &*backend),
         Page::Container(id) => container::page(id, &*backend),
     };
     Some(made.map_or_else(|wrong| wrong.answer(), |html| document(StatusCode::OK, html)))
@@ -62,6 +65,7 @@ pub(super) async fn serve(
 enum Page<'p> {
     Overview,
     Runs,
+    Alerts,
     Container(&'p str),
 }
 

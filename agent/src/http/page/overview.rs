@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::frame::{Place, frame};
 use super::html::Html;
-use super::{runs, words};
+use super::{alerts, runs, words};
 use crate::config::node_name;
 use crate::http::Backend;
 use crate::http::view::ContainerView;
@@ -15,6 +15,7 @@ use crate::probes::{Quarantined, Record};
 
 /// Rows of each list; the rest is on a page of its own.
 const ROWS: usize = 10;
+const ALERTS: usize = 5;
 /// Rows of containers; the rest is in the JSON list.
 const CONTAINERS: usize = 200;
 
@@ -38,6 +39,7 @@ pub(super) fn page(backend: &dyn Backend) -> Html {
     tile(&mut html, "#containers", "containers", pods, "");
     html.raw("</div>\n");
 
+    recent_alerts(&mut html, backend);
     self::failing(&mut html, &failing);
     self::quarantined(&mut html, &quarantined, &containers);
     recent(&mut html, &history);
@@ -68,6 +70,15 @@ fn tile(html: &mut Html, href: &'static str, name: &'static str, number: usize, 
         .raw(href)
         .raw("\"><b>");
     html.show(number).raw("</b>").raw(name).raw("</a>");
+}
+
+/// What came last, and what it brought.
+fn recent_alerts(html: &mut Html, backend: &dyn Backend) {
+    let last = backend.alerts().log(ALERTS);
+    if !last.is_empty() {
+        html.raw("<h2>Alerts <small><a href=\"/alerts\">all</a></small></h2>\n");
+        alerts::list(html, &last, backend);
+    }
 }
 
 fn failing(html: &mut Html, failing: &[&LastRun]) {
