@@ -1,5 +1,7 @@
 //! The only wiring: which room speaks to which, what starts in which order, and the one way down.
 
+mod scrape;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,11 +16,11 @@ use crate::config::{Config, Source, node_name};
 use crate::containers::{self, Hook, Registry};
 use crate::detect::{DetectError, Reason};
 use crate::enter::{self, EnterError, Launcher, LauncherProcess, Restart};
-use crate::http::{self, Backend, Bound, RunAsk, RunRefusal};
+use crate::http::{self, Backend, Bound, ProbeAnswer, ProbeAsk, ProbeRefusal, RunAsk, RunRefusal};
 use crate::metrics::samples::LastRun;
 use crate::metrics::{self, AgentMetrics, AlertWords, Samples, Words};
 use crate::model::{Container, ContainerEvent, Outcome, RunRequest, RunResult, Way};
-use crate::probes::{self, Pool, Refusal, Terms};
+use crate::probes::{self, Pool, Quarantined, Record, Refusal, Terms};
 use crate::triggers::alerts::{self, Alerts, RunEnd};
 use crate::triggers::{self, Resolved};
 
@@ -50,11 +52,14 @@ pub struct Setup {
     pub bound: Vec<Bound>,
     pub enable_lifecycle: bool,
     pub access: http::Access,
+    /// What a scrape's timeout is shortened by, so that its answer comes in time.
+    pub timeout_offset: Duration,
 }
 
 /// Runs the agent until SIGINT or SIGTERM, or until the keeper of its launcher dies.
 pub async fn run(setup: Setup) -> Result<(), AppError> {
-    let Setup { source, config, metrics, launcher, hook, bound, enable_lifecycle, access } = setup;
+    let Setup { source, config, metrics, launcher, hook, bound, enable_lifecycle, access, timeout_offset } =
+        setup;
     let listen = |kind| signal(kind).map_err(AppError::Signal);
     let (mut interrupt, mut terminate, mut hangup) =
         (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
@@ -64,7 +69,12 @@ pub async fn run(setup: Setup) -> Result<(), AppError> {
     let app = App::start(source, config, metrics, launcher.clone(), hook)?;
 
     let stop = CancellationToken::new();
-    let options = http::Options { enable_lifecycle, requests: app.metrics.http_requests.clone(), access };
+    let options = http::Options {
+        enable_lifecycle,
+        requests: app.metrics.http_requests.clone(),
+        access,
+        timeout_offset,
+    };
     let front = tokio::spawn(http::serve(bound, Arc::new(app.clone()), options, stop.clone(), GRACE));
     let ended = loop {
         tokio::select! {
@@ -253,6 +263,23 @@ impl Backend for App {
 
     fn last_runs(&self, limit: usize) -> Vec<LastRun> {
         self.samples.last_runs(limit)
+    }
+
+    fn history(&self) -> Vec<Arc<Record>> {
+        self.pool.history()
+    }
+
+    fn quarantined(&self) -> Vec<Quarantined> {
+        self.pool.quarantined()
+    }
+
+    fn targets(&self, module: Option<&str>) -> Option<Vec<Arc<Container>>> {
+        Self::targets(self, module)
+    }
+
+    fn probe(&self, ask: ProbeAsk) -> BoxFuture<'static, Result<ProbeAnswer, ProbeRefusal>> {
+        let app = self.clone();
+        async move { app.probe_for_scrape(ask).await }.boxed()
     }
 
     fn not_ready(&self) -> Option<String> {

@@ -83,6 +83,7 @@ pub struct AgentMetrics {
     pub alert_journals_set_aside: IntCounter,
     pub config_last_reload_successful: IntGauge,
     pub config_last_reload_success_timestamp_seconds: Gauge,
+    pub probe_module_unknown: IntCounter,
     /// By code, one of [`HTTP_CODES`].
     pub http_requests: IntCounterVec,
 }
@@ -198,6 +199,7 @@ impl AgentMetrics {
             alert_journals_set_aside: make.counter("parachute_alert_journals_set_aside_total")?,
             config_last_reload_successful: make.gauge("parachute_config_last_reload_successful")?,
             config_last_reload_success_timestamp_seconds: make.keep(Gauge::with_opts(reloaded_at)?)?,
+            probe_module_unknown: make.counter("parachute_probe_module_unknown_total")?,
             http_requests: make.counters("parachute_http_requests_total")?,
             registry: make.0,
         };

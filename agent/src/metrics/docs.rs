@@ -71,6 +71,7 @@ pub const METRICS: &[Doc] = &[
     row("parachute_alert_journals_set_aside_total", Counter, &[], "Files in the place of the journal of queued runs that were broken, or none of this agent's."),
     row("parachute_config_last_reload_successful", Gauge, &[], "1 if the last attempt to load the configuration succeeded, else 0."),
     row("parachute_config_last_reload_success_timestamp_seconds", Gauge, &[], "When the configuration in use was loaded, as Unix time."),
+    row("parachute_probe_module_unknown_total", Counter, &[], "Scrapes of /probe that asked for a module that is no configured probe."),
     row("parachute_http_requests_total", Counter, &["code"], "HTTP requests answered, by status code."),
     row("process_cpu_seconds_total", Counter, &[], "Total user and system CPU time spent in seconds."),
     row("process_max_fds", Gauge, &[], "Maximum number of open file descriptors."),

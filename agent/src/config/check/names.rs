@@ -17,6 +17,7 @@ pub const OWN_METRICS: &[&str] = &[
     "parachute_probe_runs_total",
     "parachute_probe_failures_total",
     "parachute_probe_last_run_timestamp_seconds",
+    "parachute_probe_module_unknown_total",
     "parachute_probe_last_success",
     "parachute_capture_last_timestamp_seconds",
     "parachute_probe_stuck",
@@ -92,6 +93,9 @@ pub(super) fn metric_name(name: &str, kind: Option<RawKind>) -> Result<(), Strin
     }
     if OWN_METRICS.contains(&name) || name.starts_with("process_") {
         return Err(format!("{name} is a metric of the agent itself; choose another name"));
+    }
+    if ["probe_success", "probe_duration_seconds", "probe_timeout_seconds"].contains(&name) {
+        return Err(format!("{name} is what /probe says of a run; choose another name"));
     }
     if name == "up" || name.starts_with("scrape_") {
         return Err(format!("{name} is what Prometheus itself says of a scrape; choose another name"));

@@ -7,7 +7,7 @@ use crate::config::{Config, Limits, Runtimes};
 use crate::triggers::alerts::{Counters, RunEnd, Wiring};
 
 /// A room without a trigger, whose node is known from the start.
-pub(super) fn room(agent: &AgentMetrics) -> Alerts {
+pub(in crate::http) fn room(agent: &AgentMetrics) -> Alerts {
     let config = Config {
         runtimes: Runtimes::Auto,
         limits: Limits { concurrent_runs: 1, queued_runs: 1, results_grace: Duration::ZERO },
