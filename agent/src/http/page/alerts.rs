@@ -36,7 +36,9 @@ pub(super) fn page(query: &Query, backend: &dyn Backend) -> Result<Html, Wrong> 
     alerts.truncate(limit);
 
     let mut html = Html::default();
-    html.raw("<h1>Alerts <small>what came, what it ran, and why it ran nothing</small></h1>\n<p class=\"quick\">");
+    html.raw(
+        "<h1>Alerts <small>what came, what it ran, and why it ran nothing</small></h1>\n<p class=\"quick\">",
+    );
     for (word, title) in [("", "All"), ("ran", "Ran something"), ("nothing", "Ran nothing")] {
         let is_here = result.unwrap_or_default() == word;
         html.raw(if is_here { "<a class=\"here\" href=\"/alerts" } else { "<a href=\"/alerts" });
@@ -55,7 +57,9 @@ pub(super) fn page(query: &Query, backend: &dyn Backend) -> Result<Html, Wrong> 
         list(&mut html, &alerts, backend);
     }
     if more > 0 {
-        html.raw("<p class=\"dim\">and ").show(more).raw(" older ones: <a href=\"/alerts?limit=10000\">all</a></p>\n");
+        html.raw("<p class=\"dim\">and ")
+            .show(more)
+            .raw(" older ones: <a href=\"/alerts?limit=10000\">all</a></p>\n");
     }
     Ok(frame("Alerts", Place::Alerts, &html))
 }
@@ -67,7 +71,9 @@ fn dropped(html: &mut Html, dropped: &[(&'static str, u64)]) {
         return;
     }
     dropped.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
-    html.raw("<p class=\"labels\"><small class=\"dim\">Ran nothing, or not all, since the agent started:</small> ");
+    html.raw(
+        "<p class=\"labels\"><small class=\"dim\">Ran nothing, or not all, since the agent started:</small> ",
+    );
     for (reason, times) in dropped {
         html.raw("<span>").raw(reason).raw(" ").show(times).raw("</span>");
     }
@@ -122,8 +128,15 @@ fn one(html: &mut Html, alert: &Decision, kept: &HashSet<RunId>) {
     for (name, value) in &alert.labels {
         html.raw("<span>").text(name).raw("=").text(value).raw("</span>");
     }
-    html.raw("</div><small class=\"dim\">fingerprint ").text(&alert.fingerprint).raw(", began ").text(&alert.starts_at);
-    html.raw(", delivered by ").text(&alert.who).raw(" as ").text(&alert.receiver).raw("</small></details></div>\n");
+    html.raw("</div><small class=\"dim\">fingerprint ")
+        .text(&alert.fingerprint)
+        .raw(", began ")
+        .text(&alert.starts_at);
+    html.raw(", delivered by ")
+        .text(&alert.who)
+        .raw(" as ")
+        .text(&alert.receiver)
+        .raw("</small></details></div>\n");
 }
 
 fn runs(html: &mut Html, alert: &Decision, kept: &HashSet<RunId>) {

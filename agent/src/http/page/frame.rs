@@ -13,8 +13,11 @@ pub(super) enum Place {
     Nowhere,
 }
 
-const PAGES: [(Place, &str, &str); 3] =
-    [(Place::Overview, "/", "Overview"), (Place::Alerts, "/alerts", "Alerts"), (Place::Runs, "/runs", "Runs")];
+const PAGES: [(Place, &str, &str); 3] = [
+    (Place::Overview, "/", "Overview"),
+    (Place::Alerts, "/alerts", "Alerts"),
+    (Place::Runs, "/runs", "Runs"),
+];
 
 pub(super) fn frame(title: &str, place: Place, body: &Html) -> Html {
     let mut html = Html::default();

@@ -43,7 +43,9 @@ impl<E: Into<redb::Error>> From<E> for JournalError {
         let error: redb::Error = error.into();
         let text = error.to_string();
         match error {
-            redb::Error::Io(io) if [InvalidData, IsADirectory, UnexpectedEof].contains(&io.kind()) => Self::Foreign(text),
+            redb::Error::Io(io) if [InvalidData, IsADirectory, UnexpectedEof].contains(&io.kind()) => {
+                Self::Foreign(text)
+            }
             redb::Error::Corrupted(_)
             | redb::Error::UpgradeRequired(_)
             | redb::Error::TableTypeMismatch { .. }
@@ -86,7 +88,13 @@ impl Journal {
     pub(super) fn open(folder: &Path) -> Result<(Self, Contents), JournalError> {
         guarded(|| {
             let path = folder.join(FILE);
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)?;
             file.set_permissions(Permissions::from_mode(0o600))?;
             let mut builder = Builder::new();
             builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
@@ -165,7 +173,9 @@ impl Journal {
                 None if !others => _ = about.insert("format", FORMAT)?,
                 None => return Err(JournalError::Foreign("it is some other program's".to_owned())),
                 Some(other) => {
-                    return Err(JournalError::Foreign(format!("it is of format {other}, and this agent knows {FORMAT}")));
+                    return Err(JournalError::Foreign(format!(
+                        "it is of format {other}, and this agent knows {FORMAT}"
+                    )));
                 }
             }
             write.open_table(RUNS)?;
@@ -195,5 +205,6 @@ impl Journal {
 
 /// The library panics at some broken files in builds with debug assertions, and promises nothing of others.
 fn guarded<T>(work: impl FnOnce() -> Result<T, JournalError>) -> Result<T, JournalError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(JournalError::Foreign("reading it failed".to_owned())))
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(JournalError::Foreign("reading it failed".to_owned())))
 }

@@ -30,12 +30,12 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use self::counts::{ANSWERS, Counters, Dropped, Reason};
-pub use self::log::{DecidedRun, Decision};
-pub use self::payload::{MAX_BODY, Status};
-pub use self::webhook::Answer;
 use self::journal::{Contents, Op};
 use self::log::Log;
+pub use self::log::{DecidedRun, Decision};
+pub use self::payload::{MAX_BODY, Status};
 use self::queue::Queue;
+pub use self::webhook::Answer;
 use self::writer::{Hooks, Writer};
 use super::LiveSet;
 use crate::config::Config;
@@ -134,7 +134,9 @@ impl Alerts {
             };
             match Writer::start(folder.to_owned(), hooks, counters) {
                 Ok(writer) => *shared.writer() = Some(writer),
-                Err(error) => tracing::error!(%error, "no thread for the journal of queued runs: they do not survive a restart"),
+                Err(error) => {
+                    tracing::error!(%error, "no thread for the journal of queued runs: they do not survive a restart")
+                }
             }
         }
         let tried = shared.writer().as_ref().map(Writer::tried);
@@ -239,7 +241,12 @@ impl Shared {
         let left: Vec<RunId> = {
             let mut queue = self.queue();
             queue.open = true;
-            queue.entries.iter().filter(|(_, entry)| entry.container.is_none()).map(|(id, _)| id.clone()).collect()
+            queue
+                .entries
+                .iter()
+                .filter(|(_, entry)| entry.container.is_none())
+                .map(|(id, _)| id.clone())
+                .collect()
         };
         self.resume(&left);
     }
@@ -280,7 +287,11 @@ impl Shared {
             dropped.iter().for_each(|why| self.counters.drop_run(*why));
             run::log_restored(&mut self.log(), id, &record, state, now);
         }
-        tracing::info!(found = runs.len(), to_run = again.len(), "runs for alerts were left by the agent before this one");
+        tracing::info!(
+            found = runs.len(),
+            to_run = again.len(),
+            "runs for alerts were left by the agent before this one"
+        );
         self.queue().release(&again);
         self.work.notify_one();
     }

@@ -52,7 +52,8 @@ impl Writer {
         let (batches, receiver) = sync_channel(WAITING);
         let lost = Arc::new(AtomicBool::new(false));
         let (tell_tried, tried) = tokio::sync::watch::channel(false);
-        let work = Work { folder, hooks, counters, journal: None, restored: false, anew: false, failed_at: None };
+        let work =
+            Work { folder, hooks, counters, journal: None, restored: false, anew: false, failed_at: None };
         let of_thread = Arc::clone(&lost);
         let thread = std::thread::Builder::new().name("alert-journal".to_owned()).spawn(move || {
             work.run(&receiver, &of_thread, &tell_tried);
