@@ -110,7 +110,10 @@ fn one(html: &mut Html, alert: &Decision, kept: &HashSet<RunId>) {
     }
     html.raw("</div><div>");
     if alert.run_count > 0 {
-        html.raw("<span class=\"pill dim\">").raw(alert.result).raw("</span><span>").show(alert.run_count);
+        if alert.result != "queued" {
+            html.raw("<span class=\"pill dim\">").raw(alert.result).raw("</span>");
+        }
+        html.raw("<span>").show(alert.run_count);
         html.raw(if alert.run_count == 1 { " run</span>" } else { " runs</span>" });
     } else {
         html.raw("<span class=\"pill warn\">").raw(alert.result).raw("</span><span>ran nothing</span>");
@@ -155,10 +158,12 @@ fn runs(html: &mut Html, alert: &Decision, kept: &HashSet<RunId>) {
 fn lines(html: &mut Html, runs: &[DecidedRun], kept: &HashSet<RunId>) {
     html.raw("<ul>");
     for run in runs {
-        html.raw("<li><b>").text(&run.probe).raw("</b> in ").text(&words::name(&run.container)).raw(": ");
-        html.text(&run.state);
+        html.raw("<li><b>").text(&run.probe).raw("</b> in ").text(&words::name(&run.container)).raw(" ");
+        let (word, more) = run.state.split_once(": ").unwrap_or((&run.state, ""));
+        words::pill(html, word);
+        html.raw(" <small class=\"dim\">").text(more).raw("</small>");
         if kept.contains(&run.id) {
-            html.raw(" · ").link("/captures/", run.id.as_str(), "capture");
+            html.link("/captures/", run.id.as_str(), "capture");
         }
     }
     html.raw("</ul>");

@@ -10,8 +10,9 @@ use super::*;
 use crate::http::{ProbeAnswer, ProbeAsk, ProbeRefusal, RunAsk, RunRefusal};
 use crate::metrics::samples::LastRun;
 use crate::model::testing::{container, named, result};
-use crate::model::{Container, Limit, Metadata, Outcome, ProbeName, RunResult, Way};
+use crate::model::{Container, ContainerLabels, Limit, Metadata, Outcome, ProbeName, RunResult, Way};
 use crate::probes::{Quarantined, Record};
+use crate::triggers::alerts::{Alerts, DecidedRun, Decision, Status};
 
 /// What every text of a hostile deployment says.
 const HOSTILE: &str = "<script>alert(1)</script>\"'--></title></style><img src=x onerror=alert(1)>\u{202e}\u{200b}\0\u{1b}[2J&amp;";
@@ -23,6 +24,7 @@ struct Stage {
     last: Vec<LastRun>,
     quarantined: Vec<Quarantined>,
     not_ready: Option<String>,
+    alerts: Alerts,
 }
 
 impl Backend for Stage {
@@ -50,12 +52,19 @@ impl Backend for Stage {
     fn probe(&self, ask: ProbeAsk) -> BoxFuture<'static, Result<ProbeAnswer, ProbeRefusal>> {
         Box::pin(async move { Err(ProbeRefusal::UnknownModule(ask.module)) })
     }
+    fn alerts(&self) -> &Alerts {
+        &self.alerts
+    }
     fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
         Box::pin(async { Ok(()) })
     }
     fn run(&self, ask: RunAsk) -> BoxFuture<'static, Result<RunResult, RunRefusal>> {
         Box::pin(async move { Err(RunRefusal::UnknownProbe(ask.probe)) })
     }
+}
+
+fn room() -> Alerts {
+    crate::http::tests::alerts::room(&crate::metrics::AgentMetrics::new().unwrap())
 }
 
 fn ago(seconds: u64) -> SystemTime {
@@ -145,7 +154,7 @@ fn usual() -> Stage {
         container: containers[0].id.clone(),
         left: Duration::from_secs(227),
     }];
-    Stage { containers, history, last: latest, quarantined, not_ready: None }
+    Stage { containers, history, last: latest, quarantined, not_ready: None, alerts: room() }
 }
 
 /// A node on which every text is chosen by an attacker.
@@ -170,6 +179,7 @@ fn hostile() -> Stage {
         history: vec![run],
         containers: vec![place],
         not_ready: Some(HOSTILE.into()),
+        alerts: room(),
     }
 }
 
@@ -178,6 +188,7 @@ fn paths(stage: &Stage) -> Vec<(String, &'static str)> {
     vec![
         ("/".into(), "overview"),
         ("/runs".into(), "runs"),
+        ("/alerts".into(), "no-alerts"),
         (format!("/containers/{}", stage.containers[0].id), "container"),
     ]
 }
@@ -225,6 +236,7 @@ async fn every_page_stands_and_lets_nothing_in() {
 async fn hostile_texts_are_text_on_every_page() {
     let stage = Arc::new(hostile());
     let mut all = paths(&stage);
+    all.retain(|(path, _)| path != "/alerts");
     all.push(("/runs".into(), "filtered"));
     for (path, name) in all {
         let filter = [("pod", HOSTILE), ("alert", HOSTILE)];
@@ -259,8 +271,8 @@ async fn the_worst_stands_first() {
     ] {
         assert!(html.contains(part), "{part}");
     }
-    let nothing =
-        Stage { containers: vec![], history: vec![], last: vec![], quarantined: vec![], not_ready: None };
+    let (containers, history, last, quarantined) = (vec![], vec![], vec![], vec![]);
+    let nothing = Stage { containers, history, last, quarantined, not_ready: None, alerts: room() };
     let (_, html, _) = page(Arc::new(nothing), "/", &[]).await;
     for part in ["no probe fails", "No probe has run yet.", "No container runs here."] {
         assert!(html.contains(part), "{part}");
@@ -285,4 +297,117 @@ async fn what_is_not_there_and_what_cannot_be_asked_is_told() {
     }
     let post = serve("/runs", &Method::POST, Query::default(), stage).await.unwrap();
     assert_eq!(post.status(), StatusCode::METHOD_NOT_ALLOWED);
+}
+
+fn decision(
+    name: &str,
+    result: &'static str,
+    reasons: &[&str],
+    runs: Vec<DecidedRun>,
+    seconds: u64,
+) -> Decision {
+    let labels = [
+        ("alertname", name),
+        ("namespace", "shop"),
+        ("pod", "checkout-6d4cf56db6-x7k2p"),
+        ("severity", name),
+    ];
+    Decision {
+        at: ago(seconds + 300),
+        last_at: ago(seconds),
+        deliveries: seconds % 3 + 1,
+        who: "token:alertmanager".into(),
+        receiver: name.into(),
+        alertname: name.into(),
+        status: if seconds == 77 { Status::Resolved } else { Status::Firing },
+        fingerprint: name.into(),
+        starts_at: name.into(),
+        labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        result,
+        reasons: reasons.iter().map(|text| (*text).to_owned()).collect(),
+        run_count: runs.len(),
+        runs,
+    }
+}
+
+fn written(stage: &Stage, name: &str, decisions: &[Decision]) -> String {
+    let mut body = Html::default();
+    body.raw("<h1>Alerts</h1>\n");
+    alerts::list(&mut body, decisions, stage);
+    let html = frame("Alerts", Place::Alerts, &body).into_string();
+    if let Some(folder) = std::env::var_os("PARACHUTE_TEST_PAGES") {
+        std::fs::write(PathBuf::from(folder).join(format!("{name}.html")), &html).unwrap();
+    }
+    html
+}
+
+#[tokio::test]
+async fn what_an_alert_ran_and_why_it_ran_nothing_is_told() {
+    let stage = usual();
+    let kept = &stage.history[1];
+    let run = |id: &crate::model::RunId, probe: &str, state: &str| DecidedRun {
+        id: id.clone(),
+        probe: probe.into(),
+        trigger: "retransmits".into(),
+        container: kept.labels.clone(),
+        state: state.into(),
+    };
+    let other = crate::model::RunId::fresh();
+    let runs = vec![run(&kept.id, "tcpdump-10s", "ok"), run(&other, "sockets", "nonzero: exit status 2")];
+    let html = written(
+        &stage,
+        "usual-alerts",
+        &[
+            decision("TcpRetransmitsHigh", "queued", &[], runs, 40),
+            decision(
+                "PodCrashLooping",
+                "no_container",
+                &["no container is namespace \"shop\", pod \"cart-9\"; 4 run here"],
+                vec![],
+                77,
+            ),
+            decision(
+                "NodeDiskFull",
+                "no_trigger",
+                &["label alertname is \"NodeDiskFull\" and not \"TcpRetransmits*\""],
+                vec![],
+                4_000,
+            ),
+        ],
+    );
+    for part in [
+        "<b>TcpRetransmitsHigh</b>",
+        "firing",
+        "resolved",
+        "2 runs",
+        "ran nothing",
+        "no container is namespace",
+        "exit status 2",
+    ] {
+        assert!(html.contains(part), "{part}");
+    }
+    assert!(
+        html.contains(&format!("/captures/{}", kept.id)) && !html.contains(&format!("/captures/{other}")),
+        "{html}"
+    );
+    let many = (0..50).map(|_| run(&other, "p", "queued")).collect();
+    assert!(
+        written(&stage, "usual-alerts-many", &[decision("A", "queued", &[], many, 1)])
+            .contains("40 more runs")
+    );
+
+    let stage = hostile();
+    let labels =
+        ContainerLabels { namespace: HOSTILE.into(), pod: HOSTILE.into(), container: HOSTILE.into() };
+    let run = DecidedRun {
+        id: other,
+        probe: HOSTILE.into(),
+        trigger: HOSTILE.into(),
+        container: labels,
+        state: HOSTILE.into(),
+    };
+    let html = written(&stage, "hostile-alerts", &[decision(HOSTILE, "queued", &[HOSTILE], vec![run], 1)]);
+    for markup in ["<script", "<img", "\u{202e}", "\u{200b}", "\0", "\u{1b}", "--><"] {
+        assert!(!html.contains(markup), "{markup:?}");
+    }
 }

@@ -58,6 +58,7 @@ pub(super) fn pill(html: &mut Html, word: &str) {
     let class = match word {
         "ok" => "<span class=\"pill good\">",
         "refused" | "cancelled" | "target_gone" => "<span class=\"pill warn\">",
+        "queued" | "running" => "<span class=\"pill dim\">",
         _ => "<span class=\"pill bad\">",
     };
     html.raw(class).text(word).raw("</span>");
