@@ -167,7 +167,7 @@ impl App {
             let samples = Arc::clone(&samples);
             Box::new(move |result: &RunResult| samples.publish(result))
         };
-        let pool = Pool::new(launcher.clone(), Arc::clone(&config), pool_counters(&metrics), publish);
+        let pool = Pool::new(launcher.clone(), Arc::clone(&config), pool_counters(&metrics), publish, None);
 
         let (events, _) = broadcast::channel(EVENTS);
         let registry = Registry::start(containers::Start {
@@ -209,7 +209,7 @@ impl App {
             },
             node: node_name(),
         }));
-        let alerts = alerted::open(storage.as_deref(), &config, &registry, &pool, &metrics);
+        let alerts = alerted::open(storage.as_deref(), &config, &registry, &pool, None, &metrics);
         let reloading = Arc::default();
         Ok(Self { source, config, metrics, samples, launcher, registry, pool, alerts, reloaded, reloading })
     }
