@@ -1,6 +1,7 @@
 //! From what is written to what is meant: every rule is checked, every mistake is added to `Found`, and what is
 //! right is compiled. A `Config` made while anything was found is thrown away by the caller.
 
+mod alert;
 mod captures;
 mod isolation;
 mod metric;

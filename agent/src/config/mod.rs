@@ -1,6 +1,7 @@
 //! What the operator wrote, checked. `yaml` makes a tree with places from the text, `raw` is what serde reads from
 //! it, `check` compiles it and finds the mistakes; only `Config` leaves this room.
 
+mod alert;
 mod capabilities;
 mod captures;
 mod check;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use alert::{AlertRule, AlertWhen, LabelPattern, TargetRule, Template};
 pub use capabilities::Capabilities;
 pub use captures::{Captures, Keep, keeps};
 pub use check::OWN_METRICS;
@@ -144,6 +146,7 @@ pub enum When {
     Every(Duration),
     Cron(cronexpr::Crontab),
     Http,
+    Alert(Box<AlertRule>),
 }
 
 /// Globs on a container's labels, each optionally negated with a leading `!`; an absent one matches everything.

@@ -46,6 +46,13 @@ fn config(triggers: &[(&str, &[&str])]) -> Config {
     }
 }
 
+const ALERT_WORDS: AlertWords<'static> = AlertWords {
+    codes: &["202"],
+    statuses: &["firing"],
+    dropped: &["duplicate"],
+    runs_dropped: &["refused"],
+};
+
 fn exposition(metrics: &AgentMetrics) -> String {
     render(metrics, &Samples::new(Duration::ZERO, metrics.series_dropped.clone()))
 }
@@ -60,6 +67,7 @@ fn an_idle_agent_shows_zeros_and_promtool_is_content() {
         resyncs: &["start"],
         ways: &["joined"],
         restarts: &["died"],
+        alerts: ALERT_WORDS,
     });
     metrics.runtime_requests.with_label_values(&["containerd", "list"]);
     metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);
@@ -74,6 +82,8 @@ fn an_idle_agent_shows_zeros_and_promtool_is_content() {
         "parachute_enter_errors_total{step=\"setns_pid\"} 0",
         "parachute_runtime_request_failures_total{call=\"list\",runtime=\"containerd\"} 0",
         "parachute_http_requests_total{code=\"503\"} 0",
+        "parachute_alerts_dropped_total{reason=\"duplicate\"} 0",
+        "parachute_alert_runs_queued 0",
     ] {
         assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
     }
@@ -90,9 +100,11 @@ fn what_is_registered_is_what_the_table_says() {
         resyncs: &["start"],
         ways: &["joined"],
         restarts: &["died"],
+        alerts: ALERT_WORDS,
     });
     metrics.runtime_requests.with_label_values(&["containerd", "list"]);
     metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);
+    metrics.alert_runs.with_label_values(&["hand"]);
     let gathered = metrics.gather();
     for family in &gathered {
         let doc =
@@ -107,7 +119,7 @@ fn what_is_registered_is_what_the_table_says() {
         let kind = format!("{:?}", family.get_field_type()).to_lowercase();
         assert_eq!(kind, doc.kind.as_str(), "{}", doc.name);
     }
-    let rendered = [docs::CONTAINER_INFO, docs::LAST_RUN, docs::LAST_SUCCESS];
+    let rendered = [docs::CONTAINER_INFO, docs::LAST_RUN, docs::LAST_SUCCESS, docs::LAST_CAPTURE];
     for doc in docs::METRICS.iter().filter(|doc| !rendered.contains(&doc.name)) {
         assert!(gathered.iter().any(|family| family.name() == doc.name), "{} is never made", doc.name);
     }

@@ -28,6 +28,7 @@ const fn row(
 pub const BUILD_INFO: &str = "parachute_build_info";
 pub const CONTAINER_INFO: &str = "parachute_container_info";
 pub const LAST_RUN: &str = "parachute_probe_last_run_timestamp_seconds";
+pub const LAST_CAPTURE: &str = "parachute_capture_last_timestamp_seconds";
 pub const LAST_SUCCESS: &str = "parachute_probe_last_success";
 
 /// The text of the process rows is the `prometheus` crate's own; a test keeps the two equal.
@@ -48,6 +49,8 @@ pub const METRICS: &[Doc] = &[
     row("parachute_probe_duration_seconds", Histogram, &["probe"], "Time from a run's start until its command ended or was killed."),
     row(LAST_RUN, Gauge, &["probe", "namespace", "pod", "container"], "When the probe's last run in this container started, as Unix time."),
     row(LAST_SUCCESS, Gauge, &["probe", "namespace", "pod", "container"], "1 if the probe's last run in this container ended well, else 0."),
+    row(LAST_CAPTURE, Gauge, &["probe", "trigger", "alert", "outcome", "capture", "namespace", "pod", "container"],
+        "When the run started of which the newest capture of the probe in this container was kept, as Unix time; times 1000 it marks the moment in Grafana."),
     row("parachute_probe_stuck", Gauge, &[], "Killed commands that have not gone yet because the kernel does not let go of them."),
     row("parachute_probe_quarantined", Gauge, &["probe"], "Containers in which the probe does not run for a while: it has reached its limits three times in a row there."),
     row("parachute_launcher_restarts_total", Counter, &["reason"], "Launcher processes that were put in the place of one that had died or hung."),
@@ -58,8 +61,17 @@ pub const METRICS: &[Doc] = &[
     row("parachute_runs_refused_total", Counter, &["reason"], "Runs that were asked for and not started."),
     row("parachute_runs_running", Gauge, &[], "Runs in progress."),
     row("parachute_runs_queued", Gauge, &[], "Runs that wait for a free slot."),
+    row("parachute_alert_webhooks_total", Counter, &["code"], "Webhooks with alerts that were answered, by status code; 202 where something was queued, 200 where nothing was to be run."),
+    row("parachute_alerts_received_total", Counter, &["status"], "Alerts in those webhooks, each delivery of one, by whether they fire or are resolved."),
+    row("parachute_alerts_dropped_total", Counter, &["reason"], "Alerts that ran nothing, or not all that they asked for, by why; each once for each reason. GET /api/v1/alerts has the words."),
+    row("parachute_alert_runs_total", Counter, &["trigger"], "Runs that were queued for alerts."),
+    row("parachute_alert_runs_dropped_total", Counter, &["reason"], "Runs that were queued for alerts and not run to their end."),
+    row("parachute_alert_runs_queued", Gauge, &[], "Runs for alerts that wait or are under way."),
+    row("parachute_alert_journal_failures_total", Counter, &[], "Times that the disk did not take what alerts have queued; the runs are run all the same."),
+    row("parachute_alert_journals_set_aside_total", Counter, &[], "Files in the place of the journal of queued runs that were broken, or none of this agent's."),
     row("parachute_config_last_reload_successful", Gauge, &[], "1 if the last attempt to load the configuration succeeded, else 0."),
     row("parachute_config_last_reload_success_timestamp_seconds", Gauge, &[], "When the configuration in use was loaded, as Unix time."),
+    row("parachute_probe_module_unknown_total", Counter, &[], "Scrapes of /probe that asked for a module that is no configured probe."),
     row("parachute_http_requests_total", Counter, &["code"], "HTTP requests answered, by status code."),
     row("process_cpu_seconds_total", Counter, &[], "Total user and system CPU time spent in seconds."),
     row("process_max_fds", Gauge, &[], "Maximum number of open file descriptors."),
@@ -104,7 +116,7 @@ mod tests {
     #[test]
     fn no_probe_can_be_configured_to_take_one_of_these_names() {
         let names = METRICS.iter().map(|doc| doc.name).filter(|name| !name.starts_with("process_"));
-        assert_eq!(names.collect::<BTreeSet<_>>(), BTreeSet::from(crate::config::OWN_METRICS));
+        assert_eq!(names.collect::<BTreeSet<_>>(), crate::config::OWN_METRICS.iter().copied().collect());
     }
 
     #[test]

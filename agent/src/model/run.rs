@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Alert, Container, Family, ProbeName, RunId, TriggerName};
+use super::{Alert, Container, Family, ProbeName, Rejects, RunId, TriggerName};
 
 /// One probe in one container, once. It holds the container itself, not its id.
 #[derive(Clone, Debug)]
@@ -236,4 +236,6 @@ pub struct RunResult {
     pub parse_errors: u64,
     /// Series cut by the probe's `max_series`.
     pub series_dropped: u64,
+    /// What the parser passed over, and why.
+    pub rejects: Rejects,
 }
