@@ -275,7 +275,12 @@ impl Backend for App {
 }
 
 /// The room of alerts, before anything of it has a folder.
-fn open_alerts(config: &Arc<ArcSwap<Config>>, registry: &Registry, pool: &Pool, metrics: &AgentMetrics) -> Alerts {
+fn open_alerts(
+    config: &Arc<ArcSwap<Config>>,
+    registry: &Registry,
+    pool: &Pool,
+    metrics: &AgentMetrics,
+) -> Alerts {
     let (live, ready, pool) = (registry.clone(), registry.clone(), pool.clone());
     let run = move |request, cancel| {
         let pool = pool.clone();

@@ -65,7 +65,10 @@ pub struct TargetRule {
 
 impl TargetRule {
     /// The fields that are there, by name, each with the container's own value.
-    pub fn fields<'a>(&'a self, of: &'a ContainerLabels) -> impl Iterator<Item = (&'static str, &'a Template, &'a str)> {
+    pub fn fields<'a>(
+        &'a self,
+        of: &'a ContainerLabels,
+    ) -> impl Iterator<Item = (&'static str, &'a Template, &'a str)> {
         let all = [
             ("namespace", &self.namespace, &of.namespace),
             ("pod", &self.pod, &of.pod),
@@ -91,7 +94,8 @@ impl Template {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((fixed, after)) = rest.split_once("{{") {
-            let (inside, after) = after.split_once("}}").ok_or_else(|| format!("{text:?} has `{{{{` without `}}}}`"))?;
+            let (inside, after) =
+                after.split_once("}}").ok_or_else(|| format!("{text:?} has `{{{{` without `}}}}`"))?;
             let name = inside.trim();
             let name = name.strip_prefix("$labels.").unwrap_or(name);
             if !is_label(name) {
@@ -121,7 +125,9 @@ impl Template {
             Ok(text
                 + match part {
                     Part::Text(fixed) => fixed,
-                    Part::Label(name) => labels.get(name).filter(|value| !value.is_empty()).ok_or(name.as_str())?,
+                    Part::Label(name) => {
+                        labels.get(name).filter(|value| !value.is_empty()).ok_or(name.as_str())?
+                    }
                 })
         })
     }
@@ -158,7 +164,11 @@ mod tests {
             ("{{ns}}{{node}}{{other}}", Err("node")),
             ("{{empty}}", Err("empty")),
         ] {
-            assert_eq!(Template::parse(text).unwrap().render(&alert).as_deref(), says.as_ref().copied(), "{text}");
+            assert_eq!(
+                Template::parse(text).unwrap().render(&alert).as_deref(),
+                says.as_ref().copied(),
+                "{text}"
+            );
         }
         for (text, says) in [
             ("", "is empty"),

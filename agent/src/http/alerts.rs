@@ -44,7 +44,10 @@ pub(super) async fn alerts(
         let dropped: serde_json::Map<_, _> =
             alerts.dropped().into_iter().map(|(reason, count)| (reason.to_owned(), count.into())).collect();
         let log = alerts.log(asked.limit.unwrap_or(LISTED));
-        return json(StatusCode::OK, &json!({ "queued": alerts.queued(), "dropped": dropped, "alerts": log }));
+        return json(
+            StatusCode::OK,
+            &json!({ "queued": alerts.queued(), "dropped": dropped, "alerts": log }),
+        );
     }
     if let Some(mut refused) = post_only(true, &method, &headers) {
         if refused.status() == StatusCode::METHOD_NOT_ALLOWED {

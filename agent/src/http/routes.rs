@@ -101,11 +101,13 @@ pub(super) fn routes(
         .unify()
         .or(containers)
         .unify();
-    all.or(run).unify().or(alerts).unify().or(page).unify().or(nowhere).unify().map(move |mut response: Response| {
-        options.requests.with_label_values(&[response.status().as_str()]).inc();
-        set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
-        response
-    })
+    all.or(run).unify().or(alerts).unify().or(page).unify().or(nowhere).unify().map(
+        move |mut response: Response| {
+            options.requests.with_label_values(&[response.status().as_str()]).inc();
+            set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
+            response
+        },
+    )
 }
 
 async fn metrics(method: Method, headers: HeaderMap, backend: Shared) -> Response {

@@ -241,7 +241,10 @@ impl AgentMetrics {
         retain(&self.probe_failures, has_pair);
         let answers = |trigger: &Trigger| matches!(trigger.when, When::Alert(_));
         retain(&self.alert_runs, |labels| {
-            labels.get("trigger").and_then(|name| config.triggers.get(*name)).is_some_and(|trigger| answers(trigger))
+            labels
+                .get("trigger")
+                .and_then(|name| config.triggers.get(*name))
+                .is_some_and(|trigger| answers(trigger))
         });
         for trigger in config.triggers.values().filter(|trigger| answers(trigger)) {
             self.alert_runs.with_label_values(&[trigger.name.as_str()]);

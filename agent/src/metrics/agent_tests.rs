@@ -44,8 +44,12 @@ fn config(triggers: &[(&str, &[&str])]) -> Config {
     }
 }
 
-const ALERT_WORDS: AlertWords<'static> =
-    AlertWords { codes: &["202"], statuses: &["firing"], dropped: &["duplicate"], runs_dropped: &["refused"] };
+const ALERT_WORDS: AlertWords<'static> = AlertWords {
+    codes: &["202"],
+    statuses: &["firing"],
+    dropped: &["duplicate"],
+    runs_dropped: &["refused"],
+};
 
 fn exposition(metrics: &AgentMetrics) -> String {
     render(metrics, &Samples::new(Duration::ZERO, metrics.series_dropped.clone()))

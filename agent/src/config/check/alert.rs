@@ -20,10 +20,13 @@ impl Checker<'_> {
         let when = alert.when.as_ref().and_then(Tried::get);
         let cancel = alert.cancel_on_resolve.as_ref().and_then(Tried::get).filter(|cancel| cancel.value);
         if let (Some(cancel), Some(RawAlertWhen::Resolved)) = (cancel, when.map(|when| when.value)) {
-            self.found.add(&cancel.place, "there is nothing to end with `when: resolved`; write firing or both");
+            self.found
+                .add(&cancel.place, "there is nothing to end with `when: resolved`; write firing or both");
         }
         let target = trigger.target.as_ref().and_then(Tried::get);
-        let names = |target: &RawTarget| [&target.namespace, &target.pod, &target.container].iter().any(|f| f.is_some());
+        let names = |target: &RawTarget| {
+            [&target.namespace, &target.pod, &target.container].iter().any(|f| f.is_some())
+        };
         let led = trigger.target.is_some() && target.is_none_or(|target| names(&target.value));
         if !led && trigger.matches.is_none() {
             let message = "nothing says in which containers; write target, as in {namespace: \"{{namespace}}\", \
@@ -47,7 +50,8 @@ impl Checker<'_> {
     /// The keys that would do nothing, silently, on a trigger of another kind.
     pub(super) fn no_alert(&self, trigger: &RawTrigger) {
         let target = trigger.target.as_ref().map(|target| ("target", target.get().map(|at| &at.place)));
-        let targets = trigger.max_targets.as_ref().map(|count| ("max_targets", count.get().map(|at| &at.place)));
+        let targets =
+            trigger.max_targets.as_ref().map(|count| ("max_targets", count.get().map(|at| &at.place)));
         let cooldown = trigger.cooldown.as_ref().map(|time| ("cooldown", time.get().map(|at| &at.place)));
         for (key, place) in [target, targets, cooldown].into_iter().flatten() {
             if let Some(place) = place {
@@ -64,7 +68,10 @@ impl Checker<'_> {
         let each = labels.value.iter().filter_map(|(name, pattern)| {
             let pattern = pattern.get()?;
             if !is_label(name) {
-                self.found.add(&pattern.place, format!("{name:?} is not a label's name; write one such as alertname"));
+                self.found.add(
+                    &pattern.place,
+                    format!("{name:?} is not a label's name; write one such as alertname"),
+                );
             }
             Some((name.clone(), self.label_pattern(pattern)?))
         });
@@ -72,11 +79,13 @@ impl Checker<'_> {
     }
 
     fn label_pattern(&self, raw: &At<String>) -> Option<LabelPattern> {
-        let (negated, alternatives) = raw.value.strip_prefix('!').map_or((false, raw.value.as_str()), |rest| (true, rest));
+        let (negated, alternatives) =
+            raw.value.strip_prefix('!').map_or((false, raw.value.as_str()), |rest| (true, rest));
         let mut any = GlobSet::builder();
         for pattern in alternatives.split('|') {
             let glob = match pattern {
-                "" => Err("a pattern is empty; write `*` for anything, or `!?*` for a label that is absent".to_owned()),
+                "" => Err("a pattern is empty; write `*` for anything, or `!?*` for a label that is absent"
+                    .to_owned()),
                 _ => GlobBuilder::new(pattern).build().map_err(|error| {
                     format!("{pattern:?} is not a glob: {}; use `*`, `?`, [a-z] and {{a,b}}", error.kind())
                 }),

@@ -61,7 +61,10 @@ impl Checker<'_> {
         });
         let schedule = trigger.schedule.as_ref().map(|schedule| self.schedule(name, schedule.get()?));
         let http = trigger.http.as_ref().map(|http| http.get().map(|_| When::Http));
-        let alert = trigger.alert.as_ref().map(|alert| Some(When::Alert(Box::new(self.alert(alert.get()?, trigger)))));
+        let alert = trigger
+            .alert
+            .as_ref()
+            .map(|alert| Some(When::Alert(Box::new(self.alert(alert.get()?, trigger)))));
         if alert.is_none() {
             self.no_alert(trigger);
         }

@@ -98,12 +98,16 @@ fn plan(queue: &Queue, asked: &Asked<'_>, already: &mut Already, now: SystemTime
     let (told, now_ms) = (asked.told, millis(now));
     let mut planned = Planned::default();
     if told.too_large {
-        planned.say(Some(Reason::TooLarge), || "the alert has more or longer labels than any that is handled".to_owned());
+        planned.say(Some(Reason::TooLarge), || {
+            "the alert has more or longer labels than any that is handled".to_owned()
+        });
         return planned;
     }
     let key = told.key();
     if already.seen.contains(&key) || queue.seen.get(&key, now_ms).is_some() {
-        planned.say(Some(Reason::Duplicate), || "it was delivered before, and has been answered then".to_owned());
+        planned.say(Some(Reason::Duplicate), || {
+            "it was delivered before, and has been answered then".to_owned()
+        });
         return planned;
     }
     if told.status == Status::Resolved {
@@ -122,7 +126,9 @@ fn plan(queue: &Queue, asked: &Asked<'_>, already: &mut Already, now: SystemTime
                 format!("trigger {name}: {left_out} more containers match than its max_targets of {most}")
             });
         }
-        for (container, probe) in containers.iter().flat_map(|c| trigger.probes.iter().map(move |probe| (c, probe))) {
+        for (container, probe) in
+            containers.iter().flat_map(|c| trigger.probes.iter().map(move |probe| (c, probe)))
+        {
             let rest = rest_key(probe.as_str(), &container.labels);
             let last = already.rests.get(&rest).copied().or_else(|| queue.rests.get(&rest, now_ms));
             let cooldown = u64::try_from(rule.cooldown.as_millis()).unwrap_or(u64::MAX);
@@ -131,7 +137,10 @@ fn plan(queue: &Queue, asked: &Asked<'_>, already: &mut Already, now: SystemTime
                 planned.say(Some(Reason::Cooldown), || {
                     let until = SystemTime::UNIX_EPOCH + Duration::from_millis(last.saturating_add(cooldown));
                     let until = humantime::format_rfc3339_seconds(until);
-                    format!("trigger {}: cooldown of {probe} in {} until {until}", trigger.name, container.container)
+                    format!(
+                        "trigger {}: cooldown of {probe} in {} until {until}",
+                        trigger.name, container.container
+                    )
                 });
                 continue;
             }
@@ -189,7 +198,9 @@ fn end_runs(queue: &Queue, asked: &Asked<'_>, planned: &mut Planned) {
         }
         let of_it = queue.entries.iter().filter(|(_, entry)| {
             let record = &entry.record;
-            record.status == Status::Firing && record.trigger == trigger.name.as_str() && record.is_of(&occasion)
+            record.status == Status::Firing
+                && record.trigger == trigger.name.as_str()
+                && record.is_of(&occasion)
         });
         let before = planned.ended.len();
         planned.ended.extend(of_it.map(|(id, _)| id.clone()));
@@ -213,7 +224,10 @@ fn nobody(asked: &Asked<'_>, planned: &mut Planned) {
         match answer {
             Answer::NotMeant(why) => planned.say(None, || format!("trigger {name}: {why}")),
             Answer::NotNow => planned.say(None, || {
-                format!("trigger {name}: its `when` does not take alerts that are {}", asked.told.status.as_str())
+                format!(
+                    "trigger {name}: its `when` does not take alerts that are {}",
+                    asked.told.status.as_str()
+                )
             }),
             Answer::Nowhere(_) | Answer::Targets(..) => {}
         }

@@ -74,7 +74,12 @@ impl Decision {
             status,
             fingerprint: shown(&alert.fingerprint),
             starts_at: shown(&alert.starts_at),
-            labels: alert.labels.iter().take(LABELS).map(|(name, value)| (shown(name), shown(value))).collect(),
+            labels: alert
+                .labels
+                .iter()
+                .take(LABELS)
+                .map(|(name, value)| (shown(name), shown(value)))
+                .collect(),
             result: "queued",
             reasons: Vec::new(),
             runs: Vec::new(),
@@ -126,8 +131,11 @@ impl Log {
     }
 
     fn push(&mut self, key: Key, decision: Decision) {
-        let (ring, kept) =
-            if decision.run_count > 0 { (&mut self.ran, KEPT_RAN) } else { (&mut self.nothing, KEPT_NOTHING) };
+        let (ring, kept) = if decision.run_count > 0 {
+            (&mut self.ran, KEPT_RAN)
+        } else {
+            (&mut self.nothing, KEPT_NOTHING)
+        };
         if ring.len() >= kept {
             ring.pop_front();
         }
@@ -144,7 +152,8 @@ impl Log {
 
     /// At most `limit`, the newest first.
     pub(super) fn newest(&self, limit: usize) -> Vec<Decision> {
-        let mut all: Vec<&Decision> = self.ran.iter().chain(&self.nothing).map(|(_, decision)| decision).collect();
+        let mut all: Vec<&Decision> =
+            self.ran.iter().chain(&self.nothing).map(|(_, decision)| decision).collect();
         all.sort_by_key(|decision| std::cmp::Reverse(decision.last_at));
         all.into_iter().take(limit).cloned().collect()
     }

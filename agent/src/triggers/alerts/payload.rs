@@ -99,7 +99,8 @@ impl Told {
 
 /// Reads a body; the error says what is wrong and where.
 pub(super) fn read(body: &[u8]) -> Result<Webhook, String> {
-    let text = std::str::from_utf8(body).map_err(|error| format!("body is not UTF-8 at byte {}", error.valid_up_to()))?;
+    let text = std::str::from_utf8(body)
+        .map_err(|error| format!("body is not UTF-8 at byte {}", error.valid_up_to()))?;
     if let Some(at) = too_deep(text) {
         return Err(format!("body is not an alert: nested deeper than {MAX_DEPTH} levels at byte {at}"));
     }
@@ -115,7 +116,8 @@ pub(super) fn read(body: &[u8]) -> Result<Webhook, String> {
     let group_key = named(group_key.unwrap_or_default());
     let mut told = Vec::with_capacity(alerts.read.len());
     for (place, Object(raw)) in alerts.read.into_iter().enumerate() {
-        let status = raw.status.or(status).ok_or_else(|| wrong(format!("alerts[{place}]: missing field `status`")))?;
+        let status =
+            raw.status.or(status).ok_or_else(|| wrong(format!("alerts[{place}]: missing field `status`")))?;
         if raw.starts_at.parse::<jiff::Timestamp>().is_err() {
             return Err(wrong(format!(
                 "alerts[{place}].startsAt: {:?} is not a time such as 2026-01-02T03:04:05Z",
@@ -128,7 +130,8 @@ pub(super) fn read(body: &[u8]) -> Result<Webhook, String> {
             Some(given) => named(given),
             None => hex(&key(map.iter().flat_map(|(name, value)| [name.as_str(), value]))),
         };
-        let alert = Alert { labels: map, fingerprint, group_key: group_key.clone(), starts_at: named(raw.starts_at) };
+        let alert =
+            Alert { labels: map, fingerprint, group_key: group_key.clone(), starts_at: named(raw.starts_at) };
         told.push(Told { status, alert: Arc::new(alert), too_large });
     }
     Ok(Webhook {

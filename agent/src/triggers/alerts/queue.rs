@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::journal::Contents;
 use super::payload::{Key, Status, Told, key};
 use super::recent::Recent;
-use crate::model::{Alert, Container, ContainerId, ContainerLabels, ProbeName, RunId, RunRequest, TriggerName};
+use crate::model::{
+    Alert, Container, ContainerId, ContainerLabels, ProbeName, RunId, RunRequest, TriggerName,
+};
 
 /// For so long an alert is known again.
 const SEEN_AGE: Duration = Duration::from_hours(24);
@@ -106,7 +108,9 @@ impl Queue {
 
     /// The oldest run whose container is free.
     pub(super) fn next(&mut self) -> Option<(RunRequest, CancellationToken)> {
-        let free = |run: &&RunId| self.entries.get(*run).is_some_and(|entry| !self.busy.contains(entry.record.id.as_str()));
+        let free = |run: &&RunId| {
+            self.entries.get(*run).is_some_and(|entry| !self.busy.contains(entry.record.id.as_str()))
+        };
         let id = self.waiting.iter().take(LOOKED_AT).find(free)?.clone();
         self.waiting.remove(&id);
         let entry = self.entries.get_mut(&id)?;
@@ -135,7 +139,8 @@ impl Queue {
 
     /// All that is to be in the journal.
     pub(super) fn contents(&self) -> Contents {
-        let record = |(id, entry): (&RunId, &Entry)| Some((id.to_string(), serde_json::to_vec(&entry.record).ok()?));
+        let record =
+            |(id, entry): (&RunId, &Entry)| Some((id.to_string(), serde_json::to_vec(&entry.record).ok()?));
         Contents {
             runs: self.entries.iter().filter_map(record).collect(),
             seen: self.seen.iter().collect(),

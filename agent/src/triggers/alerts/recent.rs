@@ -52,7 +52,6 @@ impl Recent {
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, u64)> {
         self.at.iter().map(|(key, at)| (*key, *at))
     }
-
 }
 
 #[cfg(test)]

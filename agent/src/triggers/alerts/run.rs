@@ -29,7 +29,9 @@ pub(super) async fn dispatch(shared: Arc<Shared>) {
         {
             let id = request.id.clone();
             let run = AssertUnwindSafe((shared.run)(request, cancel)).catch_unwind();
-            running.spawn(async move { (id, run.await.unwrap_or_else(|_| RunEnd::Refused("the agent's own mistake".into()))) });
+            running.spawn(async move {
+                (id, run.await.unwrap_or_else(|_| RunEnd::Refused("the agent's own mistake".into())))
+            });
         }
         tokio::select! {
             () = shared.stop.cancelled(), if !shared.stop.is_cancelled() => {}

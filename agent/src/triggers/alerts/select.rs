@@ -19,7 +19,10 @@ pub(super) struct Candidate {
 
 /// In the order in which they are taken where a trigger may not have them all: by namespace, pod, container and id.
 pub(super) fn candidates(live: &[Arc<Container>]) -> Vec<Candidate> {
-    let named = |container: &Arc<Container>| Candidate { labels: container.labels(), container: Arc::clone(container) };
+    let named = |container: &Arc<Container>| Candidate {
+        labels: container.labels(),
+        container: Arc::clone(container),
+    };
     let mut all: Vec<_> = live.iter().map(named).collect();
     all.sort_by(|a, b| (&a.labels, &a.container.id).cmp(&(&b.labels, &b.container.id)));
     all
@@ -46,18 +49,25 @@ pub(super) enum Answer<'a> {
 }
 
 /// Every alert trigger of the configuration's, with what it makes of the alert.
-pub(super) fn consider<'a>(config: &'a Config, told: &Told, candidates: &'a [Candidate]) -> Vec<Considered<'a>> {
+pub(super) fn consider<'a>(
+    config: &'a Config,
+    told: &Told,
+    candidates: &'a [Candidate],
+) -> Vec<Considered<'a>> {
     let rules = config.triggers.values().filter_map(|trigger| match &trigger.when {
         When::Alert(rule) => Some((&**trigger, &**rule)),
         _ => None,
     });
-    rules.map(|(trigger, rule)| Considered { trigger, rule, answer: answer(trigger, rule, told, candidates) }).collect()
+    rules
+        .map(|(trigger, rule)| Considered { trigger, rule, answer: answer(trigger, rule, told, candidates) })
+        .collect()
 }
 
 fn answer<'a>(trigger: &Trigger, rule: &AlertRule, told: &Told, candidates: &'a [Candidate]) -> Answer<'a> {
     let labels = &told.alert.labels;
     if let Some((name, pattern)) = rule.mismatch(labels) {
-        let is = labels.get(name).map_or("absent".to_owned(), |value| format!("{:?}", shortened(value, SHOWN)));
+        let is =
+            labels.get(name).map_or("absent".to_owned(), |value| format!("{:?}", shortened(value, SHOWN)));
         return Answer::NotMeant(format!("label {name} is {is} and not {:?}", pattern.text));
     }
     let meant = match rule.when {
@@ -76,8 +86,9 @@ fn answer<'a>(trigger: &Trigger, rule: &AlertRule, told: &Told, candidates: &'a 
         .collect();
     let fits = |candidate: &&Candidate| {
         let mut fields = rule.target.fields(&candidate.labels).zip(&wanted);
-        fields.all(|((_, _, is), (_, wanted))| wanted.as_ref().is_ok_and(|wanted| wanted == is) || wanted.is_err())
-            && matches(&trigger.matches, &candidate.container)
+        fields.all(|((_, _, is), (_, wanted))| {
+            wanted.as_ref().is_ok_and(|wanted| wanted == is) || wanted.is_err()
+        }) && matches(&trigger.matches, &candidate.container)
     };
     let mut found: Vec<&Candidate> = candidates.iter().filter(fits).collect();
     if found.is_empty() {

@@ -6,7 +6,7 @@ mod room;
 mod storm;
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -63,7 +63,9 @@ fn slow(more: &str) -> Config {
     let target = "{ namespace: '{{namespace}}', pod: '{{pod}}', container: '{{container}}' }";
     configured(
         "queued_runs: 50",
-        &format!("  t: {{ alert: {{ labels: {{ alertname: Slow }} }}, target: {target}, probes: [a]{more} }}\n"),
+        &format!(
+            "  t: {{ alert: {{ labels: {{ alertname: Slow }} }}, target: {target}, probes: [a]{more} }}\n"
+        ),
     )
 }
 
@@ -94,7 +96,6 @@ struct Room {
     alerts: Alerts,
     pool: Arc<Pool>,
     counters: Counters,
-    folder: Option<PathBuf>,
 }
 
 /// Containers cart-0 to cart-2 of namespace shop, and till of bank.
@@ -112,8 +113,15 @@ impl Room {
         Self::with(config, folder, live, go, HashSet::new())
     }
 
-    fn with(config: Config, folder: Option<&Path>, live: Vec<Arc<Container>>, go: bool, kept: HashSet<RunId>) -> Self {
-        let pool = Arc::new(Pool { begun: Mutex::default(), go: watch::Sender::new(go), kept: Mutex::new(kept) });
+    fn with(
+        config: Config,
+        folder: Option<&Path>,
+        live: Vec<Arc<Container>>,
+        go: bool,
+        kept: HashSet<RunId>,
+    ) -> Self {
+        let pool =
+            Arc::new(Pool { begun: Mutex::default(), go: watch::Sender::new(go), kept: Mutex::new(kept) });
         let (live, counters) = (Arc::new(live), counters());
         let (for_run, for_kept) = (Arc::clone(&pool), Arc::clone(&pool));
         let alerts = Alerts::open(
@@ -136,7 +144,7 @@ impl Room {
                 counters: counters.clone(),
             },
         );
-        Self { alerts, pool, counters, folder: folder.map(Path::to_owned) }
+        Self { alerts, pool, counters }
     }
 
     async fn post(&self, body: &str) -> Answer {

@@ -45,7 +45,12 @@ pub(super) async fn receive(shared: &Arc<Shared>, body: Bytes, who: String) -> A
     let answered = tokio::spawn(async move {
         let (decided, of_log, counters) = (Arc::clone(&shared), who.clone(), shared.counters.clone());
         // Some megabytes of JSON against some hundred containers take their time.
-        let decided = tokio::task::spawn_blocking(move || decide(&decided, &body, &who)).await;
+        let turn = Arc::clone(&shared.deciding).acquire_owned().await;
+        let decided = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            decide(&decided, &body, &who)
+        });
+        let decided = decided.await;
         let answer = match decided {
             Ok(Ok(taken)) => settle(&shared, taken).await,
             Ok(Err(refused)) => refused,
@@ -67,7 +72,8 @@ fn unavailable(reason: &str) -> Answer {
 
 /// Everything but waiting for the disk.
 fn decide(shared: &Shared, body: &[u8], who: &str) -> Result<Taken, Answer> {
-    let webhook = payload::read(body).map_err(|reason| Answer { status: 400, body: json!({ "error": reason }) })?;
+    let webhook =
+        payload::read(body).map_err(|reason| Answer { status: 400, body: json!({ "error": reason }) })?;
     let Webhook { receiver, alerts, left_out, truncated } = webhook;
     for told in &alerts {
         shared.counters.received.with_label_values(&[told.status.as_str()]).inc();
@@ -84,15 +90,26 @@ fn decide(shared: &Shared, body: &[u8], who: &str) -> Result<Taken, Answer> {
     }
     if !queue.open {
         drop(queue);
-        return Err(put_off(shared, &alerts, Reason::NotReady, "the agent does not know the node's containers yet"));
+        return Err(put_off(
+            shared,
+            &alerts,
+            Reason::NotReady,
+            "the agent does not know the node's containers yet",
+        ));
     }
     let Ok((planned, ops)) = admit(&mut queue, &asked, config.limits.queued_runs, now) else {
         drop(queue);
-        return Err(put_off(shared, &alerts, Reason::QueueFull, "the queue of runs for alerts is full (limits.queued_runs)"));
+        return Err(put_off(
+            shared,
+            &alerts,
+            Reason::QueueFull,
+            "the queue of runs for alerts is full (limits.queued_runs)",
+        ));
     };
     shared.show(&queue);
     // Also where there is nothing to write, a duplicate's answer waits for what it is a duplicate of.
-    let stands_on_disk = !ops.is_empty() || planned.iter().any(|planned| planned.reasons.contains(&Reason::Duplicate));
+    let stands_on_disk =
+        !ops.is_empty() || planned.iter().any(|planned| planned.reasons.contains(&Reason::Duplicate));
     let written = shared.writer().as_ref().filter(|_| stands_on_disk).map(|writer| writer.write(ops));
     drop(queue);
 
@@ -158,24 +175,36 @@ fn account(shared: &Shared, planned: &Planned) {
 async fn settle(shared: &Shared, taken: Taken) -> Answer {
     let Taken { decisions, runs, written, notes } = taken;
     let written = match written {
-        Some(written) => tokio::time::timeout(WRITE_WAIT, written).await.is_ok_and(|written| written == Ok(true)),
+        Some(written) => {
+            tokio::time::timeout(WRITE_WAIT, written).await.is_ok_and(|written| written == Ok(true))
+        }
         None => true,
     };
     // Evidence counts most when something is wrong, so it is run whatever the disk says.
     shared.queue().release(&runs);
     shared.work.notify_one();
     if !written {
-        for _ in decisions.iter().filter(|decision| ["queued", "duplicate", "cooldown"].contains(&decision.result)) {
+        for _ in
+            decisions.iter().filter(|decision| ["queued", "duplicate", "cooldown"].contains(&decision.result))
+        {
             shared.counters.drop_alert(Reason::NotWritten);
         }
-        return unavailable("it could not be written down; what it asks for is run all the same. Deliver it again");
+        return unavailable(
+            "it could not be written down; what it asks for is run all the same. Deliver it again",
+        );
     }
     let queued = runs.len();
     let mut body = json!({ "queued": queued, "alerts": decisions, "notes": notes });
     if queued == 0 {
         body["reason"] = decisions.iter().find_map(|decision| decision.reasons.first()).map_or_else(
             || Value::from("there is no alert in it"),
-            |first| if decisions.len() == 1 { Value::from(first.as_str()) } else { Value::from("no alert runs anything; each has its reason") },
+            |first| {
+                if decisions.len() == 1 {
+                    Value::from(first.as_str())
+                } else {
+                    Value::from("no alert runs anything; each has its reason")
+                }
+            },
         );
     }
     Answer { status: if queued > 0 { 202 } else { 200 }, body }

@@ -52,7 +52,8 @@ impl Writer {
         let (batches, receiver) = sync_channel(WAITING);
         let lost = Arc::new(AtomicBool::new(false));
         let (tell_tried, tried) = tokio::sync::watch::channel(false);
-        let work = Work { folder, hooks, counters, journal: None, restored: false, anew: false, failed_at: None };
+        let work =
+            Work { folder, hooks, counters, journal: None, restored: false, anew: false, failed_at: None };
         let of_thread = Arc::clone(&lost);
         let thread = std::thread::Builder::new().name("alert-journal".to_owned()).spawn(move || {
             work.run(&receiver, &of_thread, &tell_tried);
@@ -182,7 +183,19 @@ impl Work {
             }
             opened => opened,
         };
-        let (journal, contents) = opened?;
+        let (journal, contents) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                // What was left is run also while the disk takes nothing, and written anew when it does.
+                if !self.restored
+                    && let Ok(contents) = Journal::peek(&self.folder)
+                {
+                    self.restored = true;
+                    (self.hooks.restore)(contents);
+                }
+                return Err(error);
+            }
+        };
         if !self.restored {
             self.restored = true;
             (self.hooks.restore)(contents);

@@ -20,7 +20,10 @@ fn alertmanagers_and_grafanas_bodies_are_read() {
         let alert = &told[0].alert;
         assert_eq!((alert.name(), alert.fingerprint.as_str()), ("TcpRetransmitsHigh", fingerprint), "{name}");
         assert_eq!((alert.labels["pod"].as_str(), told[0].too_large), ("cart-0", false), "{name}");
-        assert!(alert.group_key.contains("alertname") && alert.starts_at.starts_with("2026-11-26T0"), "{name}");
+        assert!(
+            alert.group_key.contains("alertname") && alert.starts_at.starts_with("2026-11-26T0"),
+            "{name}"
+        );
     }
 }
 
@@ -44,13 +47,28 @@ fn what_is_no_alert_is_refused_with_the_place() {
         (with("\"4\"", "\"3\""), "version: \"3\" is not known"),
         (with("\"4\"", "4"), "version: invalid type: integer `4`"),
         (with("\"alerts\"", "\"alarms\""), "missing field `alerts`"),
-        (with("\"alerts\":[", "\"alerts\":{},\"x\":["), "alerts: invalid type: map, expected a list of alerts"),
+        (
+            with("\"alerts\":[", "\"alerts\":{},\"x\":["),
+            "alerts: invalid type: map, expected a list of alerts",
+        ),
         (with("\"alerts\":[", "\"alerts\":null,\"x\":["), "alerts: invalid type: null"),
-        (with("\"alerts\":[{", "\"alerts\":[7,{"), "alerts[0]: invalid type: integer `7`, expected an object"),
-        (with("\"alerts\":[{", "\"alerts\":[[\"firing\"],{"), "alerts[0]: invalid type: sequence, expected an object"),
-        (with("\"pod\":\"p\"", "\"pod\":5"), "alerts[0].labels.pod: invalid type: integer `5`, expected a string"),
+        (
+            with("\"alerts\":[{", "\"alerts\":[7,{"),
+            "alerts[0]: invalid type: integer `7`, expected an object",
+        ),
+        (
+            with("\"alerts\":[{", "\"alerts\":[[\"firing\"],{"),
+            "alerts[0]: invalid type: sequence, expected an object",
+        ),
+        (
+            with("\"pod\":\"p\"", "\"pod\":5"),
+            "alerts[0].labels.pod: invalid type: integer `5`, expected a string",
+        ),
         (with("\"pod\":\"p\"", "\"pod\":null"), "alerts[0].labels.pod: invalid type: null"),
-        (with("\"status\":\"firing\",\"l", "\"status\":\"burning\",\"l"), "alerts[0].status: unknown variant `burning`"),
+        (
+            with("\"status\":\"firing\",\"l", "\"status\":\"burning\",\"l"),
+            "alerts[0].status: unknown variant `burning`",
+        ),
         (with("\"status\":\"firing\",\"l", "\"l"), "alerts[0]: missing field `status`"),
         (with("\"startsAt\":\"2026", "\"startsAt\":\"noon 2026"), "alerts[0].startsAt: \"noon 2026"),
         (with("\"startsAt\"", "\"beganAt\""), "alerts[0]: missing field `startsAt`"),
@@ -106,7 +124,9 @@ fn everything_has_a_bound() {
     let names: Vec<String> = (0..=MAX_LABELS).map(|n| format!("l{n}")).collect();
     let labels: Vec<_> = names.iter().map(|name| (name.as_str(), "x")).collect();
     let long = "x".repeat(MAX_LABEL_BYTES);
-    for (labels, too_large) in [(&labels[..MAX_LABELS], false), (&labels[..], true), (&[("pod", long.as_str())], true)] {
+    for (labels, too_large) in
+        [(&labels[..MAX_LABELS], false), (&labels[..], true), (&[("pod", long.as_str())], true)]
+    {
         let told = read(webhook("g", &[("firing", "1", labels)]).as_bytes()).unwrap().alerts.remove(0);
         assert_eq!((told.too_large, told.alert.labels.len() <= MAX_LABELS), (too_large, true));
     }
@@ -122,7 +142,13 @@ fn keys_tell_apart_what_differs_in_anything() {
     let told = |group: &str, status: &str, fingerprint: &str| {
         read(webhook(group, &[(status, fingerprint, &[])]).as_bytes()).unwrap().alerts.remove(0)
     };
-    let all = [told("g", "firing", "1"), told("h", "firing", "1"), told("g", "resolved", "1"), told("g", "firing", "2"), told("g1", "firing", "")];
+    let all = [
+        told("g", "firing", "1"),
+        told("h", "firing", "1"),
+        told("g", "resolved", "1"),
+        told("g", "firing", "2"),
+        told("g1", "firing", ""),
+    ];
     for (place, one) in all.iter().enumerate() {
         assert!(all[place + 1..].iter().all(|other| one.key() != other.key()), "{one:?}");
     }

@@ -47,7 +47,8 @@ async fn a_killed_agents_runs_are_run_once_under_the_same_ids() {
         assert!(ids.contains(&begun[0].id) && begun[0].alert.is_some());
     }
     assert_eq!(after.counters.runs_dropped.with_label_values(&["container_gone"]).get(), 1);
-    let states: Vec<String> = after.alerts.log(10).iter().flat_map(|d| d.runs.iter().map(|run| run.state.clone())).collect();
+    let states: Vec<String> =
+        after.alerts.log(10).iter().flat_map(|d| d.runs.iter().map(|run| run.state.clone())).collect();
     for state in ["done before the agent's restart", "not run: its container has gone", "queued"] {
         assert!(states.iter().any(|is| is == state), "{states:?}");
     }
@@ -58,14 +59,20 @@ async fn a_killed_agents_runs_are_run_once_under_the_same_ids() {
     eventually(|| after.alerts.queued() == 0).await;
     after.close().await;
     let last = Room::open(everything(), Some(killed.path()), live(), true);
-    assert!(last.post(&firing("8", "cart-9")).await.status == 200 && last.begun(0).await.is_empty(), "nothing is left");
+    assert!(
+        last.post(&firing("8", "cart-9")).await.status == 200 && last.begun(0).await.is_empty(),
+        "nothing is left"
+    );
 }
 
 /// The runs in a journal that are in this pod.
 fn before_pod(folder: &tempfile::TempDir, pod: &str) -> Vec<RunId> {
     let copy = copied(folder.path());
     let (_, contents) = Journal::open(copy.path()).unwrap();
-    let of_pod = contents.runs.iter().filter(|(_, record)| String::from_utf8_lossy(record).contains(&format!("\"pod\":\"{pod}\"")));
+    let of_pod = contents
+        .runs
+        .iter()
+        .filter(|(_, record)| String::from_utf8_lossy(record).contains(&format!("\"pod\":\"{pod}\"")));
     of_pod.map(|(id, _)| RunId::parse(id).unwrap()).collect()
 }
 
@@ -73,20 +80,28 @@ fn before_pod(folder: &tempfile::TempDir, pod: &str) -> Vec<RunId> {
 async fn what_was_answered_is_on_the_disk_at_every_moment() {
     let folder = tempfile::tempdir().unwrap();
     let pods: Vec<String> = (0..40).map(|n| format!("pod-{n}")).collect();
-    let live: Vec<_> = pods.iter().enumerate().map(|(n, pod)| container(&format!("{n:02x}"), named("shop", pod, "c"))).collect();
+    let live: Vec<_> = pods
+        .iter()
+        .enumerate()
+        .map(|(n, pod)| container(&format!("{n:02x}"), named("shop", pod, "c")))
+        .collect();
     let room = Room::open(everything(), Some(folder.path()), live.clone(), false);
     for (n, pod) in pods.iter().enumerate() {
         assert_eq!(room.post(&firing(&n.to_string(), pod)).await.status, 202);
         if n % 8 == 0 {
             let killed = copied(folder.path());
             let (_, contents) = Journal::open(killed.path()).unwrap();
-            assert_eq!((contents.runs.len(), contents.seen.len(), contents.rests.len()), (n + 1, n + 1, n + 1));
+            assert_eq!(
+                (contents.runs.len(), contents.seen.len(), contents.rests.len()),
+                (n + 1, n + 1, n + 1)
+            );
         }
     }
     let killed = copied(folder.path());
     let after = Room::open(everything(), Some(killed.path()), live, true);
     assert_eq!(after.begun(40).await.len(), 40);
-    let distinct: HashSet<RunId> = after.pool.begun.lock().unwrap().iter().map(|run| run.id.clone()).collect();
+    let distinct: HashSet<RunId> =
+        after.pool.begun.lock().unwrap().iter().map(|run| run.id.clone()).collect();
     assert_eq!(distinct.len(), 40);
 }
 
@@ -110,7 +125,8 @@ impl Small {
         let folder = tempfile::tempdir().unwrap();
         let size = format!("size={bytes},mode=700");
         let flags = nix::mount::MsFlags::empty();
-        nix::mount::mount(Some("tmpfs"), folder.path(), Some("tmpfs"), flags, Some(size.as_str())).expect("root mounts a tmpfs");
+        nix::mount::mount(Some("tmpfs"), folder.path(), Some("tmpfs"), flags, Some(size.as_str()))
+            .expect("root mounts a tmpfs");
         Self(folder)
     }
 
@@ -128,37 +144,72 @@ impl Drop for Small {
 
 #[tokio::test]
 async fn on_a_full_disk_runs_are_run_and_the_sender_comes_again() {
-    let disk = Small::new(16 << 20);
+    use std::io::Write as _;
+    let disk = Small::new(24 << 20);
     let folder = disk.0.path();
-    let room = Room::open(everything(), Some(folder), live(), true);
-    assert_eq!(room.post(&firing("0", "cart-9")).await.status, 200, "it is open");
-    let filler = folder.join("filler");
-    let fill = || {
-        use std::io::Write as _;
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&filler).unwrap();
-        while file.write_all(&[7; 4096]).is_ok() {}
+    let live: Vec<_> =
+        (0..200).map(|n| container(&format!("{n:02x}"), named("shop", &format!("pod-{n}"), "c"))).collect();
+    let config = configured(
+        "queued_runs: 500",
+        "  t: { alert: { labels: { alertname: Slow } }, target: { pod: '{{pod}}' }, probes: [a] }\n",
+    );
+    let room = Room::open(config, Some(folder), live, false);
+    let body = |n: usize| {
+        let (name, pod, big) = (format!("f{n}"), format!("pod-{n}"), "x".repeat(12_000));
+        webhook("g", &[("firing", &name, &[("alertname", "Slow"), ("pod", &pod), ("big", &big)])])
     };
-    fill();
-    // The file has room of its own for a while.
-    let mut refused = 0;
-    let pods: Vec<String> = (0..400).map(|n| format!("none-{n}")).collect();
-    let big = "x".repeat(12_000);
-    for (n, pod) in pods.iter().enumerate() {
-        let name = format!("f{n}");
-        let labels = [("alertname", "Slow"), ("namespace", "shop"), ("pod", "cart-0"), ("big", big.as_str()), ("n", pod.as_str())];
-        let answer = room.post(&webhook("g", &[("firing", &name, &labels)])).await;
-        refused += usize::from(answer.status == 503);
-        if refused > 0 {
+    assert_eq!(room.post(&body(0)).await.status, 202);
+    let filler = folder.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while file.write_all(&[7; 4096]).is_ok() {}
+    // The journal has some room of its own.
+    let mut taken = 1;
+    let refused = loop {
+        match room.post(&body(taken)).await.status {
+            202 => taken += 1,
+            status => break status,
+        }
+    };
+    assert_eq!(refused, 503);
+    let count = taken + 1;
+    eventually(|| room.alerts.queued() == count).await;
+    assert!(room.dropped("not_written") == 1 && room.counters.journal_failures.get() >= 1);
+    drop(file);
+    std::fs::remove_file(&filler).unwrap();
+    let mut status = 503;
+    for _ in 0..200 {
+        status = room.post(&body(taken)).await.status;
+        if status == 200 {
             break;
         }
-        fill();
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    if refused == 0 {
-        // Everything but the first rested; new pods make room needed. The disk is taken away instead.
-        disk.remount(nix::mount::MsFlags::MS_RDONLY);
-    }
-    let _ = &pods;
-    std::fs::remove_file(&filler).ok();
+    assert_eq!(status, 200, "a duplicate, and written");
+    let (_, contents) = Journal::open(copied(folder).path()).unwrap();
+    assert_eq!((contents.runs.len(), contents.seen.len(), contents.rests.len()), (count, count, count));
+    room.pool.go.send_replace(true);
+    assert_eq!(room.begun(count).await.len(), count, "none was lost, and none ran twice");
+    room.close().await;
+}
+
+#[tokio::test]
+async fn what_is_left_on_a_disk_that_became_read_only_is_run() {
+    let disk = Small::new(24 << 20);
+    let before = Room::open(everything(), Some(disk.0.path()), live(), false);
+    assert_eq!(before.post(&firing("1", "cart-0")).await.status, 202);
+    before.close().await;
+    disk.remount(nix::mount::MsFlags::MS_RDONLY);
+    let room = Room::open(everything(), Some(disk.0.path()), live(), true);
+    assert_eq!(room.begun(1).await, ["a@cart-0"]);
+    assert_eq!(room.post(&firing("2", "cart-1")).await.status, 503);
+    assert_eq!(room.begun(2).await, ["a@cart-0", "a@cart-1"]);
+    assert_eq!(room.counters.journals_set_aside.get(), 0);
+    disk.remount(nix::mount::MsFlags::empty());
+    eventually(|| {
+        let written = Journal::open(copied(disk.0.path()).path());
+        written.is_ok_and(|(_, left)| left.runs.is_empty() && left.seen.len() == 2)
+    })
+    .await;
     room.close().await;
 }
 
@@ -233,14 +284,23 @@ fn a_newer_or_another_programs_database_is_not_read() {
     }
     let held = make("parachute_alerts", "format", 1);
     let _database = redb::Database::open(held.path().join(FILE)).unwrap();
-    assert!(matches!(Journal::open(held.path()), Err(JournalError::Unavailable(_))), "another agent's is left alone");
+    assert!(
+        matches!(Journal::open(held.path()), Err(JournalError::Unavailable(_))),
+        "another agent's is left alone"
+    );
 }
 
 fn journal_with(runs: usize) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(folder.path()).unwrap();
     let ops: Vec<Op> = (0..runs)
-        .flat_map(|n| [Op::Put(RunId::fresh().to_string(), vec![b'x'; 500]), Op::Seen([n as u8; 16], n as u64), Op::Rest([n as u8; 16], 1)])
+        .flat_map(|n| {
+            [
+                Op::Put(RunId::fresh().to_string(), vec![b'x'; 500]),
+                Op::Seen([n as u8; 16], n as u64),
+                Op::Rest([n as u8; 16], 1),
+            ]
+        })
         .collect();
     journal.apply(&ops).unwrap();
     folder
@@ -252,11 +312,14 @@ fn a_journal_says_what_was_last_written() {
     let (journal, contents) = Journal::open(folder.path()).unwrap();
     assert_eq!((contents.runs.len(), contents.seen.len(), contents.rests.len()), (3, 3, 3));
     assert!(contents.seen.is_sorted_by_key(|(_, at)| *at));
-    journal.apply(&[Op::Done(contents.runs[0].0.clone()), Op::ForgetSeen([1; 16]), Op::ForgetRest([2; 16])]).unwrap();
+    journal
+        .apply(&[Op::Done(contents.runs[0].0.clone()), Op::ForgetSeen([1; 16]), Op::ForgetRest([2; 16])])
+        .unwrap();
     drop(journal);
     let (journal, contents) = Journal::open(folder.path()).unwrap();
     assert_eq!((contents.runs.len(), contents.seen.len(), contents.rests.len()), (2, 2, 2));
-    let new = Contents { runs: vec![("r".into(), b"1".to_vec())], seen: vec![([9; 16], 5)], rests: Vec::new() };
+    let new =
+        Contents { runs: vec![("r".into(), b"1".to_vec())], seen: vec![([9; 16], 5)], rests: Vec::new() };
     journal.replace(&new).unwrap();
     drop(journal);
     assert_eq!(Journal::open(folder.path()).unwrap().1, new);

@@ -21,7 +21,10 @@ async fn an_alert_runs_its_probes_where_its_labels_lead_and_only_once() {
     let log = room.alerts.log(10);
     assert_eq!((log.len(), log[0].deliveries, log[0].who.as_str()), (1, 2, "test"));
     assert_eq!(room.counters.runs.with_label_values(&["t"]).get(), 1);
-    assert_eq!((room.dropped("duplicate"), room.counters.received.with_label_values(&["firing"]).get()), (1, 2));
+    assert_eq!(
+        (room.dropped("duplicate"), room.counters.received.with_label_values(&["firing"]).get()),
+        (1, 2)
+    );
     assert_eq!(room.counters.webhooks.with_label_values(&["202"]).get(), 1);
 }
 
@@ -45,11 +48,22 @@ async fn real_bodies_run_too() {
 async fn why_nothing_ran_is_said() {
     let room = Room::open(slow(", match: { namespace: 'shop*' }"), None, live(), true);
     for (labels, result, says) in [
-        (&[("alertname", "Fast")] as Pairs<'_>, "no_trigger", "trigger t: label alertname is \"Fast\" and not \"Slow\""),
+        (
+            &[("alertname", "Fast")] as Pairs<'_>,
+            "no_trigger",
+            "trigger t: label alertname is \"Fast\" and not \"Slow\"",
+        ),
         (&[("pod", "cart-0")], "no_trigger", "trigger t: label alertname is absent and not \"Slow\""),
-        (&[("alertname", "Slow"), ("namespace", "shop"), ("pod", "cart-9")], "no_container",
-            "no container matches namespace=shop pod=cart-9 within the trigger's `match`; the alert has no label container"),
-        (&[("alertname", "Slow"), ("namespace", "bank")], "no_container", "no container matches namespace=bank"),
+        (
+            &[("alertname", "Slow"), ("namespace", "shop"), ("pod", "cart-9")],
+            "no_container",
+            "no container matches namespace=shop pod=cart-9 within the trigger's `match`; the alert has no label container",
+        ),
+        (
+            &[("alertname", "Slow"), ("namespace", "bank")],
+            "no_container",
+            "no container matches namespace=bank",
+        ),
         // Never a glob, and never a template.
         (&[("alertname", "Slow"), ("pod", "*")], "no_container", "pod=*"),
         (&[("alertname", "Slow"), ("pod", "cart-?")], "no_container", "pod=cart-?"),
@@ -68,10 +82,14 @@ async fn why_nothing_ran_is_said() {
     assert_eq!(room.post(&webhook("g", &[])).await.body["reason"], "there is no alert in it");
     let resolved = webhook("g", &[("resolved", "1", &[("alertname", "Slow"), ("pod", "cart-0")])]);
     assert_eq!(room.results(&resolved).await, (200, vec!["resolved".to_owned()]));
-    assert_eq!((room.dropped("no_container"), room.dropped("no_trigger"), room.dropped("resolved")), (6, 3, 1));
+    assert_eq!(
+        (room.dropped("no_container"), room.dropped("no_trigger"), room.dropped("resolved")),
+        (6, 3, 1)
+    );
     assert!(room.begun(0).await.is_empty());
     assert_eq!(room.alerts.log(100).len(), 10);
-    let none = Room::open(configured("queued_runs: 1", "  h: { http: {}, probes: [a] }\n"), None, live(), true);
+    let none =
+        Room::open(configured("queued_runs: 1", "  h: { http: {}, probes: [a] }\n"), None, live(), true);
     let reasons = none.post(&firing("1", "cart-0")).await.body["alerts"][0]["reasons"].clone();
     assert_eq!(reasons, json!(["the configuration has no trigger with `alert`"]));
 }
@@ -79,9 +97,15 @@ async fn why_nothing_ran_is_said() {
 #[tokio::test]
 async fn a_label_that_is_missing_matches_all_up_to_max_targets_in_order() {
     let room = Room::open(slow(", max_targets: 2"), None, live().into_iter().rev().collect(), true);
-    let answer = room.post(&webhook("g", &[("firing", "1", &[("alertname", "Slow"), ("namespace", "shop"), ("pod", "")])])).await;
+    let answer = room
+        .post(&webhook("g", &[("firing", "1", &[("alertname", "Slow"), ("namespace", "shop"), ("pod", "")])]))
+        .await;
     assert_eq!(answer.status, 202);
-    assert!(answer.body["alerts"][0]["reasons"].to_string().contains("1 more containers match than its max_targets of 2"));
+    assert!(
+        answer.body["alerts"][0]["reasons"]
+            .to_string()
+            .contains("1 more containers match than its max_targets of 2")
+    );
     assert_eq!(room.begun(2).await, ["a@cart-0", "a@cart-1"]);
     assert_eq!(room.dropped("too_many_targets"), 1);
 }
@@ -93,14 +117,22 @@ async fn three_alerts_for_one_crash_are_one_run_and_no_cooldown_is_three() {
         for fingerprint in ["1", "2"] {
             room.post(&firing(fingerprint, "cart-0")).await;
         }
-        let both = webhook("h", &[("firing", "2", &[("alertname", "Slow"), ("pod", "cart-0")]), ("firing", "9", &[("alertname", "Other")])]);
+        let both = webhook(
+            "h",
+            &[
+                ("firing", "2", &[("alertname", "Slow"), ("pod", "cart-0")]),
+                ("firing", "9", &[("alertname", "Other")]),
+            ],
+        );
         let (status, results) = room.results(&both).await;
         assert_eq!(status, if runs == 1 { 200 } else { 202 });
         assert_eq!(results[1], "no_trigger");
         assert_eq!(room.begun(runs).await.len(), runs, "{more}");
         assert_eq!(room.dropped("cooldown"), 3 - runs as u64);
         // A crash loop's next container has the same names, and its own id.
-        let until = room.alerts.log(10).iter().any(|decision| decision.reasons.iter().any(|why| why.contains("cooldown of a in shop/cart-0/cart")));
+        let until = room.alerts.log(10).iter().any(|decision| {
+            decision.reasons.iter().any(|why| why.contains("cooldown of a in shop/cart-0/cart"))
+        });
         assert_eq!(until, runs == 1);
         assert_eq!(room.post(&firing("7", "cart-1")).await.status, 202, "another container is not resting");
     }
@@ -114,7 +146,9 @@ async fn resolved_alerts_run_if_they_are_to_and_end_what_still_runs() {
          cooldown: 0s, probes: [a, b] }\n",
     );
     let room = Room::open(config, None, live(), false);
-    let alert = |status, fingerprint, pod| webhook("g", &[(status, fingerprint, &[("alertname", "Slow"), ("pod", pod)])]);
+    let alert = |status, fingerprint, pod| {
+        webhook("g", &[(status, fingerprint, &[("alertname", "Slow"), ("pod", pod)])])
+    };
     room.post(&alert("firing", "1", "cart-0")).await;
     room.post(&alert("firing", "2", "cart-1")).await;
     // One at a time in each container: the other two wait.
@@ -122,14 +156,26 @@ async fn resolved_alerts_run_if_they_are_to_and_end_what_still_runs() {
     assert_eq!(room.alerts.queued(), 4);
     let answer = room.post(&alert("resolved", "1", "cart-0")).await;
     assert_eq!(answer.status, 202);
-    assert!(answer.body["alerts"][0]["reasons"].to_string().contains("2 runs of the alert were ended"), "{}", answer.body);
+    assert!(
+        answer.body["alerts"][0]["reasons"].to_string().contains("2 runs of the alert were ended"),
+        "{}",
+        answer.body
+    );
     assert_eq!(room.begun(3).await.len(), 3, "the resolution's first run has its turn");
-    let firing = room.alerts.log(10).into_iter().find(|d| d.fingerprint == "1" && d.status == super::super::Status::Firing);
+    let firing = room
+        .alerts
+        .log(10)
+        .into_iter()
+        .find(|d| d.fingerprint == "1" && d.status == super::super::Status::Firing);
     assert!(firing.unwrap().runs.iter().all(|run| run.state == "ended: the alert is over"));
     assert_eq!(room.counters.runs_dropped.with_label_values(&["cancelled"]).get(), 2);
     room.pool.go.send_replace(true);
     eventually(|| room.alerts.queued() == 0).await;
-    assert_eq!(room.begun(5).await.len(), 5, "two of the other alert, one that was ended, two of the resolution");
+    assert_eq!(
+        room.begun(5).await.len(),
+        5,
+        "two of the other alert, one that was ended, two of the resolution"
+    );
 }
 
 #[tokio::test]
@@ -143,7 +189,8 @@ async fn a_webhook_is_taken_whole_or_not_at_all_unless_it_never_fits() {
     let of = |fingerprint, pods: &[&str]| {
         let labels: Vec<_> = pods.iter().map(|pod| [("alertname", "Slow"), ("pod", *pod)]).collect();
         let names: Vec<_> = pods.iter().enumerate().map(|(n, _)| format!("{fingerprint}{n}")).collect();
-        let alerts: Vec<_> = labels.iter().zip(&names).map(|(labels, name)| ("firing", name.as_str(), &labels[..])).collect();
+        let alerts: Vec<_> =
+            labels.iter().zip(&names).map(|(labels, name)| ("firing", name.as_str(), &labels[..])).collect();
         webhook("g", &alerts)
     };
     let room = Room::open(config(), None, live(), false);
@@ -154,7 +201,11 @@ async fn a_webhook_is_taken_whole_or_not_at_all_unless_it_never_fits() {
     assert_eq!((room.alerts.queued(), room.dropped("queue_full")), (2, 2));
     room.pool.go.send_replace(true);
     eventually(|| room.alerts.queued() == 0).await;
-    assert_eq!(room.post(&of("y", &["cart-2", "cart-2"])).await.status, 202, "delivered again, it is no duplicate");
+    assert_eq!(
+        room.post(&of("y", &["cart-2", "cart-2"])).await.status,
+        202,
+        "delivered again, it is no duplicate"
+    );
 
     let room = Room::open(config(), None, live(), false);
     let answer = room.post(&of("z", &["cart-0", "cart-1", "cart-2", "cart-0", "cart-1"])).await;
@@ -162,7 +213,10 @@ async fn a_webhook_is_taken_whole_or_not_at_all_unless_it_never_fits() {
     assert_eq!((room.alerts.queued(), room.dropped("queue_full")), (3, 2));
     room.pool.go.send_replace(true);
     eventually(|| room.alerts.queued() == 0).await;
-    assert_eq!(room.results(&of("z", &["cart-0", "cart-1", "cart-2", "cart-0", "cart-1"])).await.1[3..], ["queued", "queued"]);
+    assert_eq!(
+        room.results(&of("z", &["cart-0", "cart-1", "cart-2", "cart-0", "cart-1"])).await.1[3..],
+        ["queued", "queued"]
+    );
 }
 
 #[tokio::test]
@@ -172,7 +226,11 @@ async fn containers_that_nobody_has_described_are_named_as_the_reason() {
     live.push(container("8", Metadata { sandbox: true, ..named("shop", "cart-0", "") }));
     let room = Room::open(slow(""), None, live, true);
     let answer = room.post(&firing("1", "cart-9")).await;
-    assert!(answer.body["alerts"][0]["reasons"].to_string().contains("of 1 running containers the runtime has not said the names"));
+    assert!(
+        answer.body["alerts"][0]["reasons"]
+            .to_string()
+            .contains("of 1 running containers the runtime has not said the names")
+    );
     room.post(&firing("2", "cart-0")).await;
     assert_eq!(room.begun(1).await, ["a@cart-0"], "not in the pod's sandbox");
 }
