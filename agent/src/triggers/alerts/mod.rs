@@ -141,7 +141,7 @@ impl Alerts {
             match Writer::start(folder.to_owned(), hooks, counters) {
                 Ok(writer) => *shared.writer() = Some(writer),
                 Err(error) => {
-                    tracing::error!(%error, "no thread for the journal of queued runs: they do not survive a restart")
+                    tracing::error!(%error, "no thread for the journal of queued runs: they do not survive a restart");
                 }
             }
         }
@@ -290,7 +290,9 @@ impl Shared {
             }
             self.show(&queue);
             drop(queue);
-            dropped.iter().for_each(|why| self.counters.drop_run(*why));
+            if let Some(why) = dropped {
+                self.counters.drop_run(why);
+            }
             run::log_restored(&mut self.log(), id, &record, state, now);
         }
         tracing::info!(

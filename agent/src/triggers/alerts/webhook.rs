@@ -137,7 +137,9 @@ fn decide(shared: &Shared, body: &[u8], who: &str) -> Result<Taken, Answer> {
 }
 
 fn put_off(shared: &Shared, alerts: &[Told], why: Reason, words: &str) -> Answer {
-    alerts.iter().for_each(|_| shared.counters.drop_alert(why));
+    for _ in alerts {
+        shared.counters.drop_alert(why);
+    }
     unavailable(&format!("{words}; deliver it again"))
 }
 

@@ -290,15 +290,15 @@ fn a_newer_or_another_programs_database_is_not_read() {
     );
 }
 
-fn journal_with(runs: usize) -> tempfile::TempDir {
+fn journal_with(runs: u8) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(folder.path()).unwrap();
     let ops: Vec<Op> = (0..runs)
         .flat_map(|n| {
             [
                 Op::Put(RunId::fresh().to_string(), vec![b'x'; 500]),
-                Op::Seen([n as u8; 16], n as u64),
-                Op::Rest([n as u8; 16], 1),
+                Op::Seen([n; 16], u64::from(n)),
+                Op::Rest([n; 16], 1),
             ]
         })
         .collect();
