@@ -63,7 +63,13 @@ pub async fn run(setup: Setup) -> Result<(), AppError> {
     let app = App::start(source, config, metrics, launcher.clone(), hook)?;
 
     let stop = CancellationToken::new();
-    let options = http::Options { enable_lifecycle, requests: app.metrics.http_requests.clone(), access };
+    let options = http::Options {
+        enable_lifecycle,
+        requests: app.metrics.http_requests.clone(),
+        access,
+        connections: connections(&app.metrics),
+        web_config_good: app.metrics.web_config_last_reload_successful.clone(),
+    };
     let front = tokio::spawn(http::serve(bound, Arc::new(app.clone()), options, stop.clone(), GRACE));
     let ended = loop {
         tokio::select! {
@@ -121,6 +127,7 @@ impl App {
             resyncs: &Reason::ALL.map(Reason::as_str),
             ways: &Way::ALL.map(Way::as_str),
             restarts: &Restart::ALL.map(Restart::as_str),
+            closed: &http::seats::CLOSED,
         });
         loaded(&metrics, true);
         let samples = Arc::new(Samples::new(config.limits.results_grace, metrics.series_dropped.clone()));
@@ -266,6 +273,10 @@ fn loaded(metrics: &AgentMetrics, well: bool) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         metrics.config_last_reload_success_timestamp_seconds.set(now.as_secs_f64());
     }
+}
+
+fn connections(metrics: &AgentMetrics) -> http::Connections {
+    http::Connections { open: metrics.http_connections.clone(), closed: metrics.http_connections_closed.clone() }
 }
 
 /// The counters that the registry moves; also for the verbs that look and leave.

@@ -22,8 +22,8 @@ const DETECTION_BUCKETS: &[f64] =
 const RUN_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// Values of `code` in `parachute_http_requests_total`: every status that `http` answers with.
-pub const HTTP_CODES: [&str; 13] =
-    ["200", "400", "401", "403", "404", "405", "408", "409", "413", "415", "500", "503", "504"];
+pub const HTTP_CODES: [&str; 14] =
+    ["200", "400", "401", "403", "404", "405", "408", "409", "413", "415", "429", "500", "503", "504"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
@@ -72,6 +72,10 @@ pub struct AgentMetrics {
     pub config_last_reload_success_timestamp_seconds: Gauge,
     /// By code, one of [`HTTP_CODES`].
     pub http_requests: IntCounterVec,
+    pub http_connections: IntGauge,
+    /// By reason, one of `http`'s.
+    pub http_connections_closed: IntCounterVec,
+    pub web_config_last_reload_successful: IntGauge,
 }
 
 /// The label values that other rooms count by.
@@ -87,6 +91,8 @@ pub struct Words<'a> {
     pub ways: &'a [&'a str],
     /// Why there is another launcher.
     pub restarts: &'a [&'a str],
+    /// Why the agent ends a connection.
+    pub closed: &'a [&'a str],
 }
 
 /// Makes metrics from rows of the table and registers them.
@@ -164,6 +170,9 @@ impl AgentMetrics {
             config_last_reload_successful: make.gauge("parachute_config_last_reload_successful")?,
             config_last_reload_success_timestamp_seconds: make.keep(Gauge::with_opts(reloaded_at)?)?,
             http_requests: make.counters("parachute_http_requests_total")?,
+            http_connections: make.gauge("parachute_http_connections")?,
+            http_connections_closed: make.counters("parachute_http_connections_closed_total")?,
+            web_config_last_reload_successful: make.gauge("parachute_web_config_last_reload_successful")?,
             registry: make.0,
         };
         zero(&metrics.http_requests, &HTTP_CODES);
@@ -177,6 +186,7 @@ impl AgentMetrics {
         zero(&self.resyncs, words.resyncs);
         zero(&self.runs_by_way, words.ways);
         zero(&self.launcher_restarts, words.restarts);
+        zero(&self.http_connections_closed, words.closed);
     }
 
     /// Brings the label sets in step with a configuration: a zero for every probe and trigger that can count, and

@@ -58,6 +58,7 @@ fn an_idle_agent_shows_zeros_and_promtool_is_content() {
         resyncs: &["start"],
         ways: &["joined"],
         restarts: &["died"],
+        closed: &["deadline"],
     });
     metrics.runtime_requests.with_label_values(&["containerd", "list"]);
     metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);
@@ -88,6 +89,7 @@ fn what_is_registered_is_what_the_table_says() {
         resyncs: &["start"],
         ways: &["joined"],
         restarts: &["died"],
+        closed: &["deadline"],
     });
     metrics.runtime_requests.with_label_values(&["containerd", "list"]);
     metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);

@@ -4,7 +4,7 @@
 use crate::config::raw::parse::RawKind;
 
 /// The agent's own metrics, as `metrics::docs` makes them (a test there compares); `process_*` are its own too. A probe's metric of the same name would double a family.
-pub const OWN_METRICS: [&str; 27] = [
+pub const OWN_METRICS: [&str; 30] = [
     "parachute_build_info",
     "parachute_containers",
     "parachute_container_info",
@@ -29,6 +29,9 @@ pub const OWN_METRICS: [&str; 27] = [
     "parachute_runs_running",
     "parachute_runs_queued",
     "parachute_http_requests_total",
+    "parachute_http_connections",
+    "parachute_http_connections_closed_total",
+    "parachute_web_config_last_reload_successful",
     "parachute_series_dropped_total",
     "parachute_config_last_reload_successful",
     "parachute_config_last_reload_success_timestamp_seconds",
