@@ -276,7 +276,10 @@ fn loaded(metrics: &AgentMetrics, well: bool) {
 }
 
 fn connections(metrics: &AgentMetrics) -> http::Connections {
-    http::Connections { open: metrics.http_connections.clone(), closed: metrics.http_connections_closed.clone() }
+    http::Connections {
+        open: metrics.http_connections.clone(),
+        closed: metrics.http_connections_closed.clone(),
+    }
 }
 
 /// The counters that the registry moves; also for the verbs that look and leave.

@@ -48,7 +48,11 @@ pub(super) enum Stranger {
 
 impl Access {
     /// Reads the files that the flags name.
-    pub fn new(config: Option<&Path>, token: Option<&Path>, allow_unauthenticated: bool) -> Result<Self, WebError> {
+    pub fn new(
+        config: Option<&Path>,
+        token: Option<&Path>,
+        allow_unauthenticated: bool,
+    ) -> Result<Self, WebError> {
         let paths = Paths { config: config.map(Path::to_owned), token: token.map(Path::to_owned) };
         let mut files = Files::default();
         let loaded = Loaded::read(&paths, &mut files)?;
@@ -163,6 +167,3 @@ fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
 fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
-
-#[cfg(test)]
-mod tests;

@@ -25,7 +25,9 @@ use super::roles::{Roles, needed};
 use super::seats::{Seat, Table};
 use super::stream::{Coming, Watched};
 use super::web::{Loaded, identity};
-use super::{ACCEPT_PAUSE, Access, Asker, Bound, CONNECTION_TIMEOUT, HANDSHAKE_TIMEOUT, HEADER_TIMEOUT, refusal};
+use super::{
+    ACCEPT_PAUSE, Access, Asker, Bound, CONNECTION_TIMEOUT, HANDSHAKE_TIMEOUT, HEADER_TIMEOUT, refusal,
+};
 
 /// Of a request's head; Prometheus' has some hundred bytes. Larger ones are answered with 431.
 const MAX_HEAD: usize = 16 * 1024;
@@ -110,7 +112,9 @@ async fn attend<F>(
     // The head of an HTTP/2 connection's first request has this deadline alone.
     let deadline = Deadline::after(HEADER_TIMEOUT);
     let client = Client { peer, certificate: None, loaded, seat, deadline };
-    let Some(tls) = &client.loaded.tls else { return serve(stream, false, client, door, routes, watcher).await };
+    let Some(tls) = &client.loaded.tls else {
+        return serve(stream, false, client, door, routes, watcher).await;
+    };
     let accepting = TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream);
     let accepted = tokio::select! {
         () = stop.cancelled() => return,

@@ -106,9 +106,9 @@ pub async fn serve(
     };
     door.config_good.set(1);
     let routes = routes::routes(backend, options, runs);
-    let loops = bound.into_iter().map(|bound| {
-        door::accept(bound, routes.clone(), door.clone(), graceful.clone(), stop.clone())
-    });
+    let loops = bound
+        .into_iter()
+        .map(|bound| door::accept(bound, routes.clone(), door.clone(), graceful.clone(), stop.clone()));
     futures_util::future::join_all(loops).await;
     // The loops have ended and each held one of the clones.
     let Some(graceful) = Arc::into_inner(graceful) else { return };

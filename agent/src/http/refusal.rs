@@ -55,8 +55,9 @@ fn later(status: StatusCode, path: &str, headers: &HeaderMap, reason: &str) -> R
 
 /// JSON for the API, a page for a browser, text for the others.
 fn refuse(status: StatusCode, path: &str, headers: &HeaderMap, reason: &str, how: &str) -> Response {
-    let accepts_pages =
-        headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().windows(9).any(|part| part == b"text/html"));
+    let accepts_pages = headers
+        .get(ACCEPT)
+        .is_some_and(|accept| accept.as_bytes().windows(9).any(|part| part == b"text/html"));
     let said = if how.is_empty() { reason.to_owned() } else { format!("{reason}. {how}") };
     let (content_type, body) = if path.starts_with("/api/") {
         ("application/json", serde_json::json!({ "error": said }).to_string())

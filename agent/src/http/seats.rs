@@ -157,7 +157,9 @@ impl Seat {
         rows.leave(self.number);
         let all = |rows: &Rows| rows.taking.values().map(|taking| taking.held).sum::<usize>();
         let bounds = self.table.bounds;
-        while rows.taking.len() >= bounds.taking || (all(&rows) + held > bounds.held && !rows.taking.is_empty()) {
+        while rows.taking.len() >= bounds.taking
+            || (all(&rows) + held > bounds.held && !rows.taking.is_empty())
+        {
             let stalest = rows.stalest(self.number);
             self.table.cut(&mut rows, stalest, "unread_answer");
         }
@@ -193,8 +195,10 @@ mod tests {
     fn table() -> Arc<Table> {
         let agent = AgentMetrics::new().unwrap();
         let bounds = Bounds { arriving: 3, working: 2, taking: 2, held: 100 };
-        let counters =
-            Connections { open: agent.http_connections.clone(), closed: agent.http_connections_closed.clone() };
+        let counters = Connections {
+            open: agent.http_connections.clone(),
+            closed: agent.http_connections_closed.clone(),
+        };
         Table::new(bounds, counters)
     }
 

@@ -25,7 +25,8 @@ pub(super) fn read(path: &Path, files: &mut Files) -> Result<Loaded, WebError> {
     let text = files.text(path, Care::Public)?;
     let wrong = |message| WebError::Wrong { path: path.display().to_string(), message };
     let raw = parse(&text).map_err(wrong)?;
-    let inline = raw.tls_server_config.as_ref().is_some_and(|tls| tls.key.as_ref().is_some_and(|key| !key.is_empty()));
+    let inline =
+        raw.tls_server_config.as_ref().is_some_and(|tls| tls.key.as_ref().is_some_and(|key| !key.is_empty()));
     if inline && !Files::is_private(path) {
         return Err(WebError::Shared(path.display().to_string()));
     }
@@ -33,7 +34,8 @@ pub(super) fn read(path: &Path, files: &mut Files) -> Result<Loaded, WebError> {
     let http = raw.http_server_config.unwrap_or_default();
     let http2 = http.http2.unwrap_or(true);
     let tls = tls::read(raw.tls_server_config, folder, files, http2).map_err(|error| in_file(path, error))?;
-    let users = users(raw.basic_auth_users.unwrap_or_default(), raw.user_roles.unwrap_or_default()).map_err(wrong)?;
+    let users =
+        users(raw.basic_auth_users.unwrap_or_default(), raw.user_roles.unwrap_or_default()).map_err(wrong)?;
     let tokens = raw.bearer_tokens.unwrap_or_default().into_iter();
     let tokens = tokens
         .map(|(name, token)| bearer(&name, token, folder, files).map_err(|error| in_file(path, error)))
@@ -88,7 +90,10 @@ fn roles(field: &str, names: &[String]) -> Result<Roles, String> {
     })
 }
 
-fn users(hashes: BTreeMap<String, String>, with_roles: BTreeMap<String, Vec<String>>) -> Result<Users, String> {
+fn users(
+    hashes: BTreeMap<String, String>,
+    with_roles: BTreeMap<String, Vec<String>>,
+) -> Result<Users, String> {
     if let Some(stranger) = with_roles.keys().find(|name| !hashes.contains_key(*name)) {
         return Err(format!("user_roles.{stranger}: there is no such user in basic_auth_users"));
     }
@@ -108,13 +113,15 @@ fn bearer(name: &str, raw: RawToken, folder: &Path, files: &mut Files) -> Result
     let wrong = |message: String| WebError::Wrong { path: field.clone(), message };
     let allowed = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
     if name.is_empty() || !name.chars().all(allowed) {
-        return Err(wrong("a token's name is made of letters, digits, dots, dashes and underscores".to_owned()));
+        return Err(wrong(
+            "a token's name is made of letters, digits, dots, dashes and underscores".to_owned(),
+        ));
     }
     let roles = roles("roles", &raw.roles).map_err(wrong)?;
     let digest = match (&raw.sha256, &raw.file) {
-        (Some(hex), None) => {
-            digest_of(hex).ok_or_else(|| wrong("sha256: must be 64 hexadecimal digits; make them with: sha256sum".to_owned()))?
-        }
+        (Some(hex), None) => digest_of(hex).ok_or_else(|| {
+            wrong("sha256: must be 64 hexadecimal digits; make them with: sha256sum".to_owned())
+        })?,
         (None, Some(path)) => super::digest(token(&beside(folder, path), files)?.as_bytes()),
         _ => return Err(wrong("needs either sha256 or file".to_owned())),
     };
@@ -147,7 +154,8 @@ fn headers(raw: BTreeMap<String, Scalar>) -> Result<Vec<(HeaderName, HeaderValue
         if !allowed.is_empty() && !allowed.contains(&value.as_str()) {
             return Err(format!("{field}: {value:?} is none of {}", allowed.join(", ")));
         }
-        let value = HeaderValue::from_str(&value).map_err(|_| format!("{field}: {value:?} is no value of a header"))?;
+        let value = HeaderValue::from_str(&value)
+            .map_err(|_| format!("{field}: {value:?} is no value of a header"))?;
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| format!("{field}: {error}"))?;
         headers.push((name, value));
     }

@@ -44,7 +44,8 @@ impl Files {
         // A pipe at this path would otherwise be waited for.
         let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
         let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-        let file: Result<(File, Metadata), _> = opened.and_then(|file| file.metadata().map(|about| (file, about)));
+        let file: Result<(File, Metadata), _> =
+            opened.and_then(|file| file.metadata().map(|about| (file, about)));
         self.0.push((path.to_owned(), file.as_ref().ok().map(|(_, about)| Stamp::of(about))));
         let (file, about) = file.map_err(failed)?;
         if !about.is_file() || about.len() > MAX_BYTES {
@@ -67,8 +68,10 @@ impl Files {
     }
 
     /// Some calls of stat(2): cheap enough for every connection.
-    pub(super) fn changed(&self) -> bool {
-        self.0.iter().any(|(path, stamp)| std::fs::metadata(path).ok().map(|about| Stamp::of(&about)) != *stamp)
+    pub(in crate::http) fn changed(&self) -> bool {
+        self.0
+            .iter()
+            .any(|(path, stamp)| std::fs::metadata(path).ok().map(|about| Stamp::of(&about)) != *stamp)
     }
 
     /// True if root alone can read it.

@@ -10,6 +10,8 @@ mod users;
 mod verifier;
 
 #[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
@@ -39,7 +41,9 @@ pub enum WebError {
     NoText(String),
     #[error("{0} can be changed by others than root; chown root {0} && chmod go-w {0}")]
     Writable(String),
-    #[error("{0} holds a secret and can be read or changed by others than root; chown root {0} && chmod 600 {0}")]
+    #[error(
+        "{0} holds a secret and can be read or changed by others than root; chown root {0} && chmod 600 {0}"
+    )]
     Shared(String),
     #[error("the token in {0} has fewer than {SHORTEST} characters; make one with: openssl rand -hex 32")]
     Short(String),
@@ -51,7 +55,9 @@ pub enum WebError {
          can connect do everything"
     )]
     Unauthenticated(String),
-    #[error("--web.allow-unauthenticated contradicts the users, tokens or client certificates that are asked for")]
+    #[error(
+        "--web.allow-unauthenticated contradicts the users, tokens or client certificates that are asked for"
+    )]
     Contradiction,
 }
 
@@ -85,12 +91,14 @@ struct Bearer {
 impl Loaded {
     /// Reads all; `files` holds what was read, also when something was wrong.
     pub(super) fn read(paths: &Paths, files: &mut Files) -> Result<Self, WebError> {
+        // The token first, so that it is among `files` whatever is wrong with the others.
+        let token = paths.token.as_deref().map(|path| token(path, files)).transpose()?;
         let mut loaded = match &paths.config {
             Some(path) => check::read(path, files)?,
             None => Self::default(),
         };
-        if let Some(path) = &paths.token {
-            let digest = digest(token(path, files)?.as_bytes());
+        if let Some(token) = token {
+            let digest = digest(token.as_bytes());
             loaded.tokens.push(Bearer { name: "token-file".to_owned(), roles: Roles::ALL, digest });
         }
         Ok(loaded)

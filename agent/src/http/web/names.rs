@@ -24,9 +24,9 @@ pub(super) fn alternative(certificate: &CertificateDer<'_>) -> Option<Vec<String
 
 fn text(name: &GeneralName) -> Option<String> {
     match name {
-        GeneralName::DnsName(name) | GeneralName::Rfc822Name(name) | GeneralName::UniformResourceIdentifier(name) => {
-            Some(name.to_string())
-        }
+        GeneralName::DnsName(name)
+        | GeneralName::Rfc822Name(name)
+        | GeneralName::UniformResourceIdentifier(name) => Some(name.to_string()),
         GeneralName::IpAddress(bytes) => match *bytes.as_bytes() {
             [a, b, c, d] => Some(IpAddr::from([a, b, c, d]).to_string()),
             ref bytes => <[u8; 16]>::try_from(bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),

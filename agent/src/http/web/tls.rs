@@ -53,9 +53,10 @@ pub(super) fn read(
         match (inline, file.as_ref().filter(|path| !path.is_empty())) {
             (Some(_), Some(_)) => Err(wrong(name, format!("excludes {name}_file; leave one out"))),
             (Some(text), None) => Ok(Some(text.clone().into_bytes())),
-            (None, Some(path)) => files.read(&beside(folder, path), care).map(Some).map_err(|error| {
-                wrong(&format!("{name}_file"), error.to_string())
-            }),
+            (None, Some(path)) => files
+                .read(&beside(folder, path), care)
+                .map(Some)
+                .map_err(|error| wrong(&format!("{name}_file"), error.to_string())),
             (None, None) => Ok(None),
         }
     };
@@ -66,7 +67,8 @@ pub(super) fn read(
     let authorities = read("client_ca", &raw.client_ca, &raw.client_ca_file, Care::Public)?;
 
     let chain = certificates(&chain).map_err(|reason| wrong("cert_file", reason))?;
-    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| wrong("key_file", "holds no private key in PEM"))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(&key).map_err(|_| wrong("key_file", "holds no private key in PEM"))?;
     let provider = Arc::new(provider(&raw)?);
     let versions = versions(&raw)?;
     let (verifier, verifies, requires_verified) = verifier(&raw, authorities.as_deref(), &provider)?;
@@ -77,8 +79,9 @@ pub(super) fn read(
         Some(verifier) => builder.with_client_cert_verifier(Arc::new(verifier)),
         None => builder.with_no_client_auth(),
     };
-    let mut config =
-        builder.with_single_cert(chain, key).map_err(|error| wrong("cert_file and key_file", error.to_string()))?;
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(|error| wrong("cert_file and key_file", error.to_string()))?;
     config.ignore_client_order = raw.prefer_server_cipher_suites.unwrap_or(true);
     config.alpn_protocols = if http2 { vec![b"h2".to_vec()] } else { Vec::new() };
     config.alpn_protocols.push(b"http/1.1".to_vec());
@@ -136,7 +139,9 @@ fn versions(raw: &RawTls) -> Result<Vec<&'static SupportedProtocolVersion>, WebE
         None => Ok(default),
         Some("TLS12") => Ok(12),
         Some("TLS13") => Ok(13),
-        Some(old @ ("TLS10" | "TLS11")) => Err(wrong(field, format!("{old} is not offered; there are TLS12, TLS13"))),
+        Some(old @ ("TLS10" | "TLS11")) => {
+            Err(wrong(field, format!("{old} is not offered; there are TLS12, TLS13")))
+        }
         Some(other) => Err(wrong(field, format!("{other:?} is no version of TLS; there are TLS12, TLS13"))),
     };
     let lowest = version("min_version", &raw.min_version, 12)?;
@@ -145,7 +150,11 @@ fn versions(raw: &RawTls) -> Result<Vec<&'static SupportedProtocolVersion>, WebE
         return Err(wrong("min_version", "is above max_version"));
     }
     let all = [(12, &TLS12), (13, &TLS13)];
-    Ok(all.into_iter().filter(|(number, _)| (lowest..=highest).contains(number)).map(|(_, version)| version).collect())
+    Ok(all
+        .into_iter()
+        .filter(|(number, _)| (lowest..=highest).contains(number))
+        .map(|(_, version)| version)
+        .collect())
 }
 
 /// The verifier, whether it verifies, and whether there must be a certificate that it verified.
@@ -202,7 +211,9 @@ fn chain(
 ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem)? {
-        roots.add(certificate).map_err(|error| format!("holds a certificate that cannot be an authority: {error}"))?;
+        roots
+            .add(certificate)
+            .map_err(|error| format!("holds a certificate that cannot be an authority: {error}"))?;
     }
     let built = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
     built.map_err(|error| error.to_string())

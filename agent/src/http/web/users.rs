@@ -82,7 +82,12 @@ impl Users {
     }
 
     /// The user's roles if the password is right. A user that is not there costs as much as a wrong password.
-    pub(in crate::http) async fn roles(&self, name: &str, password: &[u8], work: &Work) -> Result<Option<Roles>, Busy> {
+    pub(in crate::http) async fn roles(
+        &self,
+        name: &str,
+        password: &[u8],
+        work: &Work,
+    ) -> Result<Option<Roles>, Busy> {
         let user = self.all.get(name);
         let given = digest(password);
         if let Some(user) = user
@@ -109,9 +114,11 @@ mod tests {
     fn users() -> Users {
         let mut users = Users::default();
         let hash = bcrypt::hash_with_result("correct horse", 4).unwrap();
-        for (name, version) in
-            [("alice", bcrypt::Version::TwoY), ("bob", bcrypt::Version::TwoA), ("carol", bcrypt::Version::TwoB)]
-        {
+        for (name, version) in [
+            ("alice", bcrypt::Version::TwoY),
+            ("bob", bcrypt::Version::TwoA),
+            ("carol", bcrypt::Version::TwoB),
+        ] {
             users.add(name, hash.format_for_version(version), Roles::READ).unwrap();
         }
         users
@@ -151,7 +158,14 @@ mod tests {
 
     #[test]
     fn what_is_no_hash_is_refused() {
-        for hash in ["", "doe", "$1$abc$def", "$2y$10$short", "{SHA}x", "$2y$31$1DpfPeqF9HzHJt.EWswy1exHluGfbhnn3yXhR7Xes6m3WJqFg0Wby"] {
+        for hash in [
+            "",
+            "doe",
+            "$1$abc$def",
+            "$2y$10$short",
+            "{SHA}x",
+            "$2y$31$1DpfPeqF9HzHJt.EWswy1exHluGfbhnn3yXhR7Xes6m3WJqFg0Wby",
+        ] {
             assert!(Users::default().add("x", hash.to_owned(), Roles::ALL).is_err(), "{hash}");
         }
         let good = "$2y$12$1DpfPeqF9HzHJt.EWswy1exHluGfbhnn3yXhR7Xes6m3WJqFg0Wby";
