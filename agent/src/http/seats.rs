@@ -219,7 +219,8 @@ mod tests {
         assert!(!seats[2].cut.is_cancelled() && seats[3].cut.is_cancelled() && seats[4].cut.is_cancelled());
         drop((seats, more));
         assert_eq!(table.counters.open.get(), 0);
-        assert!(table.rows().cuts.is_empty() && table.rows().arriving.is_empty());
+        let rows = table.rows();
+        assert!(rows.cuts.is_empty() && rows.arriving.is_empty() && rows.working.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -244,7 +245,9 @@ mod tests {
         // Who was cut takes no place again.
         seats[0].takes(1);
         seats[0].works();
-        assert_eq!((table.rows().taking.len(), table.rows().working.len()), (1, 0));
+        let rows = table.rows();
+        assert_eq!((rows.taking.len(), rows.working.len()), (1, 0));
+        drop(rows);
     }
 
     #[test]
