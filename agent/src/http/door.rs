@@ -2,6 +2,7 @@
 //! TLS, a deadline, and for each request a name. Whoever may not ask hears so here, and the routes never hear of him.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use hyper::Request;
@@ -72,6 +73,8 @@ pub(super) async fn accept<F>(
             () = stop.cancelled() => return,
             accepted = bound.accept() => match accepted {
                 Ok(accepted) => accepted,
+                // That one client has gone is nothing to pause for: others would wait.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
                     tracing::warn!("connection was not accepted: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;

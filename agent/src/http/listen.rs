@@ -119,7 +119,8 @@ impl Bound {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 // Without it the kernel would hold megabytes for each client that does not read.
-                sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER)?;
+                // A connection that has gone already ends by itself.
+                let _ = sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER);
                 (Box::new(stream), Peer::Tcp(address))
             }
             Self::Unix(listener, _) => {

@@ -284,3 +284,39 @@ async fn large_heads_are_refused() {
         assert_eq!(served.ask("GET", "/metrics", &headers, "").await.status, 431);
     }
 }
+
+/// What the log says, for as long as this test's thread runs.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn who_starts_something_is_in_the_log() {
+    let (folder, log) = (Folder::new(), Log::default());
+    let writer = log.clone();
+    let _guard = tracing::subscriber::set_default(
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish(),
+    );
+    let served = served_by(file(&folder), true, Ok(())).await;
+    assert_eq!(served.ask("POST", "/-/reload", &basic("carol", "carols"), "").await.status, 200);
+    *served.fake.run.lock().unwrap() = Some(Err(RunRefusal::NoContainer));
+    let headers = format!("Content-Type: application/json\r\n{}", bearer(TOKEN));
+    assert_eq!(served.ask("POST", "/api/v1/run", &headers, RUN).await.status, 404);
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    for said in [
+        "reload was asked for asker=\"user:carol\" address=\"127.0.0.1:",
+        "run was asked for asker=\"token:alertmanager\" address=\"127.0.0.1:",
+        "probe \"sockets\" in pod \"cart-0\"",
+    ] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
+    assert!(!log.contains(TOKEN) && !log.contains("carols"), "{log}");
+}

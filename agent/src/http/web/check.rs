@@ -62,7 +62,12 @@ fn parse(text: &str) -> Result<RawWeb, String> {
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let text = error.without_snippet().to_string();
         let first = text.lines().next().unwrap_or_default().trim();
-        first.strip_prefix("error: ").unwrap_or(first).to_owned()
+        let first = first.strip_prefix("error: ").unwrap_or(first);
+        // What the library says to programmers.
+        first.replace(", set DuplicateKeyPolicy in Options if acceptable", "").replace(
+            "budget breached: Documents { documents: 2 }",
+            "a second document starts here; a web configuration is one document,",
+        )
     })
 }
 
@@ -122,7 +127,11 @@ fn bearer(name: &str, raw: RawToken, folder: &Path, files: &mut Files) -> Result
         (Some(hex), None) => digest_of(hex).ok_or_else(|| {
             wrong("sha256: must be 64 hexadecimal digits; make them with: sha256sum".to_owned())
         })?,
-        (None, Some(path)) => super::digest(token(&beside(folder, path), files)?.as_bytes()),
+        (None, Some(path)) => {
+            let token =
+                token(&beside(folder, path), files).map_err(|error| wrong(format!("file: {error}")))?;
+            super::digest(token.as_bytes())
+        }
         _ => return Err(wrong("needs either sha256 or file".to_owned())),
     };
     Ok(Bearer { name: name.to_owned(), roles, digest })

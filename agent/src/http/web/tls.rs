@@ -81,7 +81,7 @@ pub(super) fn read(
     };
     let mut config = builder
         .with_single_cert(chain, key)
-        .map_err(|error| wrong("cert_file and key_file", error.to_string()))?;
+        .map_err(|error| wrong("key_file", format!("does not go with the certificate: {error}")))?;
     config.ignore_client_order = raw.prefer_server_cipher_suites.unwrap_or(true);
     config.alpn_protocols = if http2 { vec![b"h2".to_vec()] } else { Vec::new() };
     config.alpn_protocols.push(b"http/1.1".to_vec());
