@@ -88,7 +88,7 @@ pub(super) async fn accept<F>(
             let cut = seat.cut.clone();
             tokio::select! {
                 () = cut.cancelled() => tracing::debug!(%peer, "connection had to make room"),
-                () = attend(stream, peer.clone(), seat, door, routes, watcher, stop) => {}
+                () = attend(stream, peer, seat, door, routes, watcher, stop) => {}
             }
         });
     }

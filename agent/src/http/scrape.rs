@@ -39,18 +39,17 @@ impl Scrapes {
             let came = Instant::now();
             let mut text = last.text.lock().await;
             let shared = text.as_ref().filter(|(begun, _)| *begun >= came).map(|(_, bytes)| bytes.clone());
-            let result = match shared {
-                Some(bytes) => Ok(bytes),
-                None => {
-                    let begun = Instant::now();
-                    let rendered = tokio::task::spawn_blocking(move || {
-                        let text = render();
-                        if zip { gzip::compress(&text).map(Bytes::from) } else { Ok(Bytes::from(text)) }
-                    });
-                    let rendered = rendered.await.map_err(io::Error::other).and_then(|result| result);
-                    *text = rendered.as_ref().ok().map(|bytes| (begun, bytes.clone()));
-                    rendered
-                }
+            let result = if let Some(bytes) = shared {
+                Ok(bytes)
+            } else {
+                let begun = Instant::now();
+                let rendered = tokio::task::spawn_blocking(move || {
+                    let text = render();
+                    if zip { gzip::compress(&text).map(Bytes::from) } else { Ok(Bytes::from(text)) }
+                });
+                let rendered = rendered.await.map_err(io::Error::other).and_then(|result| result);
+                *text = rendered.as_ref().ok().map(|bytes| (begun, bytes.clone()));
+                rendered
             };
             if last.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
                 *text = None;

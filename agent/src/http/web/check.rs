@@ -34,18 +34,18 @@ pub(super) fn read(path: &Path, files: &mut Files) -> Result<Loaded, WebError> {
     let http = raw.http_server_config.unwrap_or_default();
     let http2 = http.http2.unwrap_or(true);
     let tls = tls::read(raw.tls_server_config, folder, files, http2).map_err(|error| in_file(path, error))?;
-    let users =
-        users(raw.basic_auth_users.unwrap_or_default(), raw.user_roles.unwrap_or_default()).map_err(wrong)?;
+    let users = users(raw.basic_auth_users.unwrap_or_default(), &raw.user_roles.unwrap_or_default())
+        .map_err(wrong)?;
     let tokens = raw.bearer_tokens.unwrap_or_default().into_iter();
     let tokens = tokens
-        .map(|(name, token)| bearer(&name, token, folder, files).map_err(|error| in_file(path, error)))
+        .map(|(name, token)| bearer(&name, &token, folder, files).map_err(|error| in_file(path, error)))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(Loaded {
         tls,
         users,
         tokens,
         headers: headers(http.headers.unwrap_or_default()).map_err(wrong)?,
-        rate: rate(raw.rate_limit.unwrap_or_default()),
+        rate: rate(&raw.rate_limit.unwrap_or_default()),
     })
 }
 
@@ -97,7 +97,7 @@ fn roles(field: &str, names: &[String]) -> Result<Roles, String> {
 
 fn users(
     hashes: BTreeMap<String, String>,
-    with_roles: BTreeMap<String, Vec<String>>,
+    with_roles: &BTreeMap<String, Vec<String>>,
 ) -> Result<Users, String> {
     if let Some(stranger) = with_roles.keys().find(|name| !hashes.contains_key(*name)) {
         return Err(format!("user_roles.{stranger}: there is no such user in basic_auth_users"));
@@ -113,7 +113,7 @@ fn users(
     Ok(users)
 }
 
-fn bearer(name: &str, raw: RawToken, folder: &Path, files: &mut Files) -> Result<Bearer, WebError> {
+fn bearer(name: &str, raw: &RawToken, folder: &Path, files: &mut Files) -> Result<Bearer, WebError> {
     let field = format!("bearer_tokens.{name}");
     let wrong = |message: String| WebError::Wrong { path: field.clone(), message };
     let allowed = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
@@ -172,7 +172,7 @@ fn headers(raw: BTreeMap<String, Scalar>) -> Result<Vec<(HeaderName, HeaderValue
 }
 
 /// An interval of 0 is no limit; a burst of 0 lets nothing through. Both as in the toolkit.
-fn rate(raw: RawRate) -> Option<Bucket> {
+fn rate(raw: &RawRate) -> Option<Bucket> {
     let interval = raw.interval.map(|interval| interval.0).filter(|interval| !interval.is_zero())?;
     Some(Bucket::new(interval, raw.burst.unwrap_or(0)))
 }

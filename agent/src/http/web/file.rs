@@ -74,8 +74,8 @@ impl Files {
             .any(|(path, stamp)| std::fs::metadata(path).ok().map(|about| Stamp::of(&about)) != *stamp)
     }
 
-    /// True if root alone can read it.
+    /// True if root alone can read it: the six bits of group and others are not set.
     pub(super) fn is_private(path: &Path) -> bool {
-        std::fs::metadata(path).is_ok_and(|about| about.mode() & 0o077 == 0)
+        std::fs::metadata(path).is_ok_and(|about| about.mode().trailing_zeros() >= 6)
     }
 }
