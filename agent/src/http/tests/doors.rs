@@ -279,7 +279,7 @@ async fn no_file_takes_the_last_name_away_from_an_address_that_others_reach() {
 async fn large_heads_are_refused() {
     let served = served(false, Ok(())).await;
     let long = format!("X-Long: {}\r\n", "x".repeat(64 * 1024));
-    let many: String = (0..100).map(|number| format!("X-{number}: x\r\n")).collect();
+    let many = "X-Many: x\r\n".repeat(100);
     for headers in [long, many] {
         assert_eq!(served.ask("GET", "/metrics", &headers, "").await.status, 431);
     }

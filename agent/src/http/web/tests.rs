@@ -102,7 +102,7 @@ fn files_are_roots_and_keys_are_nobody_elses() {
 #[test]
 fn a_key_in_the_file_makes_the_file_a_secret() {
     let folder = folder();
-    let indented = |text: &str| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
+    let indented = |text: &str| text.lines().flat_map(|line| ["    ", line, "\n"]).collect::<String>();
     let identity = folder.authority.server();
     let text = format!(
         "tls_server_config:\n  cert: |\n{}  key: |\n{}  client_ca: |\n{}  client_auth_type: RequireAndVerifyClientCert\n",
