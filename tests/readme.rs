@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use parachute::{config, metrics, privileges};
+use parachute::{config, http, metrics, privileges};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
 
@@ -13,6 +13,7 @@ fn tables_are_what_the_sources_say() {
     let readme = fs::read_to_string(README).unwrap();
     let made = with(&readme, "metrics", &metrics::docs::readme_table());
     let made = with(&made, "capabilities", &capabilities());
+    let made = with(&made, "roles", &http::roles::readme_table());
     if std::env::var_os("UPDATE_README").is_some() {
         fs::write(README, made).unwrap();
     } else {

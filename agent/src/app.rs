@@ -91,6 +91,8 @@ pub async fn run(setup: Setup) -> Result<(), AppError> {
         requests: app.metrics.http_requests.clone(),
         access,
         timeout_offset,
+        connections: connections(&app.metrics),
+        web_config_good: app.metrics.web_config_last_reload_successful.clone(),
     };
     let front = tokio::spawn(http::serve(bound, Arc::new(app.clone()), options, stop.clone(), GRACE));
     let ended = loop {
@@ -158,6 +160,7 @@ impl App {
                 dropped: &alerts::Reason::ALL.map(alerts::Reason::as_str),
                 runs_dropped: &alerts::Dropped::ALL.map(alerts::Dropped::as_str),
             },
+            closed: &http::seats::CLOSED,
         });
         loaded(&metrics, true);
         let samples = Arc::new(Samples::new(config.limits.results_grace, metrics.series_dropped.clone()));
@@ -324,5 +327,12 @@ fn loaded(metrics: &AgentMetrics, well: bool) {
     if well {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         metrics.config_last_reload_success_timestamp_seconds.set(now.as_secs_f64());
+    }
+}
+
+fn connections(metrics: &AgentMetrics) -> http::Connections {
+    http::Connections {
+        open: metrics.http_connections.clone(),
+        closed: metrics.http_connections_closed.clone(),
     }
 }

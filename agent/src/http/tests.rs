@@ -1,8 +1,11 @@
 //! Every status, over real sockets.
 
 pub(super) mod alerts;
+mod doors;
 mod limits;
 mod scrape;
+mod slow;
+mod tls;
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -118,14 +121,28 @@ struct Served {
     task: JoinHandle<()>,
 }
 
-fn options(enable_lifecycle: bool, agent: &AgentMetrics) -> Options {
-    let (requests, timeout_offset) = (agent.http_requests.clone(), Duration::from_millis(500));
-    Options { enable_lifecycle, requests, access: Access::Open, timeout_offset }
+fn options(agent: &AgentMetrics, access: Access, enable_lifecycle: bool) -> Options {
+    Options {
+        enable_lifecycle,
+        requests: agent.http_requests.clone(),
+        access,
+        connections: Connections {
+            open: agent.http_connections.clone(),
+            closed: agent.http_connections_closed.clone(),
+        },
+        timeout_offset: Duration::from_millis(500),
+        web_config_good: agent.web_config_last_reload_successful.clone(),
+    }
 }
 
+/// Where everybody may do everything.
 async fn served(enable_lifecycle: bool, reload: Result<(), String>) -> Served {
+    served_by(Access::new(None, None, true).unwrap(), enable_lifecycle, reload).await
+}
+
+async fn served_by(access: Access, enable_lifecycle: bool, reload: Result<(), String>) -> Served {
     let agent = AgentMetrics::new().unwrap();
-    let options = options(enable_lifecycle, &agent);
+    let options = options(&agent, access, enable_lifecycle);
     let fake = Arc::new(Fake::new(agent, reload));
     let bound = Bound::new(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
     let ListenAddress::Tcp(address) = bound.address().unwrap() else { panic!("TCP was asked for") };
@@ -164,6 +181,10 @@ impl Served {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
         Answer { status: head[9..12].parse().unwrap(), head, body: bytes[end..].to_vec() }
+    }
+
+    fn closed(&self, reason: &str) -> u64 {
+        self.fake.agent.http_connections_closed.with_label_values(&[reason]).get()
     }
 
     async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
@@ -341,12 +362,13 @@ async fn a_unix_socket_is_private_and_replaces_only_a_dead_one() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(matches!(Bound::new(&address).await, Err(HttpError::InUse(_))));
     let agent = AgentMetrics::new().unwrap();
-    let options = options(false, &agent);
+    // Who may ask here is the file system's to say.
+    let options = options(&agent, Access::new(None, None, false).unwrap(), false);
     let fake = Fake::new(agent, Ok(()));
     let stop = CancellationToken::new();
     let task = tokio::spawn(serve(vec![bound], Arc::new(fake), options, stop.clone(), Duration::ZERO));
     let mut stream = UnixStream::connect(&path).await.unwrap();
-    stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    stream.write_all(b"GET /api/v1/containers HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
