@@ -3,6 +3,7 @@
 pub(super) mod alerts;
 mod doors;
 mod limits;
+mod runs;
 mod scrape;
 mod slow;
 mod tls;
@@ -20,7 +21,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::metrics::{AgentMetrics, Samples};
 use crate::model::testing::{container, named, result};
-use crate::model::{ContainerLabels, Family, MetricKind, Outcome, ProbeName, Sample};
+use crate::model::{ContainerLabels, Outcome, ProbeName};
 
 const RUN: &str = r#"{"probe":"sockets","target":{"pod":"cart-0"}}"#;
 
@@ -295,61 +296,68 @@ async fn reload_needs_its_flag_and_says_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_run_is_answered_in_full() {
+async fn bad_run_requests_never_reach_the_rooms() {
     let served = served(false, Ok(())).await;
-    let labels = vec![("state".into(), "estab".to_owned())];
-    let sample = |value| Sample { suffix: "", labels: labels.clone(), value };
-    let family = Family {
-        name: "tcp".into(),
-        kind: MetricKind::Gauge,
-        help: "Help.".into(),
-        samples: vec![sample(3.0), sample(f64::NAN), Sample { suffix: "_sum", ..sample(f64::NEG_INFINITY) }],
-    };
-    let mut finished =
-        result("sockets", &container("a", named("shop", "cart-0", "cart")), Outcome::Ok, vec![family]);
-    finished.output.stderr = b"\xff\n".to_vec();
-    let answer = served.run(Ok(finished)).await;
-    assert_eq!(answer.status, 200);
-    let expected = serde_json::json!({
-        "outcome": "ok", "probe": "sockets", "trigger": "by-hand",
-        "container": { "id": "a".repeat(64), "namespace": "shop", "pod": "cart-0", "container": "cart" },
-        "started_at": "1970-01-01T00:00:01.500Z", "duration_seconds": 0.25, "exit_status": 0, "truncated": false, "way": null,
-        "parse_errors": 0, "series_dropped": 0,
-        "families": [{ "name": "tcp", "type": "gauge", "help": "Help.", "samples": [
-            { "labels": { "state": "estab" }, "value": 3.0 },
-            { "labels": { "state": "estab" }, "value": "NaN" },
-            { "name": "tcp_sum", "labels": { "state": "estab" }, "value": "-Inf" },
-        ] }],
-        "stdout": "out", "stderr": "\u{fffd}\n", "stderr_base64": "/wo=",
-    });
-    assert_eq!(answer.json(), expected);
+    let json = "Content-Type: application/json\r\n";
+    let big = "x".repeat(64 * 1024 + 1);
+    for (headers, body, status, says) in [
+        ("", RUN, 415, "application/json"),
+        ("Content-Type: text/plain\r\n", RUN, 415, "application/json"),
+        ("Content-Type: application/x-www-form-urlencoded\r\n", "probe=sockets", 415, "application/json"),
+        ("Content-Type: application/json\r\nOrigin: http://evil.example\r\n", RUN, 403, "web pages"),
+        (json, "{", 400, "EOF"),
+        (
+            json,
+            r#"{"probe":"sockets","target":{"pod":"cart-0"},"command":["sh"]}"#,
+            400,
+            "unknown field `command`",
+        ),
+        (json, r#"["sockets",{"pod":"cart-0"}]"#, 400, "expected a map"),
+        (json, r#"{"probe":"sockets","target":[null,"cart-0",null,null]}"#, 400, "target must be an object"),
+        (json, &big, 413, "65536"),
+        (json, &big.repeat(15), 413, "65536"),
+    ] {
+        let answer = served.ask("POST", "/api/v1/run", headers, body).await;
+        assert_eq!(answer.status, status, "{headers}");
+        assert!(answer.error().contains(says), "{}", answer.error());
+    }
+    // Without a length the body is counted as it comes.
+    let chunk = format!("{:x}\r\n{big}\r\n0\r\n\r\n", big.len());
+    let head = "POST /api/v1/run HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n";
+    assert_eq!(served.raw(&format!("{head}{json}\r\n{chunk}")).await.status, 413);
+    // Nobody sends 5 GiB to hear this.
+    let head =
+        "POST /api/v1/run HTTP/1.1\r\nHost: x\r\nContent-Length: 5368709120\r\nExpect: 100-continue\r\n";
+    let answer = served.raw(&format!("{head}{json}\r\n")).await;
+    assert!(answer.status == 413 && !answer.head.contains("100 Continue"), "{}", answer.head);
+    assert_eq!(served.raw("NONSENSE\r\n\r\n").await.status, 400);
 }
 
 #[tokio::test]
-async fn failed_runs_are_answers_and_refusals_are_statuses() {
+async fn containers_and_the_page_show_what_is_there_escaped() {
     let served = served(false, Ok(())).await;
-    let entering =
-        Outcome::EnterFailed { step: "setns_pid".into(), errno: 1, message: "not permitted".into() };
-    let answer = served.run(Ok(result("sockets", &container("a", None), entering, Vec::new()))).await;
-    assert_eq!(answer.status, 200);
+    let list = served.get("/api/v1/containers").await.json();
+    assert_eq!(list["containers"][0]["container"], "<b>cart</b>");
     assert_eq!(
-        (&answer.json()["outcome"], &answer.json()["step"]),
-        (&"enter_failed".into(), &"setns_pid".into())
+        (&list["containers"][1]["container"], &list["containers"][1]["described"]),
+        (&"b".repeat(12).into(), &false.into())
     );
-    let full = RunRefusal::Full { retry_after: Duration::from_secs(7) };
-    for (refusal, status, says, retry) in [
-        (RunRefusal::UnknownProbe("x".into()), 404, "\"x\" is not configured", None),
-        (RunRefusal::NotByRequest("x".into()), 404, "`http: {}`", None),
-        (RunRefusal::NoContainer, 404, "no running container", None),
-        (RunRefusal::Ambiguous(vec!["a/b/c".into(), "d/e/f".into()]), 409, "one of: a/b/c, d/e/f", None),
-        (full, 503, "too many", Some("retry-after: 7\r\n")),
-        (RunRefusal::Unavailable("the agent is ending".into()), 503, "ending", Some("retry-after: 5\r\n")),
+    *served.fake.not_ready.lock().unwrap() = Some("<scan>".into());
+    let page = served.get("/").await;
+    assert!(page.head.contains("content-security-policy: default-src 'none'"), "{}", page.head);
+    for text in [
+        "&lt;b&gt;cart&lt;/b&gt;",
+        "sock&amp;ets",
+        "&quot;x&quot;",
+        "Not ready: &lt;scan&gt;",
+        "href=\"/metrics\"",
+        "timeout",
     ] {
-        let answer = served.run(Err(refusal)).await;
-        assert_eq!(answer.status, status);
-        assert!(answer.error().contains(says), "{}", answer.error());
-        assert_eq!(answer.head.contains("retry-after"), retry.is_some());
-        assert!(retry.is_none_or(|retry| answer.head.contains(retry)), "{}", answer.head);
+        assert!(page.text().contains(text), "{text}");
+    }
+    assert!(!page.text().contains("<b>") && !page.text().contains("<scan>"));
+    if let Some(path) = std::env::var_os("PARACHUTE_TEST_PAGE") {
+        std::fs::write(path, &page.body).unwrap();
     }
 }
 
