@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio_util::sync::CancellationToken;
+
 use super::App;
 use crate::http::{ProbeAnswer, ProbeAsk, ProbeRefusal};
 use crate::model::{Container, RunRequest};
@@ -33,7 +35,11 @@ impl App {
         };
         let timeout = probe.timeout.min(within);
         let request = RunRequest::new(probe.name.clone(), trigger.clone(), Arc::clone(&container));
-        let terms = Terms { within: Some(timeout), publish: false, reserved: true, ..Terms::default() };
+        let cancel = CancellationToken::new();
+        // Nobody else wants it: when the scrape has left, or was answered without it, the command ends.
+        let _until_answered = cancel.clone().drop_guard();
+        let terms =
+            Terms { within: Some(timeout), cancel, publish: false, reserved: true, ..Terms::default() };
         // The pool ends the command at the deadline. One that hangs in the kernel does not go at once.
         let run = match tokio::time::timeout(timeout + patience, self.pool.run(request, terms)).await {
             Ok(Ok(result)) => Ok(Box::new(result)),

@@ -254,7 +254,7 @@ impl Pool {
     async fn finish(&self, job: Job) {
         let result = self.shared.execute(&job).await;
         self.shared.account(&result);
-        self.shared.history().ended(&result, false);
+        self.shared.history().ended(&result, false, job.publish);
         if job.publish {
             (self.shared.publish)(&result);
         }
