@@ -1,7 +1,10 @@
 //! The only wiring: which room speaks to which, what starts in which order, and the one way down.
 
+mod alerted;
+mod counters;
 mod scrape;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -19,10 +22,12 @@ use crate::enter::{self, EnterError, Launcher, LauncherProcess, Restart};
 use crate::http::{self, Backend, Bound, ProbeAnswer, ProbeAsk, ProbeRefusal, RunAsk, RunRefusal};
 use crate::metrics::samples::LastRun;
 use crate::metrics::{self, AgentMetrics, AlertWords, Samples, Words};
-use crate::model::{Container, ContainerEvent, Outcome, RunRequest, RunResult, Way};
-use crate::probes::{self, Pool, Quarantined, Record, Refusal, Terms};
-use crate::triggers::alerts::{self, Alerts, RunEnd};
+use crate::model::{Container, ContainerEvent, RunRequest, RunResult, Way};
+use crate::probes::{Pool, Quarantined, Record, Refusal, Terms};
+use crate::triggers::alerts::{self, Alerts};
 use crate::triggers::{self, Resolved};
+
+pub use self::counters::{alert_counters, pool_counters, registry_counters};
 
 /// From a signal to the end: runs that are still going are ended by the launcher after this.
 const GRACE: Duration = Duration::from_secs(5);
@@ -54,19 +59,31 @@ pub struct Setup {
     pub access: http::Access,
     /// What a scrape's timeout is shortened by, so that its answer comes in time.
     pub timeout_offset: Duration,
+    /// What must outlive the agent is kept here; None if nothing can be.
+    pub storage: Option<PathBuf>,
 }
 
 /// Runs the agent until SIGINT or SIGTERM, or until the keeper of its launcher dies.
 pub async fn run(setup: Setup) -> Result<(), AppError> {
-    let Setup { source, config, metrics, launcher, hook, bound, enable_lifecycle, access, timeout_offset } =
-        setup;
+    let Setup {
+        source,
+        config,
+        metrics,
+        launcher,
+        hook,
+        bound,
+        enable_lifecycle,
+        access,
+        timeout_offset,
+        storage,
+    } = setup;
     let listen = |kind| signal(kind).map_err(AppError::Signal);
     let (mut interrupt, mut terminate, mut hangup) =
         (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
     let restarts = metrics.launcher_restarts.clone();
     let launcher = launcher.attach(move |why| restarts.with_label_values(&[why.as_str()]).inc())?;
     let mut successors = launcher.clone();
-    let app = App::start(source, config, metrics, launcher.clone(), hook)?;
+    let app = App::start(source, config, metrics, launcher.clone(), hook, storage)?;
 
     let stop = CancellationToken::new();
     let options = http::Options {
@@ -125,6 +142,7 @@ impl App {
         metrics: AgentMetrics,
         launcher: Launcher,
         hook: Hook,
+        storage: Option<PathBuf>,
     ) -> Result<Self, DetectError> {
         metrics.declare(&config);
         let steps: Vec<_> = enter::STEPS.iter().copied().chain(["launcher"]).collect();
@@ -191,7 +209,7 @@ impl App {
             },
             node: node_name(),
         }));
-        let alerts = open_alerts(&config, &registry, &pool, &metrics);
+        let alerts = alerted::open(storage.as_deref(), &config, &registry, &pool, &metrics);
         let reloading = Arc::default();
         Ok(Self { source, config, metrics, samples, launcher, registry, pool, alerts, reloaded, reloading })
     }
@@ -301,89 +319,10 @@ impl Backend for App {
     }
 }
 
-/// The room of alerts, before anything of it has a folder.
-fn open_alerts(
-    config: &Arc<ArcSwap<Config>>,
-    registry: &Registry,
-    pool: &Pool,
-    metrics: &AgentMetrics,
-) -> Alerts {
-    let (live, ready, pool) = (registry.clone(), registry.clone(), pool.clone());
-    let run = move |request, cancel| {
-        let pool = pool.clone();
-        async move {
-            let terms = Terms { cancel, hold: false, reserved: true, ..Terms::default() };
-            match pool.run(request, terms).await {
-                Ok(result) => RunEnd::Done(result.outcome),
-                Err(Refusal::ShuttingDown) => RunEnd::ShuttingDown,
-                Err(Refusal::Cancelled) => RunEnd::Done(Outcome::Cancelled),
-                Err(refusal) => RunEnd::Refused(refusal.to_string()),
-            }
-        }
-        .boxed()
-    };
-    let wiring = alerts::Wiring {
-        config: Arc::clone(config),
-        live: Box::new(move || live.containers()),
-        ready: async move { ready.described().await }.boxed(),
-        run: Box::new(run),
-        kept: Box::new(|_| false),
-        counters: alert_counters(metrics),
-    };
-    Alerts::open(None, wiring)
-}
-
 fn loaded(metrics: &AgentMetrics, well: bool) {
     metrics.config_last_reload_successful.set(well.into());
     if well {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         metrics.config_last_reload_success_timestamp_seconds.set(now.as_secs_f64());
-    }
-}
-
-/// The counters that the registry moves; also for the verbs that look and leave.
-pub fn registry_counters(metrics: &AgentMetrics) -> containers::Counters {
-    containers::Counters {
-        containers: metrics.containers.clone(),
-        exec_events: metrics.exec_events.clone(),
-        exec_events_lost: metrics.exec_events_lost.clone(),
-        resyncs: metrics.resyncs.clone(),
-        detection: metrics.container_detection_seconds.clone(),
-        metadata: containers::metadata::Counters {
-            requests: metrics.runtime_requests.clone(),
-            failures: metrics.runtime_request_failures.clone(),
-        },
-    }
-}
-
-/// The counters that the pool moves.
-pub fn pool_counters(metrics: &AgentMetrics) -> probes::Counters {
-    probes::Counters {
-        runs: metrics.probe_runs.clone(),
-        failures: metrics.probe_failures.clone(),
-        duration: metrics.probe_duration_seconds.clone(),
-        parse_errors: metrics.parse_errors.clone(),
-        series_dropped: metrics.series_dropped.clone(),
-        enter_errors: metrics.enter_errors.clone(),
-        refused: metrics.runs_refused.clone(),
-        running: metrics.runs_running.clone(),
-        queued: metrics.runs_queued.clone(),
-        stuck: metrics.probe_stuck.clone(),
-        ways: metrics.runs_by_way.clone(),
-        quarantined: metrics.probe_quarantined.clone(),
-    }
-}
-
-/// The counters that alerts move.
-pub fn alert_counters(metrics: &AgentMetrics) -> alerts::Counters {
-    alerts::Counters {
-        webhooks: metrics.alert_webhooks.clone(),
-        received: metrics.alerts_received.clone(),
-        dropped: metrics.alerts_dropped.clone(),
-        runs: metrics.alert_runs.clone(),
-        runs_dropped: metrics.alert_runs_dropped.clone(),
-        queued: metrics.alert_runs_queued.clone(),
-        journal_failures: metrics.alert_journal_failures.clone(),
-        journals_set_aside: metrics.alert_journals_set_aside.clone(),
     }
 }

@@ -98,11 +98,21 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         let (probes, triggers) = (config.probes.len(), config.triggers.len());
         tracing::info!(version = env!("CARGO_PKG_VERSION"), %source, probes, triggers, "parachute agent started");
         let metrics = AgentMetrics::new()?;
-        let (enable_lifecycle, timeout_offset) = (args.enable_lifecycle, args.timeout_offset);
-        app::run(Setup { source, config, metrics, launcher, hook, bound, enable_lifecycle, access, timeout_offset })
-            .await?;
+        let setup = Setup {
+            source,
+            config,
+            metrics,
+            launcher,
+            hook,
+            bound,
+            enable_lifecycle: args.enable_lifecycle,
+            access,
+            timeout_offset: args.timeout_offset,
+            storage: storage.folder.clone(),
+        };
+        app::run(setup).await?;
         // After the launcher has left, and its socket with it.
-        drop(held);
+        drop((held, storage));
         Ok(ExitCode::SUCCESS)
     })
 }
