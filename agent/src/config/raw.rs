@@ -3,6 +3,7 @@
 //! `Tried`: one that cannot be read must not keep the check from its neighbours.
 
 pub(super) mod alert;
+pub(super) mod captures;
 pub(super) mod parse;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,9 @@ pub(super) struct RawConfig {
     /// Bounds on all runs together.
     #[serde(default)]
     pub(super) limits: Option<Tried<RawLimits>>,
+    /// How much of what runs print is kept, and for how long; which runs, each probe's `keep` says.
+    #[serde(default)]
+    pub(super) captures: Option<Tried<captures::RawCaptures>>,
     /// The commands that may run inside containers, by name.
     pub(super) probes: Tried<At<BTreeMap<String, Tried<At<RawProbe>>>>>,
     /// When which probes run in which containers, by name.
@@ -107,6 +111,10 @@ pub(super) struct RawProbe {
     /// times in a row in one container does not run there for a while.
     #[serde(default)]
     pub(super) limits: Option<Tried<RawRunLimits>>,
+    /// Which runs' output is kept as captures. Without it `always` for runs that an alert asked for, `on_failure` for all
+    /// others.
+    #[serde(default)]
+    pub(super) keep: Option<Tried<At<captures::RawKeep>>>,
     /// How the output becomes metrics; `none` keeps it for `parachute run -o raw` and the API only.
     pub(super) parse: Tried<Several<parse::RawParse>>,
 }

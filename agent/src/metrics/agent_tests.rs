@@ -21,6 +21,7 @@ fn config(triggers: &[(&str, &[&str])]) -> Config {
             max_series: 1,
             isolation: Isolation::Joined,
             limits: crate::config::RunLimits { memory: 1, pids: 1, cpu_millis: 1 },
+            keep: None,
             parse: Parse::None,
         };
         (ProbeName::new(name), Arc::new(probe))
@@ -38,6 +39,7 @@ fn config(triggers: &[(&str, &[&str])]) -> Config {
     Config {
         runtimes: Runtimes::Auto,
         limits: Limits { concurrent_runs: 1, queued_runs: 1, results_grace: Duration::from_secs(1) },
+        captures: crate::config::Captures::default(),
         probes: probes.collect(),
         triggers: triggers.collect::<BTreeMap<_, _>>(),
         digest: [0; 32],

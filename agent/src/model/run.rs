@@ -138,7 +138,7 @@ pub struct Output {
 }
 
 /// The closed set of what a run can come to; `as_str` is the metric's label value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     Ok,
