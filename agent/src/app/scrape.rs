@@ -1,4 +1,5 @@
-//! What scrapes ask of the agent besides its own page: one probe in one container, and which containers there are.
+//! What scrapes and people ask of the agent besides its own metrics: one probe in one container, which containers there are,
+//! and how a probe's output is read.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,6 +7,7 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
+use crate::config::parse::{Parse, Table};
 use crate::http::{ProbeAnswer, ProbeAsk, ProbeRefusal};
 use crate::model::{Container, RunRequest};
 use crate::probes::Terms;
@@ -48,6 +50,14 @@ impl App {
         };
         let took = started.elapsed();
         Ok(ProbeAnswer { probe: Arc::clone(probe), container, trigger: trigger.clone(), timeout, took, run })
+    }
+
+    /// How the probe's parser takes rows and columns, if it is of that kind.
+    pub(super) fn table(&self, probe: &str) -> Option<Table> {
+        match &self.config.load().probes.get(probe)?.parse {
+            Parse::Table(table) => Some(table.clone()),
+            _ => None,
+        }
     }
 
     /// The containers in which `module` may be asked for, or all of them; None if it is not configured.

@@ -8,6 +8,7 @@ pub mod access;
 mod alerts;
 mod asker;
 mod body;
+mod captures;
 mod deadline;
 mod gzip;
 pub mod listen;
@@ -49,6 +50,8 @@ pub use run::{RunAsk, RunRefusal};
 pub use view::{ContainerView, RunView};
 
 use self::deadline::Deadline;
+use crate::captures::Captures;
+use crate::config::parse::Table;
 use crate::metrics::samples::LastRun;
 use crate::model::{Container, RunResult};
 use crate::probes::{Quarantined, Record};
@@ -90,6 +93,10 @@ pub trait Backend: Send + Sync + 'static {
     fn reload(&self) -> BoxFuture<'static, Result<(), String>>;
     /// Runs a probe and waits for its end. Dropping the future means that nobody waits any more.
     fn run(&self, ask: RunAsk) -> BoxFuture<'static, Result<RunResult, RunRefusal>>;
+    /// What runs printed.
+    fn captures(&self) -> Captures;
+    /// How the probe's parser takes rows and columns, if it is of that kind.
+    fn table(&self, probe: &str) -> Option<Table>;
     /// Takes alerts, and knows what came of them.
     fn alerts(&self) -> &Alerts;
 }

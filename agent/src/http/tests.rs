@@ -33,11 +33,16 @@ struct Fake {
     reload: Result<(), String>,
     scrape: scrape::Scrape,
     alerts: Alerts,
+    captures: crate::captures::Captures,
 }
 
 impl Fake {
     fn new(agent: AgentMetrics, reload: Result<(), String>) -> Self {
         let alerts = alerts::room(&agent);
+        let (nowhere, counters) =
+            (std::path::Path::new("/dev/null/none"), crate::app::capture_counters(&agent));
+        let captures =
+            crate::captures::Captures::open(nowhere, &crate::config::Captures::default(), counters);
         Self {
             agent,
             not_ready: Mutex::default(),
@@ -46,6 +51,7 @@ impl Fake {
             padding: AtomicUsize::default(),
             reload,
             scrape: scrape::Scrape::default(),
+            captures,
             alerts,
         }
     }
@@ -94,6 +100,12 @@ impl Backend for Fake {
     fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
         let answer = self.reload.clone();
         Box::pin(async move { answer })
+    }
+    fn captures(&self) -> crate::captures::Captures {
+        self.captures.clone()
+    }
+    fn table(&self, _: &str) -> Option<Table> {
+        None
     }
     fn alerts(&self) -> &Alerts {
         &self.alerts

@@ -20,7 +20,9 @@ type Head = Result<Vec<u8>, String>;
 pub(super) fn page(id: &str, backend: &dyn Backend) -> Result<Html, Wrong> {
     let captures = backend.captures();
     let wrong = |fault| match fault {
-        Fault::Missing => Wrong::Nothing("There is no such capture. It may have been too old, or have made room for newer ones."),
+        Fault::Missing => Wrong::Nothing(
+            "There is no such capture. It may have been too old, or have made room for newer ones.",
+        ),
         fault => Wrong::Broken(format!("The capture cannot be shown: {fault}")),
     };
     let id = RunId::parse(id).ok_or_else(|| wrong(Fault::Missing))?;
@@ -69,7 +71,9 @@ fn summary(html: &mut Html, record: &Record) {
     html.text(&words::took(took)).raw("</span></div><div>");
     match &record.alert {
         Some(alert) => {
-            html.raw("<span>because of alert <b>").text(alert.name()).raw("</b></span><small class=\"dim\">trigger ");
+            html.raw("<span>because of alert <b>")
+                .text(alert.name())
+                .raw("</b></span><small class=\"dim\">trigger ");
             html.text(&record.trigger).raw(", fingerprint ").text(&alert.fingerprint).raw("</small></div>");
             html.raw("<details><summary>Labels of the alert</summary><div class=\"labels\">");
             for (name, value) in &alert.labels {
@@ -89,7 +93,11 @@ fn stream(html: &mut Html, record: &Record, stream: Stream, head: Head, table: O
         Stream::Stderr => "Errors",
     };
     html.raw("<h2>").raw(name).raw(" <small>").raw(stream.as_str()).raw(", ").text(&words::size(part.bytes));
-    html.raw(if part.truncated { ", cut at the probe's max_output</small></h2>\n" } else { "</small></h2>\n" });
+    html.raw(if part.truncated {
+        ", cut at the probe's max_output</small></h2>\n"
+    } else {
+        "</small></h2>\n"
+    });
     if part.bytes == 0 {
         html.raw("<p class=\"card pad dim\">Nothing.</p>\n");
         return;
@@ -130,7 +138,9 @@ fn stream(html: &mut Html, record: &Record, stream: Stream, head: Head, table: O
         html.raw("<p class=\"dim\">These are the first ").text(&words::size(head.len() as u64)).raw(" of ");
         html.text(&words::size(part.bytes)).raw(".</p>\n");
     }
-    html.raw("<p class=\"actions\"><a class=\"button\" href=\"/api/v1/captures/").encoded(record.id.as_str()).raw("/");
+    html.raw("<p class=\"actions\"><a class=\"button\" href=\"/api/v1/captures/")
+        .encoded(record.id.as_str())
+        .raw("/");
     html.raw(stream.as_str()).raw("\" download=\"").text(&record.file_name(stream)).raw("\">Download ");
     html.raw(stream.as_str()).raw(", ").text(&words::size(part.bytes)).raw("</a></p>\n");
 }
@@ -168,5 +178,7 @@ fn about(html: &mut Html, record: &Record) {
             html.raw("<span>").text(name).raw("=").text(value).raw("</span>");
         }
     }
-    html.raw("</dl></div>\n<p><a href=\"/api/v1/captures/").encoded(record.id.as_str()).raw("\">The record as JSON</a></p>\n");
+    html.raw("</dl></div>\n<p><a href=\"/api/v1/captures/")
+        .encoded(record.id.as_str())
+        .raw("\">The record as JSON</a></p>\n");
 }

@@ -6,8 +6,8 @@ use super::frame::{Place, frame};
 use super::html::Html;
 use super::{Wrong, words};
 use crate::captures::{Filter, Listing, Summary};
-use crate::http::{Backend, captures};
 use crate::http::query::Query;
+use crate::http::{Backend, captures};
 use crate::model::ContainerLabels;
 
 /// Captures on one page.
@@ -42,7 +42,10 @@ pub(super) fn page(query: &Query, backend: &dyn Backend) -> Result<Html, Wrong> 
         table(&mut html, &rows, true);
     }
     if let Some(next) = next {
-        let mut pairs: Vec<(&'static str, &str)> = FIELDS.iter().map(|(name, _)| *name).chain(["outcome"])
+        let mut pairs: Vec<(&'static str, &str)> = FIELDS
+            .iter()
+            .map(|(name, _)| *name)
+            .chain(["outcome"])
             .filter_map(|name| query.get(name).map(|value| (name, value)))
             .collect();
         pairs.push(("before", next.as_str()));
@@ -92,8 +95,11 @@ pub(super) fn table(html: &mut Html, rows: &[Summary], with_container: bool) {
         words::pill(html, row.outcome);
         html.raw("<td class=\"h\"><span>").text(&row.probe).raw("</span>");
         if with_container {
-            let [namespace, pod, container] = [&row.namespace, &row.pod, &row.container].map(|text| text.to_string());
-            html.raw("<td class=\"w\"><span>").text(&words::name(&ContainerLabels { namespace, pod, container })).raw("</span>");
+            let [namespace, pod, container] =
+                [&row.namespace, &row.pod, &row.container].map(|text| text.to_string());
+            html.raw("<td class=\"w\"><span>")
+                .text(&words::name(&ContainerLabels { namespace, pod, container }))
+                .raw("</span>");
         }
         html.raw("<td data-l=\"by\"><span>");
         match &row.alert {
@@ -102,7 +108,9 @@ pub(super) fn table(html: &mut Html, rows: &[Summary], with_container: bool) {
         };
         html.raw("</span><td class=\"n\" data-l=\"output\"><span>").text(&words::size(row.stdout_bytes));
         html.raw("</span><td class=\"n\" data-l=\"errors\"><span>").text(&words::size(row.stderr_bytes));
-        html.raw("</span><td class=\"t\"><span>").link("/captures/", row.id.as_str(), "open").raw("</span></tr>\n");
+        html.raw("</span><td class=\"t\"><span>")
+            .link("/captures/", row.id.as_str(), "open")
+            .raw("</span></tr>\n");
     }
     html.raw("</tbody></table></div>\n");
 }
