@@ -170,7 +170,7 @@ impl App {
             let samples = Arc::clone(&samples);
             Box::new(move |result: &RunResult| samples.publish(result))
         };
-        let pool = Pool::new(launcher.clone(), Arc::clone(&config), pool_counters(&metrics), publish);
+        let pool = Pool::new(launcher.clone(), Arc::clone(&config), pool_counters(&metrics), publish, None);
 
         let (events, _) = broadcast::channel(EVENTS);
         let registry = Registry::start(containers::Start {
@@ -215,7 +215,7 @@ impl App {
         // Without a folder that is safe there is none in this place either, and that is counted.
         let kept = storage.as_deref().unwrap_or(Path::new("/dev/null")).join("captures");
         let captures = Captures::open(&kept, &config.load().captures, capture_counters(&metrics));
-        let alerts = alerted::open(storage.as_deref(), &config, &registry, &pool, &metrics);
+        let alerts = alerted::open(storage.as_deref(), &config, &registry, &pool, None, &metrics);
         let reloading = Arc::default();
         Ok(Self {
             source,

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 
 use super::alert_counters;
+use crate::captures::Captures;
 use crate::config::Config;
 use crate::containers::Registry;
 use crate::metrics::AgentMetrics;
@@ -20,8 +21,10 @@ pub(super) fn open(
     config: &Arc<ArcSwap<Config>>,
     registry: &Registry,
     pool: &Pool,
+    captures: Option<&Captures>,
     metrics: &AgentMetrics,
 ) -> Alerts {
+    let captures = captures.cloned();
     let (live, ready, pool) = (registry.clone(), registry.clone(), pool.clone());
     let run = move |request, cancel| {
         let pool = pool.clone();
@@ -41,7 +44,7 @@ pub(super) fn open(
         live: Box::new(move || live.containers()),
         ready: async move { ready.described().await }.boxed(),
         run: Box::new(run),
-        kept: Box::new(|_| false),
+        kept: Box::new(move |run| captures.as_ref().is_some_and(|captures| captures.contains(run))),
         counters: alert_counters(metrics),
     };
     Alerts::open(folder, wiring)

@@ -58,10 +58,10 @@ pub(super) struct History {
 
 impl History {
     /// Takes note of a run that has ended; `published` is whether its result is for everybody, and not one scrape's alone.
-    pub(super) fn ended(&mut self, result: &RunResult, captured: bool, published: bool) {
+    pub(super) fn ended(&mut self, result: &RunResult, published: bool) {
         let mut record = record(&result.request, result.started_at, result.outcome.clone());
         (record.duration, record.way) = (result.output.duration, result.output.way);
-        record.captured = captured;
+        record.captured = result.captured;
         if record.alert.is_some() {
             push(&mut self.alerted, ALERTED, record);
         } else if record.outcome.is_ok() {
@@ -155,14 +155,15 @@ mod tests {
     #[test]
     fn failures_outlive_what_went_well_and_alerts_both() {
         let mut history = History::default();
-        history.ended(&run("sockets", Outcome::Timeout, 1), false, true);
+        history.ended(&run("sockets", Outcome::Timeout, 1), true);
         let mut alerted = run("dump", Outcome::Ok, 2);
         let labels = [("alertname".to_owned(), "Slow".to_owned())].into();
         alerted.request.alert = Some(Arc::new(Alert { labels, ..Alert::default() }));
-        history.ended(&alerted, true, true);
+        alerted.captured = true;
+        history.ended(&alerted, true);
         for second in 3..5000 {
-            history.ended(&run("sockets", Outcome::Ok, second), false, true);
-            history.ended(&run("scraped", Outcome::Ok, 0), false, false);
+            history.ended(&run("sockets", Outcome::Ok, second), true);
+            history.ended(&run("scraped", Outcome::Ok, 0), false);
         }
         let all = history.all();
         assert_eq!(all.len(), WELL + 2 + SCRAPED);
@@ -185,13 +186,13 @@ mod tests {
             (Outcome::Timeout, false, 4),
             (Outcome::Timeout, false, 5),
         ] {
-            history.ended(&run("p", outcome, second), captured, true);
+            history.ended(&RunResult { captured, ..run("p", outcome, second) }, true);
         }
         let p = |outcome, at, times| ("p".to_owned(), outcome, at, times);
         assert_eq!(shown(&history), [p("timeout", 5, 3), p("timeout", 3, 1), p("truncated", 2, 1)]);
         assert_eq!(history.all()[0].since, SystemTime::UNIX_EPOCH + Duration::from_secs(1));
         for number in 0..3000 {
-            history.ended(&run(&format!("p{number}"), Outcome::Timeout, 10), false, false);
+            history.ended(&run(&format!("p{number}"), Outcome::Timeout, 10), false);
         }
         assert_eq!(history.all().len(), FAILED);
     }

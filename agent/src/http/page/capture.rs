@@ -131,6 +131,9 @@ fn stream(html: &mut Html, record: &Record, stream: Stream, head: Head, table: O
             };
             html.raw("<p class=\"pad\">").text(&told).raw(". Its first bytes:</p>");
             readable::dump(html, &head);
+            html.raw("<details class=\"pad\"><summary>As text</summary>");
+            readable::text(html, &head[..head.len().min(16 << 10)], false);
+            html.raw("</details>");
         }
     }
     html.raw("</div>\n");
