@@ -11,6 +11,7 @@ pub(in crate::http) fn room(agent: &AgentMetrics) -> Alerts {
     let config = Config {
         runtimes: Runtimes::Auto,
         limits: Limits { concurrent_runs: 1, queued_runs: 1, results_grace: Duration::ZERO },
+        captures: crate::config::Captures::default(),
         probes: BTreeMap::new(),
         triggers: BTreeMap::new(),
         digest: [0; 32],
