@@ -1,6 +1,7 @@
 //! Every status, over real sockets.
 
 pub(super) mod alerts;
+mod captures;
 mod limits;
 mod scrape;
 
@@ -17,7 +18,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::metrics::{AgentMetrics, Samples};
 use crate::model::testing::{container, named, result};
-use crate::model::{ContainerLabels, Family, MetricKind, Outcome, ProbeName, Sample};
+use crate::model::{Family, MetricKind, Outcome, Sample};
 
 const RUN: &str = r#"{"probe":"sockets","target":{"pod":"cart-0"}}"#;
 
@@ -26,24 +27,20 @@ struct Fake {
     agent: AgentMetrics,
     not_ready: Mutex<Option<String>>,
     run: Mutex<Option<Result<RunResult, RunRefusal>>>,
-    /// Runs that were asked for.
     asked: AtomicUsize,
     /// Bytes of a comment below the metrics.
     padding: AtomicUsize,
     reload: Result<(), String>,
     scrape: scrape::Scrape,
     alerts: Alerts,
-    captures: crate::captures::Captures,
+    captures: captures::Room,
 }
 
 impl Fake {
     fn new(agent: AgentMetrics, reload: Result<(), String>) -> Self {
-        let alerts = alerts::room(&agent);
-        let (nowhere, counters) =
-            (std::path::Path::new("/dev/null/none"), crate::app::capture_counters(&agent));
-        let captures =
-            crate::captures::Captures::open(nowhere, &crate::config::Captures::default(), counters);
         Self {
+            alerts: alerts::room(&agent),
+            captures: captures::room(&agent),
             agent,
             not_ready: Mutex::default(),
             run: Mutex::default(),
@@ -51,8 +48,6 @@ impl Fake {
             padding: AtomicUsize::default(),
             reload,
             scrape: scrape::Scrape::default(),
-            captures,
-            alerts,
         }
     }
 }
@@ -67,20 +62,7 @@ impl Backend for Fake {
         vec![container("a", named("shop", "cart-0", "<b>cart</b>")), container("b", None)]
     }
     fn last_runs(&self, limit: usize) -> Vec<LastRun> {
-        let run = LastRun {
-            probe: ProbeName::new("sock&ets"),
-            container: crate::model::ContainerId::new("a"),
-            labels: ContainerLabels {
-                namespace: "shop".into(),
-                pod: "cart-0".into(),
-                container: "\"x\"".into(),
-            },
-            started_at: std::time::UNIX_EPOCH,
-            duration: Duration::from_millis(12),
-            outcome: Outcome::Timeout,
-            way: Some(crate::model::Way::ObserverPidns),
-        };
-        vec![run; limit.min(2)]
+        vec![scrape::last_run(); limit.min(2)]
     }
     fn history(&self) -> Vec<Arc<Record>> {
         self.scrape.history.lock().unwrap().clone()
@@ -101,11 +83,11 @@ impl Backend for Fake {
         let answer = self.reload.clone();
         Box::pin(async move { answer })
     }
-    fn captures(&self) -> crate::captures::Captures {
-        self.captures.clone()
-    }
     fn table(&self, _: &str) -> Option<Table> {
         None
+    }
+    fn captures(&self) -> Captures {
+        self.captures.captures.clone()
     }
     fn alerts(&self) -> &Alerts {
         &self.alerts

@@ -96,7 +96,7 @@ pub(super) fn table(html: &mut Html, rows: &[Summary], with_container: bool) {
         html.raw("<td class=\"h\"><span>").text(&row.probe).raw("</span>");
         if with_container {
             let [namespace, pod, container] =
-                [&row.namespace, &row.pod, &row.container].map(|text| text.to_string());
+                [&row.namespace, &row.pod, &row.container].map(ToString::to_string);
             html.raw("<td class=\"w\"><span>")
                 .text(&words::name(&ContainerLabels { namespace, pod, container }))
                 .raw("</span>");
