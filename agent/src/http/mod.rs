@@ -9,6 +9,7 @@ pub mod access;
 mod alerts;
 mod asker;
 mod body;
+mod captures;
 mod deadline;
 mod door;
 mod gzip;
@@ -49,7 +50,9 @@ pub use seats::Connections;
 pub use view::{ContainerView, RunView};
 
 use self::door::Door;
-use self::seats::{Bounds, Table};
+use self::seats::{Bounds, Table as Seats};
+use crate::captures::Captures;
+use crate::config::parse::Table;
 use crate::metrics::samples::LastRun;
 use crate::model::{Container, RunResult};
 use crate::probes::{Quarantined, Record};
@@ -90,6 +93,10 @@ pub trait Backend: Send + Sync + 'static {
     fn reload(&self) -> BoxFuture<'static, Result<(), String>>;
     /// Runs a probe and waits for its end. Dropping the future means that nobody waits any more.
     fn run(&self, ask: RunAsk) -> BoxFuture<'static, Result<RunResult, RunRefusal>>;
+    /// What runs printed.
+    fn captures(&self) -> Captures;
+    /// How the probe's parser takes rows and columns, if it is of that kind.
+    fn table(&self, probe: &str) -> Option<Table>;
     /// Takes alerts, and knows what came of them.
     fn alerts(&self) -> &Alerts;
 }
@@ -125,7 +132,7 @@ pub async fn serve(
         access: options.access.clone(),
         requests: options.requests.clone(),
         config_good: options.web_config_good.clone(),
-        table: Table::new(Bounds::of_this_process(), options.connections.clone()),
+        table: Seats::new(Bounds::of_this_process(), options.connections.clone()),
     };
     door.config_good.set(1);
     let routes = routes::routes(backend, options, (runs, scrapes));

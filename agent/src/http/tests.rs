@@ -1,6 +1,7 @@
 //! Every status, over real sockets.
 
 pub(super) mod alerts;
+mod captures;
 mod doors;
 mod limits;
 mod runs;
@@ -30,19 +31,20 @@ struct Fake {
     agent: AgentMetrics,
     not_ready: Mutex<Option<String>>,
     run: Mutex<Option<Result<RunResult, RunRefusal>>>,
-    /// Runs that were asked for.
     asked: AtomicUsize,
     /// Bytes of a comment below the metrics.
     padding: AtomicUsize,
     reload: Result<(), String>,
     scrape: scrape::Scrape,
     alerts: Alerts,
+    captures: captures::Room,
 }
 
 impl Fake {
     fn new(agent: AgentMetrics, reload: Result<(), String>) -> Self {
-        let alerts = alerts::room(&agent);
         Self {
+            alerts: alerts::room(&agent),
+            captures: captures::room(&agent),
             agent,
             not_ready: Mutex::default(),
             run: Mutex::default(),
@@ -50,7 +52,6 @@ impl Fake {
             padding: AtomicUsize::default(),
             reload,
             scrape: scrape::Scrape::default(),
-            alerts,
         }
     }
 }
@@ -65,20 +66,7 @@ impl Backend for Fake {
         vec![container("a", named("shop", "cart-0", "<b>cart</b>")), container("b", None)]
     }
     fn last_runs(&self, limit: usize) -> Vec<LastRun> {
-        let run = LastRun {
-            probe: ProbeName::new("sock&ets"),
-            container: crate::model::ContainerId::new("a"),
-            labels: ContainerLabels {
-                namespace: "shop".into(),
-                pod: "cart-0".into(),
-                container: "\"x\"".into(),
-            },
-            started_at: std::time::UNIX_EPOCH,
-            duration: Duration::from_millis(12),
-            outcome: Outcome::Timeout,
-            way: Some(crate::model::Way::ObserverPidns),
-        };
-        vec![run; limit.min(2)]
+        vec![scrape::last_run(); limit.min(2)]
     }
     fn history(&self) -> Vec<Arc<Record>> {
         self.scrape.history.lock().unwrap().clone()
@@ -98,6 +86,12 @@ impl Backend for Fake {
     fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
         let answer = self.reload.clone();
         Box::pin(async move { answer })
+    }
+    fn table(&self, _: &str) -> Option<Table> {
+        None
+    }
+    fn captures(&self) -> Captures {
+        self.captures.captures.clone()
     }
     fn alerts(&self) -> &Alerts {
         &self.alerts
