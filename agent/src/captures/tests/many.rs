@@ -14,10 +14,7 @@ async fn a_hundred_thousand_are_listed_in_order_and_in_little_memory() {
             .unwrap()
     };
     let mut one = record(&at(1), Outcome::Ok);
-    one.complete([
-        super::super::record::Observed::default().part(0),
-        super::super::record::Observed::default().part(0),
-    ]);
+    one.complete([record::Observed::default().part(0), record::Observed::default().part(0)]);
     for number in 0..MANY {
         // As in a cluster: many pods, of which each has some captures.
         one.id = id(number);

@@ -96,7 +96,7 @@ fn names_go_with_the_last_capture_that_has_them() {
 }
 
 /// All that is on the disk below a folder, in bytes.
-fn disk(path: &std::path::Path) -> u64 {
+fn disk(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let entries = fs::read_dir(path).unwrap().flatten();
     entries

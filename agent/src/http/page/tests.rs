@@ -52,6 +52,10 @@ impl Backend for Stage {
     fn probe(&self, ask: ProbeAsk) -> BoxFuture<'static, Result<ProbeAnswer, ProbeRefusal>> {
         Box::pin(async move { Err(ProbeRefusal::UnknownModule(ask.module)) })
     }
+    fn captures(&self) -> crate::captures::Captures {
+        let counters = crate::app::capture_counters(&crate::metrics::AgentMetrics::new().unwrap());
+        crate::captures::Captures::open("/dev/null/captures".as_ref(), &Default::default(), counters)
+    }
     fn alerts(&self) -> &Alerts {
         &self.alerts
     }
