@@ -31,7 +31,7 @@ fn the_oldest_goes_first_and_failures_stay_until_they_take_half() {
         ("ooo", 29, none, vec![0]),
         ("ooo", 10, none, vec![0, 1]),
         ("foofo", 40, none, vec![1]),
-        ("foofo", 20, none, vec![1, 2, 4]),
+        ("foofo", 20, none, vec![0, 1, 2]),
         ("ffffo", 40, none, vec![0]),
         ("offff", 40, none, vec![0]),
         ("ffff", 30, none, vec![0]),
