@@ -224,8 +224,7 @@ impl App {
             },
             node: node_name(),
         }));
-        let alerts =
-            alerted::open(storage.as_deref(), &config, &registry, &pool, captures.clone(), &metrics);
+        let alerts = alerted::open(storage.as_deref(), &config, &registry, &pool, captures.clone(), &metrics);
         let reloading = Arc::default();
         Ok(Self {
             source,
