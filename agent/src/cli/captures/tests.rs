@@ -1,0 +1,1 @@
+//! The verbs on a folder that the room itself has written.
