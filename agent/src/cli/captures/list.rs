@@ -71,8 +71,21 @@ pub(super) fn table(captures: &[Summary]) -> String {
 
 fn wide(captures: &[Summary]) -> String {
     let head = [
-        "ID", "AGE", "NAMESPACE", "POD", "CONTAINER", "PROBE", "ALERT", "TRIGGER", "OUTCOME", "SIZE", "STARTED",
-        "SECONDS", "STDOUT", "STDERR", "ON DISK",
+        "ID",
+        "AGE",
+        "NAMESPACE",
+        "POD",
+        "CONTAINER",
+        "PROBE",
+        "ALERT",
+        "TRIGGER",
+        "OUTCOME",
+        "SIZE",
+        "STARTED",
+        "SECONDS",
+        "STDOUT",
+        "STDERR",
+        "ON DISK",
     ];
     lines(&head, captures, |capture| {
         vec![

@@ -57,7 +57,9 @@ pub(super) fn remove(folder: &Folder, agent: &ListenAddress, id: &RunId) -> anyh
         // An agent that does not know it has another folder.
         Ok(Some(false) | None) => {}
         Err(error) => {
-            return Err(error.context(format!("capture {id} in {shown} is not removed; try again, or stop the agent first")));
+            return Err(error.context(format!(
+                "capture {id} in {shown} is not removed; try again, or stop the agent first"
+            )));
         }
     }
     match folder.remove(id) {

@@ -13,8 +13,8 @@ use tempfile::NamedTempFile;
 use super::which::{self, Filters};
 use super::{faulty, open};
 use crate::captures::{Folder, Record};
-use crate::cli::{complete, print};
 use crate::cli::storage::Storage;
+use crate::cli::{complete, print};
 use crate::model::{RunId, Stream};
 
 #[derive(Debug, clap::Args)]
@@ -135,14 +135,16 @@ fn temporary(into: &Path) -> anyhow::Result<NamedTempFile> {
 
 /// What the system said: tempfile adds the name of a file that nobody has heard of.
 fn cause(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.kind().to_string(), |number| io::Error::from_raw_os_error(number).to_string())
+    error
+        .raw_os_error()
+        .map_or_else(|| error.kind().to_string(), |number| io::Error::from_raw_os_error(number).to_string())
 }
 
 fn copy(folder: &Folder, id: &RunId, stream: Stream, to: &mut impl io::Write) -> anyhow::Result<()> {
     let (_, mut reader) = folder.read(id, stream).map_err(|fault| faulty(folder.path(), id, &fault))?;
-    io::copy(&mut reader, to).map(drop).with_context(|| {
-        format!("saving {} of capture {id} in {}", stream.as_str(), folder.path().display())
-    })
+    io::copy(&mut reader, to)
+        .map(drop)
+        .with_context(|| format!("saving {} of capture {id} in {}", stream.as_str(), folder.path().display()))
 }
 
 /// Moves all to their places; where one cannot be, those before it go again.

@@ -42,23 +42,32 @@ enum Format {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let folder = open(&args.storage)?;
     let id = which::one(&folder, &args.id, &args.filters.filter())?;
-    let record = folder.look(&id).map_err(|fault| faulty(folder.path(), &id, &fault))?.record;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     match args.output {
-        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&record)?)?,
-        Format::Text => {
-            out.write_all(about(&record).as_bytes())?;
-            for stream in Stream::BOTH {
-                print(&folder, &id, &record, stream, &mut out)?;
-            }
-        }
+        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&look(&folder, &id)?)?)?,
+        Format::Text => write(&folder, &id, &mut out)?,
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The record, a line for each thing that is known.
-pub(super) fn about(record: &Record) -> String {
+fn look(folder: &Folder, id: &RunId) -> anyhow::Result<Record> {
+    let found = folder.look(id).map_err(|fault| faulty(folder.path(), id, &fault))?;
+    Ok(found.record)
+}
+
+/// The record, then what was printed.
+pub(super) fn write(folder: &Folder, id: &RunId, out: &mut impl Write) -> anyhow::Result<()> {
+    let record = look(folder, id)?;
+    out.write_all(about(&record).as_bytes())?;
+    for stream in Stream::BOTH {
+        print(folder, id, &record, stream, out)?;
+    }
+    Ok(())
+}
+
+/// A line for each thing that is known.
+fn about(record: &Record) -> String {
     let place = &record.container;
     let container = [&place.namespace, &place.pod, &place.container]
         .map(String::as_str)

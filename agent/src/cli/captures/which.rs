@@ -6,7 +6,7 @@ use anyhow::{bail, ensure};
 use clap::builder::PossibleValuesParser;
 
 use super::{faulty, ids};
-use crate::captures::{Fault, Filter, Folder, Index, Summary};
+use crate::captures::{Fault, Filter, Folder, Index, Summary, moment};
 use crate::cli::say;
 use crate::model::RunId;
 
@@ -40,10 +40,10 @@ pub(super) struct Filters {
     #[arg(long, value_name = "OUTCOME", value_parser = PossibleValuesParser::new(Filter::outcomes()))]
     outcome: Option<String>,
     /// Started then or later: a moment such as 2026-11-26T03:00:00Z, or how long ago, such as 2h.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<SystemTime>,
     /// Started then or earlier.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<SystemTime>,
 }
 
@@ -54,11 +54,8 @@ impl Filters {
     }
 }
 
-/// RFC 3339, with any offset, or a time back from now.
-fn moment(text: &str) -> Result<SystemTime, String> {
-    let ago = humantime::parse_duration(text).ok().and_then(|ago| SystemTime::now().checked_sub(ago));
-    let at = || text.parse::<jiff::Timestamp>().ok().map(SystemTime::from);
-    ago.or_else(at).ok_or_else(|| "write a moment such as 2026-11-26T03:00:00Z, or how long ago, such as 2h".to_owned())
+fn time(text: &str) -> Result<SystemTime, String> {
+    moment(text, SystemTime::now())
 }
 
 /// What was found, newest first.
@@ -118,10 +115,15 @@ pub(super) fn one(folder: &Folder, wanted: &str, filter: &Filter) -> anyhow::Res
     fitting.retain(|id| !wanted.is_empty() && id.as_str().starts_with(wanted));
     match fitting.as_slice() {
         [one] => Ok(one.clone()),
-        [] => bail!("there is no capture {wanted} in {shown}; `parachute captures list` shows those there are"),
+        [] => {
+            bail!("there is no capture {wanted} in {shown}; `parachute captures list` shows those there are")
+        }
         several => {
             let ids: String = several.iter().take(TOLD).map(|id| format!("\n  {id}")).collect();
-            bail!("{wanted} may be one of {} captures in {shown}; write more of its id, as of{ids}", several.len())
+            bail!(
+                "{wanted} may be one of {} captures in {shown}; write more of its id, as of{ids}",
+                several.len()
+            )
         }
     }
 }
