@@ -19,9 +19,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     program.build();
     let mut command = program;
     for verb in &args.verb {
-        let mut known = command.get_subcommands().filter(|one| !one.is_hide_set());
-        let Some(found) = known.clone().find(|one| one.get_name() == verb) else {
-            let known: Vec<_> = known.by_ref().map(clap::Command::get_name).collect();
+        let known = || command.get_subcommands().filter(|one| !one.is_hide_set());
+        let Some(found) = known().find(|one| one.get_name() == verb) else {
+            let known: Vec<_> = known().map(clap::Command::get_name).collect();
             bail!("no page for {verb}; there are {}", known.join(", "));
         };
         command = found.clone();

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap_complete::ArgValueCompleter;
 
 use super::{faulty, open, which};

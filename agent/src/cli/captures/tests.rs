@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use clap::Parser as _;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts};
 use tempfile::TempDir;
 
@@ -178,7 +179,7 @@ fn a_person_sees_the_record_and_text_that_cannot_deceive() {
         "capture    20261126T030411.000Z-00000001\n",
         "container  shop/cart-0/cart\n",
         "alertname=\"Retransmits\\u{1b}[m\\u{202e}\"",
-        "stdout: 32 B of text\n  one^[[2J\n  stderr: nothing<U+202E>\n\nstderr: 9 B of text\n  a warning\n",
+        "stdout: 27 B of text\n  one^[[2J\n  stderr: nothing<U+202E>\n\nstderr: 9 B of text\n  a warning\n",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -227,6 +228,28 @@ fn files_are_saved_whole_or_not_at_all() {
     assert_eq!(tree(&into), before, "nothing of it is left");
     let error = save::files(&folder, &id(3), &into.join("none"), false).unwrap_err().to_string();
     assert!(error.contains("cannot be made"), "{error}");
+}
+
+#[test]
+fn the_examples_are_right_and_wrong_words_are_refused() {
+    let read = |line: &str| crate::cli::Cli::try_parse_from(line.split_whitespace()).map(drop);
+    let mut examples = 0;
+    for line in super::EXAMPLES.lines().filter_map(|line| line.strip_prefix("  ")) {
+        let line = line.split(" | ").next().unwrap();
+        read(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        examples += 1;
+    }
+    assert!(examples >= 6);
+    for line in [
+        "list --outcome bad",
+        "list --since yesterday",
+        "save x --to a --directory b",
+        "save x --stream stderr",
+        "rm",
+    ] {
+        assert!(read(&format!("parachute captures {line}")).is_err(), "{line}");
+    }
+    read("parachute captures list --since 2026-11-26T03:00:00+01:00 --until 30m --limit 0 -o name").unwrap();
 }
 
 /// Answers one request so, and says what was asked.
