@@ -10,6 +10,7 @@ mod load;
 pub mod parse;
 mod raw;
 mod source;
+mod store;
 #[cfg(test)]
 mod tests;
 mod yaml;
@@ -25,6 +26,7 @@ pub use error::{ConfigError, Mistake, Mistakes};
 pub use host::{PROGRAM_PATH, node_hash, node_name};
 pub use load::{from_str, json_schema, load};
 pub use source::Source;
+pub use store::{Store, StoreKind};
 
 use crate::model::{ProbeName, TriggerName};
 
