@@ -40,7 +40,8 @@ impl Shared {
         };
         let parsed = parsed.unwrap_or_default();
         let (families, parse_errors, series_dropped) = (parsed.families, parsed.errors, parsed.dropped);
-        RunResult { request, started_at, outcome, output, families, parse_errors, series_dropped }
+        let rejects = parsed.rejects;
+        RunResult { request, started_at, outcome, output, families, parse_errors, series_dropped, rejects }
     }
 
     pub(super) fn account(&self, result: &RunResult) {
