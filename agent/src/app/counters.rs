@@ -50,3 +50,15 @@ pub fn alert_counters(metrics: &AgentMetrics) -> alerts::Counters {
         journals_set_aside: metrics.alert_journals_set_aside.clone(),
     }
 }
+
+/// The counters that the uploads move.
+#[cfg(feature = "object-store")]
+pub fn upload_counters(metrics: &AgentMetrics) -> crate::upload::Counters {
+    crate::upload::Counters {
+        uploads: metrics.capture_uploads.clone(),
+        failures: metrics.capture_upload_failures.clone(),
+        missed: metrics.capture_uploads_missed.clone(),
+        bytes: metrics.capture_upload_bytes.clone(),
+        pending: metrics.capture_uploads_pending.clone(),
+    }
+}

@@ -40,6 +40,8 @@ pub struct Config {
     pub runtimes: Runtimes,
     pub limits: Limits,
     pub captures: Captures,
+    /// Where captures are copied to. Only in builds with the feature `object-store`.
+    pub store: Option<Store>,
     pub probes: BTreeMap<ProbeName, Arc<Probe>>,
     pub triggers: BTreeMap<TriggerName, Arc<Trigger>>,
     /// SHA-256 of the file's bytes: agent and launcher compare it before both swap to a new configuration.

@@ -72,6 +72,9 @@ impl Uploads {
 /// Begins. The task ends soon after `stop`, whatever the store does.
 pub fn start(start: Start) -> (Uploads, JoinHandle<()>) {
     let Start { folder, destination, counters, stop } = start;
+    for reason in REASONS {
+        counters.failures.with_label_values(&[reason]);
+    }
     let pending = Arc::new(Pending::new(folder, counters.pending.clone()));
     let uploads = Uploads(Arc::clone(&pending));
     let uploader = Uploader { pending, destination, counters, stop, failing: None, failures: 0 };

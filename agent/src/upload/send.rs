@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{
-    Attribute, Attributes, MultipartUpload, PutMultipartOptions, PutOptions,
-};
+use object_store::{Attribute, Attributes, MultipartUpload, PutMultipartOptions, PutOptions};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use tokio::task::spawn_blocking;
