@@ -29,6 +29,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(2);
 /// A capture of 64 MiB at 100 KiB/s; a store that is slower fails, and the capture is tried again.
 const LONGEST_COPY: Duration = Duration::from_mins(15);
+/// At the end, for uploads to be given up in good order; well within the agent's own grace.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 /// What a store says in an error is its own text; so much of it is logged, in characters.
 const MOST_TOLD: usize = 500;
 
@@ -77,7 +79,7 @@ pub fn start(start: Start) -> (Uploads, JoinHandle<()>) {
     }
     let pending = Arc::new(Pending::new(folder, counters.pending.clone()));
     let uploads = Uploads(Arc::clone(&pending));
-    let uploader = Uploader { pending, destination, counters, stop, failing: None, failures: 0 };
+    let uploader = Uploader { pending, destination, counters, stop, failing: None, failures: 0, due: false };
     (uploads, tokio::spawn(uploader.run()))
 }
 
@@ -91,6 +93,8 @@ struct Uploader {
     failing: Option<&'static str>,
     /// In a row.
     failures: u32,
+    /// A pause must come before the next try.
+    due: bool,
 }
 
 type Ended = (RunId, Result<u64, SendError>);
@@ -100,17 +104,16 @@ impl Uploader {
         let mut running = JoinSet::new();
         while self.turn(&mut running).await.is_continue() {}
         // Each gives its parts back to the store, if that answers at once.
-        while running.join_next().await.is_some() {}
+        let _ = tokio::time::timeout(LAST_WAIT, async { while running.join_next().await.is_some() {} }).await;
     }
 
     /// Starts what may be started, then waits until something changes.
     async fn turn(&mut self, running: &mut JoinSet<Ended>) -> ControlFlow<()> {
         let most = if self.failing.is_some() { 1 } else { AT_ONCE };
-        let pause = self.pause();
-        if running.is_empty() && !pause.is_zero() {
+        if running.is_empty() && self.due {
             tokio::select! {
                 () = self.stop.cancelled() => return ControlFlow::Break(()),
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(self.pause()) => self.due = false,
             }
         }
         while running.len() < most {
@@ -143,10 +146,8 @@ impl Uploader {
 
     /// Twice as long after each failure, with chance in it, so that a fleet does not come back at once.
     fn pause(&self) -> Duration {
-        if self.failures == 0 {
-            return Duration::ZERO;
-        }
-        let whole = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(16)).min(LONGEST_PAUSE);
+        let whole =
+            FIRST_PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
         whole / 2 + (whole / 2).mul_f64(chance())
     }
 
@@ -156,7 +157,7 @@ impl Uploader {
                 self.pending.done(id);
                 self.counters.uploads.inc();
                 self.counters.bytes.inc_by(bytes);
-                self.failures = 0;
+                (self.failures, self.due) = (0, false);
                 if self.failing.take().is_some() {
                     tracing::info!(store = %self.destination, "captures are uploaded again");
                 }
@@ -177,7 +178,9 @@ impl Uploader {
             return self.pending.done(id);
         }
         self.pending.again(id);
-        self.failures = self.failures.saturating_add(1);
+        // Those that fail together are one failure.
+        self.failures = self.failures.saturating_add(u32::from(!self.due));
+        self.due = true;
         if self.failing.replace(reason) != Some(reason) {
             let error: String = error.to_string().chars().take(MOST_TOLD).collect();
             tracing::warn!(store = %self.destination, reason, error, "captures are not uploaded; they stay on the disk and are tried again");
