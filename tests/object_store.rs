@@ -209,17 +209,6 @@ async fn a_wrong_secret_is_refused_and_counted_and_the_right_one_catches_up() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_is_not_there_is_said() {
-    let server = Server::started();
-    fs::remove_dir(server.root.path().join("bucket")).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    capture(folder.path(), 10);
-    let node = Node::start(folder.path(), "node-1", server.environment(SECRET));
-    node.failed("no_bucket").await;
-    node.stop().await;
-}
-
-#[tokio::test]
 async fn a_server_that_is_down_is_tried_again_and_what_is_gone_by_then_is_counted() {
     let mut server = Server::new();
     let folder = tempfile::tempdir().unwrap();

@@ -183,6 +183,15 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_that_is_not_there_is_told_from_a_store_that_answers_otherwise() {
+        let missing =
+            object_store::Error::NotFound { path: "some/where".into(), source: "NoSuchBucket".into() };
+        assert_eq!(reason(&missing), "no_bucket");
+        let full = object_store::Error::Generic { store: "S3", source: "507".into() };
+        assert_eq!(reason(&full), "answered_error");
+    }
+
+    #[test]
     fn nothing_secret_is_shown() {
         let to = open(&store(StoreKind::S3, "s3://bucket"), "n", &[("AWS_SECRET_ACCESS_KEY", "hushhush")])
             .unwrap();
