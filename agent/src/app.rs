@@ -29,6 +29,8 @@ use crate::probes::{Keeper, Pool, Quarantined, Record, Refusal, Terms};
 use crate::triggers::alerts::{self, Alerts};
 use crate::triggers::{self, Resolved};
 
+#[cfg(feature = "object-store")]
+pub use self::counters::upload_counters;
 pub use self::counters::{alert_counters, capture_counters, pool_counters, registry_counters};
 
 /// From a signal to the end: runs that are still going are ended by the launcher after this.
