@@ -25,7 +25,7 @@ use crate::http::{self, Backend, Bound, ProbeAnswer, ProbeAsk, ProbeRefusal, Run
 use crate::metrics::samples::LastRun;
 use crate::metrics::{self, AgentMetrics, AlertWords, Samples, Words};
 use crate::model::{Container, ContainerEvent, RunRequest, RunResult, Way};
-use crate::probes::{Pool, Quarantined, Record, Refusal, Terms};
+use crate::probes::{Keeper, Pool, Quarantined, Record, Refusal, Terms};
 use crate::triggers::alerts::{self, Alerts};
 use crate::triggers::{self, Resolved};
 
@@ -173,7 +173,16 @@ impl App {
             let samples = Arc::clone(&samples);
             Box::new(move |result: &RunResult| samples.publish(result))
         };
-        let pool = Pool::new(launcher.clone(), Arc::clone(&config), pool_counters(&metrics), publish, None);
+        // Without a folder that is safe there is none in this place either, and that is counted.
+        let kept = storage.as_deref().unwrap_or(Path::new("/dev/null")).join("captures");
+        let captures = Captures::open(&kept, &config.load().captures, capture_counters(&metrics));
+        let keeper = {
+            let samples = Arc::clone(&samples);
+            let kept = Box::new(move |result: &RunResult| samples.mark_capture(result));
+            Keeper { captures: captures.clone(), node: node_name(), kept }
+        };
+        let counters = pool_counters(&metrics);
+        let pool = Pool::new(launcher.clone(), Arc::clone(&config), counters, publish, Some(keeper));
 
         let (events, _) = broadcast::channel(EVENTS);
         let registry = Registry::start(containers::Start {
@@ -215,10 +224,7 @@ impl App {
             },
             node: node_name(),
         }));
-        // Without a folder that is safe there is none in this place either, and that is counted.
-        let kept = storage.as_deref().unwrap_or(Path::new("/dev/null")).join("captures");
-        let captures = Captures::open(&kept, &config.load().captures, capture_counters(&metrics));
-        let alerts = alerted::open(storage.as_deref(), &config, &registry, &pool, None, &metrics);
+        let alerts = alerted::open(storage.as_deref(), &config, &registry, &pool, captures.clone(), &metrics);
         let reloading = Arc::default();
         Ok(Self {
             source,

@@ -15,14 +15,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::task::JoinHandle;
-
 use super::*;
 use crate::metrics::{AgentMetrics, Samples};
 use crate::model::testing::{container, named, result};
-use crate::model::{ContainerLabels, Outcome, ProbeName};
+use crate::model::Outcome;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
 
 const RUN: &str = r#"{"probe":"sockets","target":{"pod":"cart-0"}}"#;
 
@@ -32,8 +31,7 @@ struct Fake {
     not_ready: Mutex<Option<String>>,
     run: Mutex<Option<Result<RunResult, RunRefusal>>>,
     asked: AtomicUsize,
-    /// Bytes of a comment below the metrics.
-    padding: AtomicUsize,
+    padding: AtomicUsize, // bytes of a comment below the metrics
     reload: Result<(), String>,
     scrape: scrape::Scrape,
     alerts: Alerts,
