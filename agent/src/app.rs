@@ -3,8 +3,10 @@
 mod alerted;
 mod counters;
 mod scrape;
+#[cfg(feature = "object-store")]
+mod uploads;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +17,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::captures::Captures;
+use crate::config::parse::Table;
 use crate::config::{Config, Source, node_name};
 use crate::containers::{self, Hook, Registry};
 use crate::detect::{DetectError, Reason};
@@ -23,13 +27,13 @@ use crate::http::{self, Backend, Bound, ProbeAnswer, ProbeAsk, ProbeRefusal, Run
 use crate::metrics::samples::LastRun;
 use crate::metrics::{self, AgentMetrics, AlertWords, Samples, Words};
 use crate::model::{Container, ContainerEvent, RunRequest, RunResult, Way};
-use crate::probes::{Pool, Quarantined, Record, Refusal, Terms};
+use crate::probes::{Keeper, Pool, Quarantined, Record, Refusal, Terms};
 use crate::triggers::alerts::{self, Alerts};
 use crate::triggers::{self, Resolved};
 
 #[cfg(feature = "object-store")]
 pub use self::counters::upload_counters;
-pub use self::counters::{alert_counters, pool_counters, registry_counters};
+pub use self::counters::{alert_counters, capture_counters, pool_counters, registry_counters};
 
 /// From a signal to the end: runs that are still going are ended by the launcher after this.
 const GRACE: Duration = Duration::from_secs(5);
@@ -46,6 +50,9 @@ pub enum AppError {
     Enter(#[from] EnterError),
     #[error("signals cannot be listened to: {0}")]
     Signal(std::io::Error),
+    #[cfg(feature = "object-store")]
+    #[error(transparent)]
+    Store(#[from] crate::upload::StoreError),
 }
 
 /// What stands before the agent runs.
@@ -85,14 +92,20 @@ pub async fn run(setup: Setup) -> Result<(), AppError> {
     let restarts = metrics.launcher_restarts.clone();
     let launcher = launcher.attach(move |why| restarts.with_label_values(&[why.as_str()]).inc())?;
     let mut successors = launcher.clone();
+    #[cfg(feature = "object-store")]
+    let kept = storage.as_deref().map(|storage| storage.join("captures"));
     let app = App::start(source, config, metrics, launcher.clone(), hook, storage)?;
 
     let stop = CancellationToken::new();
+    #[cfg(feature = "object-store")]
+    let uploads = uploads::start(&app, kept, stop.clone())?;
     let options = http::Options {
         enable_lifecycle,
         requests: app.metrics.http_requests.clone(),
         access,
         timeout_offset,
+        connections: connections(&app.metrics),
+        web_config_good: app.metrics.web_config_last_reload_successful.clone(),
     };
     let front = tokio::spawn(http::serve(bound, Arc::new(app.clone()), options, stop.clone(), GRACE));
     let ended = loop {
@@ -117,6 +130,10 @@ pub async fn run(setup: Setup) -> Result<(), AppError> {
     // Together: what waits in the pool for an alert is given back by it.
     tokio::join!(app.alerts.close(GRACE), app.pool.close(GRACE));
     let _ = front.await;
+    #[cfg(feature = "object-store")]
+    if let Some(uploads) = uploads {
+        let _ = uploads.await;
+    }
     launcher.close(GRACE).await;
     ended
 }
@@ -132,6 +149,7 @@ struct App {
     registry: Registry,
     pool: Pool,
     alerts: Alerts,
+    captures: Captures,
     reloaded: watch::Sender<u64>,
     /// One reload at a time: agent and launcher must swap to the same configuration.
     reloading: Arc<Mutex<()>>,
@@ -160,6 +178,7 @@ impl App {
                 dropped: &alerts::Reason::ALL.map(alerts::Reason::as_str),
                 runs_dropped: &alerts::Dropped::ALL.map(alerts::Dropped::as_str),
             },
+            closed: &http::seats::CLOSED,
         });
         loaded(&metrics, true);
         let samples = Arc::new(Samples::new(config.limits.results_grace, metrics.series_dropped.clone()));
@@ -169,7 +188,16 @@ impl App {
             let samples = Arc::clone(&samples);
             Box::new(move |result: &RunResult| samples.publish(result))
         };
-        let pool = Pool::new(launcher.clone(), Arc::clone(&config), pool_counters(&metrics), publish);
+        // Without a folder that is safe there is none in this place either, and that is counted.
+        let kept = storage.as_deref().unwrap_or(Path::new("/dev/null")).join("captures");
+        let captures = Captures::open(&kept, &config.load().captures, capture_counters(&metrics));
+        let keeper = {
+            let samples = Arc::clone(&samples);
+            let kept = Box::new(move |result: &RunResult| samples.mark_capture(result));
+            Keeper { captures: captures.clone(), node: node_name(), kept }
+        };
+        let counters = pool_counters(&metrics);
+        let pool = Pool::new(launcher.clone(), Arc::clone(&config), counters, publish, Some(keeper));
 
         let (events, _) = broadcast::channel(EVENTS);
         let registry = Registry::start(containers::Start {
@@ -211,9 +239,21 @@ impl App {
             },
             node: node_name(),
         }));
-        let alerts = alerted::open(storage.as_deref(), &config, &registry, &pool, &metrics);
+        let alerts = alerted::open(storage.as_deref(), &config, &registry, &pool, captures.clone(), &metrics);
         let reloading = Arc::default();
-        Ok(Self { source, config, metrics, samples, launcher, registry, pool, alerts, reloaded, reloading })
+        Ok(Self {
+            source,
+            config,
+            metrics,
+            samples,
+            launcher,
+            registry,
+            pool,
+            alerts,
+            captures,
+            reloaded,
+            reloading,
+        })
     }
 
     /// Swaps agent and launcher to the configuration as it is on disk now, if all of it is right.
@@ -240,6 +280,10 @@ impl App {
             tracing::warn!("a change of `runtimes` takes effect at the agent's next start");
         }
         self.metrics.declare(&config);
+        self.captures.bound(&config.captures);
+        if old.store != config.store {
+            tracing::warn!("a change of `captures.store` takes effect at the agent's next start");
+        }
         self.samples.set_grace(config.limits.results_grace);
         let gone = old.probes.keys().filter(|probe| !config.probes.contains_key(*probe));
         gone.for_each(|probe| self.samples.forget_probe(probe));
@@ -316,6 +360,14 @@ impl Backend for App {
         async move { app.run_on_request(ask).await }.boxed()
     }
 
+    fn captures(&self) -> Captures {
+        self.captures.clone()
+    }
+
+    fn table(&self, probe: &str) -> Option<Table> {
+        Self::table(self, probe)
+    }
+
     fn alerts(&self) -> &Alerts {
         &self.alerts
     }
@@ -326,5 +378,12 @@ fn loaded(metrics: &AgentMetrics, well: bool) {
     if well {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         metrics.config_last_reload_success_timestamp_seconds.set(now.as_secs_f64());
+    }
+}
+
+fn connections(metrics: &AgentMetrics) -> http::Connections {
+    http::Connections {
+        open: metrics.http_connections.clone(),
+        closed: metrics.http_connections_closed.clone(),
     }
 }

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 
 use super::alert_counters;
+use crate::captures::Captures;
 use crate::config::Config;
 use crate::containers::Registry;
 use crate::metrics::AgentMetrics;
@@ -20,6 +21,7 @@ pub(super) fn open(
     config: &Arc<ArcSwap<Config>>,
     registry: &Registry,
     pool: &Pool,
+    captures: Captures,
     metrics: &AgentMetrics,
 ) -> Alerts {
     let (live, ready, pool) = (registry.clone(), registry.clone(), pool.clone());
@@ -41,7 +43,7 @@ pub(super) fn open(
         live: Box::new(move || live.containers()),
         ready: async move { ready.described().await }.boxed(),
         run: Box::new(run),
-        kept: Box::new(|_| false),
+        kept: Box::new(move |run| captures.contains(run)),
         counters: alert_counters(metrics),
     };
     Alerts::open(folder, wiring)

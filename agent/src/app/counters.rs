@@ -2,7 +2,7 @@
 
 use crate::metrics::AgentMetrics;
 use crate::triggers::alerts;
-use crate::{containers, probes};
+use crate::{captures, containers, probes};
 
 /// The counters that the registry moves; also for the verbs that look and leave.
 pub fn registry_counters(metrics: &AgentMetrics) -> containers::Counters {
@@ -60,5 +60,19 @@ pub fn upload_counters(metrics: &AgentMetrics) -> crate::upload::Counters {
         missed: metrics.capture_uploads_missed.clone(),
         bytes: metrics.capture_upload_bytes.clone(),
         pending: metrics.capture_uploads_pending.clone(),
+    }
+}
+
+/// The counters that captures move.
+pub fn capture_counters(metrics: &AgentMetrics) -> captures::Counters {
+    captures::Counters {
+        captures: metrics.captures.clone(),
+        bytes: metrics.capture_bytes.clone(),
+        budget_bytes: metrics.capture_budget_bytes.clone(),
+        working: metrics.capture_working.clone(),
+        written: metrics.captures_written.clone(),
+        failures: metrics.capture_failures.clone(),
+        evicted: metrics.captures_evicted.clone(),
+        set_aside: metrics.captures_set_aside.clone(),
     }
 }

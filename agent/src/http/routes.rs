@@ -15,11 +15,12 @@ use warp::http::header::{
 };
 use warp::http::{Method, StatusCode};
 use warp::path::FullPath;
-use warp::reply::{Reply as _, Response};
+use warp::reply::Response;
 
 use super::deadline::Deadline;
+use super::scrape::Scrapes;
 use super::view::{ContainerView, RunView};
-use super::{Asker, Backend, Options, RunAsk, alerts, body, gzip, more, run};
+use super::{Asker, Backend, Options, RunAsk, alerts, body, captures, gzip, more, run};
 use crate::metrics;
 use crate::triggers::{Target, resolve};
 
@@ -40,12 +41,17 @@ pub(super) fn routes(
     options: Options,
     (run_slots, scrape_slots): (Arc<Semaphore>, Arc<Semaphore>),
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
+    let captures = captures::routes(backend.clone());
     let more = more::routes(backend.clone(), &options, scrape_slots);
     let shared = warp::any().map(move || backend.clone());
     let asked = warp::method().and(warp::header::headers_cloned());
     let lifecycle = options.enable_lifecycle;
 
-    let metrics = warp::path!("metrics").and(asked).and(shared.clone()).then(metrics);
+    let scrapes = Scrapes::default();
+    let metrics = warp::path!("metrics")
+        .and(asked)
+        .and(shared.clone())
+        .then(move |method, headers, backend| metrics(method, headers, backend, scrapes.clone()));
     let healthy = warp::path!("-" / "healthy").and(warp::method()).map(|method: Method| {
         get_only(&method).unwrap_or_else(|| answer(StatusCode::OK, TEXT, "parachute is healthy\n".to_owned()))
     });
@@ -99,7 +105,7 @@ pub(super) fn routes(
         .unify()
         .or(containers)
         .unify();
-    all.or(run).unify().or(alerts).unify().or(more).unify().or(nowhere).unify().map(
+    all.or(run).unify().or(alerts).unify().or(captures).unify().or(more).unify().or(nowhere).unify().map(
         move |mut response: Response| {
             options.requests.with_label_values(&[response.status().as_str()]).inc();
             set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
@@ -108,17 +114,13 @@ pub(super) fn routes(
     )
 }
 
-async fn metrics(method: Method, headers: HeaderMap, backend: Shared) -> Response {
+async fn metrics(method: Method, headers: HeaderMap, backend: Shared, scrapes: Scrapes) -> Response {
     if let Some(refused) = get_only(&method) {
         return refused;
     }
     let zip = gzip::accepted(&headers);
-    let rendered = tokio::task::spawn_blocking(move || {
-        let text = backend.metrics();
-        if zip { gzip::compress(&text) } else { Ok(text.into_bytes()) }
-    });
-    match tokio::time::timeout(ANSWER_TIMEOUT, rendered).await {
-        Ok(Ok(Ok(body))) => {
+    match tokio::time::timeout(ANSWER_TIMEOUT, scrapes.text(zip, move || backend.metrics())).await {
+        Ok(Ok(body)) => {
             let mut response = answer(StatusCode::OK, metrics::CONTENT_TYPE, body);
             set(&mut response, VARY, "accept-encoding");
             if zip {
@@ -127,8 +129,8 @@ async fn metrics(method: Method, headers: HeaderMap, backend: Shared) -> Respons
             response
         }
         Err(_) => refuse(false, StatusCode::GATEWAY_TIMEOUT, "the metrics were not ready in time"),
-        Ok(failed) => {
-            tracing::error!("metrics could not be rendered: {failed:?}");
+        Ok(Err(error)) => {
+            tracing::error!("metrics could not be rendered: {error}");
             refuse(false, StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be rendered; see the log")
         }
     }
@@ -286,7 +288,9 @@ pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Respons
 }
 
 pub(super) fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
-    let mut response = warp::reply::with_status(body.into().to_vec(), status).into_response();
+    let body: Bytes = body.into();
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
     set(&mut response, CONTENT_TYPE, content_type);
     response
 }

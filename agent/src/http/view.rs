@@ -75,6 +75,8 @@ pub struct RunView<'a> {
     truncated: bool,
     parse_errors: u64,
     series_dropped: u64,
+    /// The capture that was kept of it.
+    capture: Option<&'a str>,
     families: Vec<FamilyView<'a>>,
     /// Bytes that are no UTF-8 are replaced here; then the exact bytes are in `stdout_base64`. Null, as `stderr`, for an asker
     /// without the role `view`, which may start a run but not see what it printed.
@@ -135,6 +137,7 @@ impl<'a> From<&'a RunResult> for RunView<'a> {
             truncated: result.output.truncated,
             parse_errors: result.parse_errors,
             series_dropped: result.series_dropped,
+            capture: result.captured.then(|| result.request.id.as_str()),
             families: result.families.iter().map(FamilyView::from).collect(),
             stdout: Some(String::from_utf8_lossy(&result.output.stdout).into_owned()),
             stdout_base64: not_text(&result.output.stdout),

@@ -22,8 +22,10 @@ const DETECTION_BUCKETS: &[f64] =
 const RUN_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// Values of `code` in `parachute_http_requests_total`: every status that `http` answers with.
-pub const HTTP_CODES: [&str; 14] =
-    ["200", "202", "400", "401", "403", "404", "405", "408", "409", "413", "415", "500", "503", "504"];
+pub const HTTP_CODES: [&str; 19] = [
+    "200", "202", "206", "304", "400", "401", "403", "404", "405", "408", "409", "413", "415", "416", "429",
+    "431", "500", "503", "504",
+];
 
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
@@ -90,8 +92,21 @@ pub struct AgentMetrics {
     pub config_last_reload_successful: IntGauge,
     pub config_last_reload_success_timestamp_seconds: Gauge,
     pub probe_module_unknown: IntCounter,
+    pub captures: IntGauge,
+    pub capture_bytes: IntGauge,
+    pub capture_budget_bytes: IntGauge,
+    pub capture_working: IntGauge,
+    pub captures_written: IntCounter,
+    /// By reason, one of `captures`'.
+    pub capture_failures: IntCounterVec,
+    pub captures_evicted: IntCounterVec,
+    pub captures_set_aside: IntCounterVec,
     /// By code, one of [`HTTP_CODES`].
     pub http_requests: IntCounterVec,
+    pub http_connections: IntGauge,
+    /// By reason, one of `http`'s.
+    pub http_connections_closed: IntCounterVec,
+    pub web_config_last_reload_successful: IntGauge,
 }
 
 /// The label values that other rooms count by.
@@ -108,6 +123,8 @@ pub struct Words<'a> {
     /// Why there is another launcher.
     pub restarts: &'a [&'a str],
     pub alerts: AlertWords<'a>,
+    /// Why the agent ends a connection.
+    pub closed: &'a [&'a str],
 }
 
 /// Those of `triggers::alerts`.
@@ -211,7 +228,18 @@ impl AgentMetrics {
             config_last_reload_successful: make.gauge("parachute_config_last_reload_successful")?,
             config_last_reload_success_timestamp_seconds: make.keep(Gauge::with_opts(reloaded_at)?)?,
             probe_module_unknown: make.counter("parachute_probe_module_unknown_total")?,
+            captures: make.gauge("parachute_captures")?,
+            capture_bytes: make.gauge("parachute_capture_bytes")?,
+            capture_budget_bytes: make.gauge("parachute_capture_budget_bytes")?,
+            capture_working: make.gauge("parachute_capture_working")?,
+            captures_written: make.counter("parachute_capture_written_total")?,
+            capture_failures: make.counters("parachute_capture_failures_total")?,
+            captures_evicted: make.counters("parachute_capture_evicted_total")?,
+            captures_set_aside: make.counters("parachute_capture_set_aside_total")?,
             http_requests: make.counters("parachute_http_requests_total")?,
+            http_connections: make.gauge("parachute_http_connections")?,
+            http_connections_closed: make.counters("parachute_http_connections_closed_total")?,
+            web_config_last_reload_successful: make.gauge("parachute_web_config_last_reload_successful")?,
             registry: make.0,
         };
         zero(&metrics.http_requests, &HTTP_CODES);
@@ -229,6 +257,7 @@ impl AgentMetrics {
         zero(&self.alerts_received, words.alerts.statuses);
         zero(&self.alerts_dropped, words.alerts.dropped);
         zero(&self.alert_runs_dropped, words.alerts.runs_dropped);
+        zero(&self.http_connections_closed, words.closed);
     }
 
     /// Brings the label sets in step with a configuration: a zero for every probe and trigger that can count, and

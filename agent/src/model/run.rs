@@ -238,4 +238,6 @@ pub struct RunResult {
     pub series_dropped: u64,
     /// What the parser passed over, and why.
     pub rejects: Rejects,
+    /// A capture of it, of its request's id, is on the disk.
+    pub captured: bool,
 }

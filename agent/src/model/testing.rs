@@ -59,6 +59,7 @@ pub(crate) fn result(
         families,
         parse_errors: 0,
         series_dropped: 0,
+        captured: false,
         rejects: Rejects::default(),
     }
 }

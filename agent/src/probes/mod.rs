@@ -3,6 +3,7 @@
 
 mod history;
 mod judge;
+mod keep;
 mod quarantine;
 mod queue;
 mod refusal;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::history::History;
 pub use self::history::Record;
+pub use self::keep::Keeper;
 pub use self::quarantine::Quarantined;
 use self::queue::{Early, Job, State};
 pub use self::refusal::Refusal;
@@ -91,6 +93,8 @@ struct Shared {
     config: Arc<ArcSwap<Config>>,
     counters: Counters,
     publish: Publish,
+    /// None where nothing is kept.
+    keeper: Option<Keeper>,
     /// A std mutex: it is held for a few instructions and never across an await.
     state: Mutex<State>,
     history: Mutex<History>,
@@ -112,10 +116,11 @@ impl Pool {
         config: Arc<ArcSwap<Config>>,
         counters: Counters,
         publish: Publish,
+        keeper: Option<Keeper>,
     ) -> Self {
         let state = Mutex::new(State::default());
         let history = Mutex::default();
-        Self { shared: Arc::new(Shared { launcher, config, counters, publish, state, history }) }
+        Self { shared: Arc::new(Shared { launcher, config, counters, publish, keeper, state, history }) }
     }
 
     /// Queues a run that nobody waits for.
@@ -252,12 +257,16 @@ impl Pool {
     }
 
     async fn finish(&self, job: Job) {
-        let result = self.shared.execute(&job).await;
+        let (mut result, kept) = self.shared.execute(&job).await;
         self.shared.account(&result);
-        self.shared.history().ended(&result, false);
+        // Before the disk, which takes its time.
         if job.publish {
             (self.shared.publish)(&result);
         }
+        if let Some((keeping, probe)) = kept {
+            result.captured = self.shared.keep(keeping, &result, &probe).await;
+        }
+        self.shared.history().ended(&result, job.publish);
         if let Some(reply) = job.reply {
             // Whoever asked may have left; the result is published all the same.
             let _ = reply.send(result);
