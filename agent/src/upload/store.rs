@@ -193,8 +193,12 @@ mod tests {
 
     #[test]
     fn nothing_secret_is_shown() {
-        let to = open(&store(StoreKind::S3, "s3://bucket"), "n", &[("AWS_SECRET_ACCESS_KEY", "hushhush")])
-            .unwrap();
+        let to = open(
+            &store(StoreKind::S3, "s3://bucket"),
+            "n",
+            &[("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "hushhush")],
+        )
+        .unwrap();
         assert!(!format!("{to:?} {to}").contains("hushhush"));
     }
 }
