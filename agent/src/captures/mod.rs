@@ -135,7 +135,9 @@ impl Captures {
             (&counters.evicted, &Why::ALL.map(Why::as_str)),
             (&counters.set_aside, &Fault::ASIDE),
         ] {
-            reasons.iter().for_each(|reason| _ = counter.with_label_values(&[reason]));
+            for reason in reasons {
+                counter.with_label_values(&[reason]);
+            }
         }
         let shared = Arc::new(Shared {
             folder: Folder::new(folder),
