@@ -48,6 +48,7 @@ pub use roles::Roles;
 pub use run::{RunAsk, RunRefusal};
 pub use seats::Connections;
 pub use view::{ContainerView, RunView};
+pub use visible::hidden;
 
 use self::door::Door;
 use self::seats::{Bounds, Table as Seats};

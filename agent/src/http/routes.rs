@@ -81,10 +81,11 @@ pub(super) fn routes(
     let alerts = warp::path!("api" / "v1" / "alerts")
         .and(asked)
         .and(warp::query::<alerts::Asked>())
+        .and(warp::ext::get::<Asker>())
         .and(warp::body::stream())
         .and(shared)
-        .then(async |method, headers, asked, body, backend: Shared| {
-            alerts::alerts(method, headers, asked, body, &*backend).await
+        .then(async |method, headers, asked, asker, body, backend: Shared| {
+            alerts::alerts(method, headers, asked, asker, body, &*backend).await
         });
     let nowhere = warp::path::full().map(|path: FullPath| not_found(&path));
     // To warp's `path!` a slash at the end is nothing; here it makes another path.

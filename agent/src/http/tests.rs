@@ -17,8 +17,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::metrics::{AgentMetrics, Samples};
+use crate::model::Outcome;
 use crate::model::testing::{container, named, result};
-use crate::model::{ContainerLabels, Outcome, ProbeName};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
 
 const RUN: &str = r#"{"probe":"sockets","target":{"pod":"cart-0"}}"#;
 

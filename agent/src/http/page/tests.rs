@@ -83,7 +83,16 @@ impl Backend for Stage {
 fn empty() -> Stage {
     let agent = crate::metrics::AgentMetrics::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let counters = crate::app::capture_counters(&agent);
+    let counters = crate::captures::Counters {
+        captures: agent.captures.clone(),
+        bytes: agent.capture_bytes.clone(),
+        budget_bytes: agent.capture_budget_bytes.clone(),
+        working: agent.capture_working.clone(),
+        written: agent.captures_written.clone(),
+        failures: agent.capture_failures.clone(),
+        evicted: agent.captures_evicted.clone(),
+        set_aside: agent.captures_set_aside.clone(),
+    };
     Stage {
         containers: Vec::new(),
         history: Vec::new(),
