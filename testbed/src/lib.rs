@@ -5,7 +5,7 @@
 
 pub use agent::Agent;
 pub use alertmanager::{Alertmanager, AlertmanagerVersion, newest_alertmanager};
-pub use chromium::{Chromium, View};
+pub use chromium::{Chromium, Page, View};
 pub use cleanup::alone;
 pub use containerd::Containerd;
 pub use image::{WORKLOAD_IMAGE, attacker};
@@ -14,7 +14,7 @@ pub use leftovers::Snapshot;
 pub use pod::{Pod, PodBuilder, PodContainer};
 pub use prometheus::Prometheus;
 pub use recorder::{Recorded, Recorder};
-pub use scrape::{Answer, Sample, request, samples};
+pub use scrape::{Answer, Sample, exchange, request, samples};
 pub use served::free_address;
 pub use tmux::Tmux;
 pub use userns::UserContainer;

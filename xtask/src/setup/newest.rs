@@ -14,7 +14,7 @@ const UNPACK: &str = r#"set -e
 work=$(mktemp -d "$1.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
-mkdir -p "$work/etc" "$work/state/lists/partial" "$work/cache/archives/partial" "$work/root"
+mkdir -p "$work/etc/apt.conf.d" "$work/state/lists/partial" "$work/cache/archives/partial" "$work/root"
 : >"$work/state/status"
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 echo "deb [signed-by=$keys] http://deb.debian.org/debian sid main" >"$work/etc/sources.list"
