@@ -96,12 +96,12 @@ fn configuration(recorders: &[Recorder]) -> String {
     let mut routes = String::new();
     let mut receivers = String::new();
     for ((name, more, _), recorder) in CASES.iter().zip(recorders) {
-        routes += &format!("  - {{ matchers: ['alertname = {name}'], receiver: {name} }}\n");
-        receivers += &format!(
+        routes.extend([format!("  - {{ matchers: ['alertname = {name}'], receiver: {name} }}\n")]);
+        receivers.extend([format!(
             "- name: {name}\n  webhook_configs:\n  - url: http://{}/api/v1/alerts\n    {more}\n    \
              http_config: {{ authorization: {{ credentials: secret }} }}\n",
             recorder.address()
-        );
+        )]);
     }
     let waits = "group_wait: 300ms, group_interval: 1s, repeat_interval: 1h";
     format!(
