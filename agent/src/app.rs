@@ -18,7 +18,7 @@ use crate::http::{self, Backend, Bound, RunAsk, RunRefusal};
 use crate::metrics::samples::LastRun;
 use crate::metrics::{self, AgentMetrics, Samples, Words};
 use crate::model::{Container, ContainerEvent, RunRequest, RunResult, Way};
-use crate::probes::{self, Pool, Refusal};
+use crate::probes::{self, Pool, Refusal, Terms};
 use crate::triggers::{self, Resolved};
 
 /// From a signal to the end: runs that are still going are ended by the launcher after this.
@@ -224,11 +224,9 @@ impl App {
             return Err(RunRefusal::NotByRequest(ask.probe));
         };
         let request = RunRequest::new(probe.name.clone(), trigger.clone(), container);
-        self.pool.run(request).await.map_err(|refusal| match refusal {
+        self.pool.run(request, Terms::default()).await.map_err(|refusal| match refusal {
             Refusal::QueueFull | Refusal::AlreadyQueued => RunRefusal::Full { retry_after: RETRY_AFTER },
-            Refusal::Stuck | Refusal::Quarantined | Refusal::ShuttingDown => {
-                RunRefusal::Unavailable(refusal.to_string())
-            }
+            _ => RunRefusal::Unavailable(refusal.to_string()),
         })
     }
 }

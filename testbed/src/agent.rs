@@ -55,6 +55,8 @@ impl Agent {
             .args(["--web.listen-address", &address.to_string()])
             .arg("--run-directory")
             .arg(run_directory.path())
+            .arg("--storage.path")
+            .arg(run_directory.path().join("storage"))
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

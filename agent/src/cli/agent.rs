@@ -7,6 +7,7 @@ use anyhow::{Context as _, ensure};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::run_directory::RunDirectory;
+use super::storage::Storage;
 use super::{ConfigFile, Logging, check_config, logging};
 use crate::app::{self, Setup};
 use crate::config::Source;
@@ -42,6 +43,8 @@ pub(super) struct Args {
     #[command(flatten)]
     run_directory: RunDirectory,
     #[command(flatten)]
+    storage: Storage,
+    #[command(flatten)]
     logging: Logging,
 }
 
@@ -59,6 +62,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Before there is a second thread, and with all capabilities.
     let log = ["--log.level", &args.logging.level, "--log.format", args.logging.format.as_str()];
     let held = args.run_directory.hold()?;
+    let storage = args.storage.hold()?;
     let options = LauncherOptions {
         run_directory: held.as_ref().map(|held| held.folder().to_owned()),
         mounted_procfs: args.mounted_procfs,

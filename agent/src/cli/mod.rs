@@ -9,10 +9,12 @@ mod exec;
 mod launcher;
 mod logging;
 mod man;
+mod own_folder;
 mod ps;
 mod rows;
 mod run;
 mod run_directory;
+mod storage;
 mod survey;
 
 use std::io::Write as _;

@@ -16,7 +16,7 @@ use crate::enter::LauncherOptions;
 use crate::http::RunView;
 use crate::metrics::encode::{Encoder, label_text};
 use crate::model::{Container, Outcome, ProbeName, RunRequest, RunResult, TriggerName};
-use crate::probes::Pool;
+use crate::probes::{Pool, Terms};
 use crate::triggers::{Resolved, Target, resolve};
 
 #[derive(Debug, clap::Args)]
@@ -63,7 +63,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         let request = RunRequest::new(probe.name.clone(), TriggerName::new(TriggerName::CLI), container);
         let counters = app::pool_counters(&survey.metrics);
         let config = Arc::new(ArcSwap::from_pointee(survey.config));
-        Ok(Pool::new(survey.launcher, config, counters, Box::new(|_| {})).run(request).await?)
+        Ok(Pool::new(survey.launcher, config, counters, Box::new(|_| {}))
+            .run(request, Terms::default())
+            .await?)
     })?;
     print(&result, args.output).context("writing the result")?;
     Ok(match &result.outcome {

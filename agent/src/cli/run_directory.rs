@@ -2,12 +2,9 @@
 //! out the template. Root's alone.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
-use rustix::fs::FlockOperation;
-
+use super::own_folder;
 use crate::http::ListenAddress;
 
 const DEFAULT: &str = "/run/parachute";
@@ -64,28 +61,8 @@ impl Held {
 
     /// Makes the folder if it is not there, and makes sure that no other agent serves in it.
     pub(super) fn take(folder: &Path) -> anyhow::Result<Self> {
-        let shown = folder.display();
-        let made = match std::fs::DirBuilder::new().mode(0o700).create(folder) {
-            Ok(()) => true,
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
-            Err(error) => {
-                bail!("the run directory {shown} cannot be made: {error}; name another by --run-directory")
-            }
-        };
-        // A link would be followed to wherever its owner likes.
-        let about =
-            std::fs::symlink_metadata(folder).with_context(|| format!("the run directory {shown}"))?;
-        ensure!(about.is_dir(), "the run directory {shown} is no folder; name another by --run-directory");
-        ensure!(
-            about.uid() == 0 && about.permissions().mode() & 0o022 == 0,
-            "the run directory {shown} must belong to root and be writable by root alone: \
-             sudo chown root {shown} && sudo chmod 700 {shown}"
-        );
-        let lock: OwnedFd = std::fs::File::open(folder).with_context(|| format!("opening {shown}"))?.into();
-        ensure!(
-            rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok(),
-            "another agent has its sockets in {shown}; give this one a folder of its own by --run-directory"
-        );
+        let made = own_folder::make(folder, "run directory", "--run-directory")?;
+        let lock = own_folder::lock(folder, "run directory", "--run-directory")?;
         Ok(Self { folder: folder.to_owned(), made, _lock: lock })
     }
 }
@@ -101,6 +78,8 @@ impl Drop for Held {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -117,7 +96,9 @@ mod tests {
 
         let held = Held::take(&folder).unwrap();
         std::fs::write(folder.join("other"), "").unwrap();
-        assert!(Held::take(&folder).unwrap_err().to_string().starts_with("another agent has its sockets"));
+        assert!(
+            Held::take(&folder).unwrap_err().to_string().starts_with("another agent has its run directory")
+        );
         drop(held);
         assert!(folder.exists(), "somebody's file is in it");
 

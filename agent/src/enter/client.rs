@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use super::keeper::Handed;
 use super::kept::{Restart, keep_connected};
-use super::pipes::{Capped, capture_pipe};
+use super::pipes::{Capped, Copies, capture_pipe};
 use super::protocol::{Answer, Ask, receive};
 use super::watch::watch as watch_fd;
 use super::{EnterError, Inspection};
 use crate::config::{Probe, Source};
-use crate::model::{ContainerId, Output, RunRequest};
+use crate::model::{ContainerId, End, Output, RunRequest, Stream};
 
 /// The launcher reads and checks a file and builds its template within this; nothing in it waits for others.
 pub(super) const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -51,6 +52,15 @@ pub struct LauncherOptions {
 pub enum Word {
     Observer,
     Joined,
+}
+
+/// What becomes of a run's output as it comes, and what ends the run early.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// Whether the [`Output`] has the bytes; they are in memory then, up to the probe's cap.
+    pub hold: bool,
+    pub copies: Option<Copies>,
+    pub cancel: CancellationToken,
 }
 
 /// A started launcher, before there is a runtime to talk to it from.
@@ -181,8 +191,14 @@ impl Launcher {
     }
 
     /// Runs `probe` in the request's container. Answers at the latest [`RUN_BACKSTOP`] after the probe's deadline.
-    pub async fn run(&self, request: &RunRequest, probe: &Probe) -> Result<Output, EnterError> {
+    pub async fn run(
+        &self,
+        request: &RunRequest,
+        probe: &Probe,
+        listening: Listening,
+    ) -> Result<Output, EnterError> {
         let started = Instant::now();
+        let Listening { hold, copies, cancel } = listening;
         let pipe = || capture_pipe().map_err(|source| EnterError::System { call: "pipe2", source });
         let (stdout_read, stdout_write) = pipe()?;
         let (stderr_read, stderr_write) = pipe()?;
@@ -198,18 +214,28 @@ impl Launcher {
         drop((stdout_write, stderr_write));
 
         let cap = usize::try_from(probe.max_output).unwrap_or(usize::MAX);
-        let (mut stdout, mut stderr) = (Capped::default(), Capped::default());
+        let copied = copies.is_some();
+        let mut stdout = Capped::new(Stream::Stdout, hold, copies.clone());
+        let mut stderr = Capped::new(Stream::Stderr, hold, copies);
+        let (mut read_all, mut cancelled) = (false, false);
         let end = {
             let read = connection.read_both(id, [stdout_read, stderr_read], cap, [&mut stdout, &mut stderr]);
             let wait = connection.answer(id, answer, probe.timeout + RUN_BACKSTOP);
             tokio::pin!(read, wait);
-            tokio::select! {
-                end = &mut wait => {
-                    // The tree has gone, so the pipes are closing; a stuck process may still hold them.
-                    let _ = tokio::time::timeout(DRAIN_DEADLINE, read).await;
-                    end
+            loop {
+                tokio::select! {
+                    end = &mut wait => {
+                        // The tree has gone, so the pipes are closing; a stuck process may still hold them.
+                        read_all = read_all || tokio::time::timeout(DRAIN_DEADLINE, read).await.is_ok();
+                        break end;
+                    }
+                    () = &mut read, if !read_all => read_all = true,
+                    () = cancel.cancelled(), if !cancelled => {
+                        cancelled = true;
+                        // An error is a launcher that has gone, which ends the wait.
+                        let _ = connection.send(&Ask::Cancel { id }, &[]).await;
+                    }
                 }
-                () = &mut read => wait.await,
             }
         };
         let (end, way, limit) = match end {
@@ -221,8 +247,10 @@ impl Launcher {
                 return Err(error);
             }
         };
+        // A taker that is too slow has not got the rest, and nobody must think that this was all.
+        let cut_off = copied && !read_all && matches!(end, End::Exited { .. } | End::Signaled { .. });
         Ok(Output {
-            truncated: stdout.truncated || stderr.truncated,
+            truncated: stdout.truncated || stderr.truncated || cut_off,
             stdout: stdout.bytes,
             stderr: stderr.bytes,
             end,

@@ -91,10 +91,11 @@ mod watch;
 
 use std::path::PathBuf;
 
-pub use client::{Launcher, LauncherOptions, LauncherProcess, Word};
+pub use client::{Launcher, LauncherOptions, LauncherProcess, Listening, Word};
 pub use keeper::keep;
 pub use kept::Restart;
 pub use launcher::{STEPS, confine_agent, device_rule, serve};
+pub use pipes::Copies;
 pub use watch::watch;
 
 /// What the launcher reads of a process through its pidfd. The agent has no right to read most of it itself.

@@ -3,8 +3,12 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use bytes::Bytes;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+use crate::model::Stream;
 
 /// Read in pieces of this many bytes: the default capacity of a pipe (pipe(7)).
 const PIECE: usize = 64 * 1024;
@@ -16,12 +20,39 @@ pub(super) fn capture_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((read, write))
 }
 
+/// Where the pieces of a run's output go besides the agent's own memory. Sending waits for a slow taker, which holds up the
+/// command as any full pipe would; one that has gone is sent nothing more.
+pub type Copies = mpsc::Sender<(Stream, Bytes)>;
+
 /// Output of one stream, filled as it comes so that a reader that is given up keeps what it had.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Capped {
     pub bytes: Vec<u8>,
     /// The command wrote more than the cap.
     pub truncated: bool,
+    stream: Stream,
+    /// Bytes that came, up to the cap; as many as are in `bytes` only where they are held.
+    seen: usize,
+    hold: bool,
+    copies: Option<Copies>,
+}
+
+impl Capped {
+    pub(super) fn new(stream: Stream, hold: bool, copies: Option<Copies>) -> Self {
+        Self { bytes: Vec::new(), truncated: false, stream, seen: 0, hold, copies }
+    }
+
+    async fn take(&mut self, piece: &[u8]) {
+        self.seen += piece.len();
+        if self.hold {
+            self.bytes.extend_from_slice(piece);
+        }
+        if let Some(copies) = &self.copies
+            && copies.send((self.stream, Bytes::copy_from_slice(piece))).await.is_err()
+        {
+            self.copies = None;
+        }
+    }
 }
 
 /// Reads until the end of the stream or until there is one byte more than `cap`.
@@ -37,10 +68,12 @@ pub(super) async fn read_capped(pipe: &AsyncFd<OwnedFd>, cap: usize, into: &mut 
             Ok(Err(error)) => return Err(error),
             Err(_would_block) => continue,
         };
-        let room = cap - into.bytes.len();
-        into.bytes.extend_from_slice(&piece[..got.min(room)]);
+        let room = cap - into.seen;
         if got > room {
             into.truncated = true;
+        }
+        into.take(&piece[..got.min(room)]).await;
+        if into.truncated {
             return Ok(());
         }
     }
@@ -51,13 +84,12 @@ mod tests {
     use super::super::watch::watch;
     use super::*;
 
-    async fn capped(written: usize, cap: usize) -> Capped {
+    async fn capped(written: usize, cap: usize, mut into: Capped) -> Capped {
         let (read, write) = capture_pipe().unwrap();
         let writer = tokio::task::spawn_blocking(move || {
             // A closed pipe is how the reader says that it has enough.
             let _ = io::Write::write_all(&mut std::fs::File::from(write), &vec![b'x'; written]);
         });
-        let mut into = Capped::default();
         {
             let pipe = watch(read).unwrap();
             read_capped(&pipe, cap, &mut into).await.unwrap();
@@ -75,12 +107,34 @@ mod tests {
             (1 << 20, 300_000, 300_000, true),
             (5, 0, 0, true),
         ] {
-            let got = capped(written, cap).await;
+            let got = capped(written, cap, Capped::new(Stream::Stdout, true, None)).await;
             assert_eq!(
                 (got.bytes.len(), got.truncated),
                 (kept, truncated),
                 "{written} bytes under a cap of {cap}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_exact_without_being_held_and_one_that_nobody_takes_ends_alone() {
+        let (copies, mut taken) = mpsc::channel::<(Stream, Bytes)>(1);
+        let taker = tokio::spawn(async move {
+            let mut all = 0;
+            while let Some((stream, piece)) = taken.recv().await {
+                assert_eq!(stream, Stream::Stderr);
+                all += piece.len();
+            }
+            all
+        });
+        let got = capped(1 << 20, 300_000, Capped::new(Stream::Stderr, false, Some(copies))).await;
+        assert!(got.truncated && got.bytes.is_empty());
+        drop(got);
+        assert_eq!(taker.await.unwrap(), 300_000);
+
+        let (copies, taken) = mpsc::channel(1);
+        drop(taken);
+        let got = capped(200_000, 300_000, Capped::new(Stream::Stdout, true, Some(copies))).await;
+        assert_eq!((got.bytes.len(), got.truncated), (200_000, false));
     }
 }

@@ -28,6 +28,7 @@ const fn row(
 pub const BUILD_INFO: &str = "parachute_build_info";
 pub const CONTAINER_INFO: &str = "parachute_container_info";
 pub const LAST_RUN: &str = "parachute_probe_last_run_timestamp_seconds";
+pub const LAST_CAPTURE: &str = "parachute_capture_last_timestamp_seconds";
 pub const LAST_SUCCESS: &str = "parachute_probe_last_success";
 
 /// The text of the process rows is the `prometheus` crate's own; a test keeps the two equal.
@@ -48,6 +49,8 @@ pub const METRICS: &[Doc] = &[
     row("parachute_probe_duration_seconds", Histogram, &["probe"], "Time from a run's start until its command ended or was killed."),
     row(LAST_RUN, Gauge, &["probe", "namespace", "pod", "container"], "When the probe's last run in this container started, as Unix time."),
     row(LAST_SUCCESS, Gauge, &["probe", "namespace", "pod", "container"], "1 if the probe's last run in this container ended well, else 0."),
+    row(LAST_CAPTURE, Gauge, &["probe", "trigger", "alert", "outcome", "capture", "namespace", "pod", "container"],
+        "When the run started of which the newest capture of the probe in this container was kept, as Unix time; times 1000 it marks the moment in Grafana."),
     row("parachute_probe_stuck", Gauge, &[], "Killed commands that have not gone yet because the kernel does not let go of them."),
     row("parachute_probe_quarantined", Gauge, &["probe"], "Containers in which the probe does not run for a while: it has reached its limits three times in a row there."),
     row("parachute_launcher_restarts_total", Counter, &["reason"], "Launcher processes that were put in the place of one that had died or hung."),
@@ -104,7 +107,7 @@ mod tests {
     #[test]
     fn no_probe_can_be_configured_to_take_one_of_these_names() {
         let names = METRICS.iter().map(|doc| doc.name).filter(|name| !name.starts_with("process_"));
-        assert_eq!(names.collect::<BTreeSet<_>>(), BTreeSet::from(crate::config::OWN_METRICS));
+        assert_eq!(names.collect::<BTreeSet<_>>(), crate::config::OWN_METRICS.iter().copied().collect());
     }
 
     #[test]

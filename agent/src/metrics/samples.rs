@@ -8,7 +8,7 @@
 mod render;
 mod store;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ use prometheus::IntCounterVec;
 use self::store::{Entry, Inner, Run, Subject};
 use super::{admit, docs};
 use crate::model::{
-    Container, ContainerLabels, Family, MetricKind, Outcome, ProbeName, RunResult, Sample, Way,
+    Container, ContainerLabels, Family, MetricKind, Outcome, ProbeName, RunRequest, RunResult, Sample, Way,
 };
 
 /// Bound on the series of all containers together: about 60 MiB of memory, and a scrape of some 20 MB.
@@ -77,7 +77,10 @@ impl Samples {
         inner.next += 1;
         inner.numbers.insert(life.clone(), number);
         let subject = Subject::Live(Arc::clone(container));
-        inner.entries.insert(number, Entry { life, subject, until: None, runs: BTreeMap::new() });
+        inner.entries.insert(
+            number,
+            Entry { life, subject, until: None, runs: BTreeMap::new(), marks: BTreeSet::new() },
+        );
     }
 
     /// Starts the grace and lets go of the container (it holds a pidfd).
@@ -114,7 +117,8 @@ impl Samples {
             (docs::LAST_RUN, unix_seconds(result.started_at)),
             (docs::LAST_SUCCESS, f64::from(u8::from(result.outcome.is_ok()))),
         ] {
-            names.push(inner.insert(number, probe, note(name, probe, value)));
+            let labels = vec![("probe".into(), probe.as_str().to_owned())];
+            names.push(inner.insert(number, probe, note(name, labels, value)));
         }
         if let Some(entry) = inner.entries.get_mut(&number) {
             let run = Run {
@@ -138,6 +142,27 @@ impl Samples {
         let numbers: Vec<u64> = inner.entries.keys().copied().collect();
         for number in numbers {
             inner.forget(number, probe);
+            inner.unmark(number, probe);
+        }
+    }
+
+    /// Marks the moment of a run of which a capture was kept, with the capture's name.
+    pub fn mark_capture(&self, result: &RunResult) {
+        let RunRequest { id, probe, trigger, container, alert } = &result.request;
+        let alert = alert.as_ref().map_or("", |alert| alert.name());
+        let labels = [
+            ("probe", probe.as_str()),
+            ("trigger", trigger.as_str()),
+            ("alert", alert),
+            ("outcome", result.outcome.as_str()),
+            ("capture", id.as_str()),
+        ];
+        let labels = labels.map(|(label, text)| (label.into(), text.to_owned())).to_vec();
+        let family = note(docs::LAST_CAPTURE, labels, unix_seconds(result.started_at));
+        let mut inner = self.lock();
+        let number = inner.numbers.get(&(container.id.clone(), container.start_ticks)).copied();
+        if let Some(number) = number {
+            inner.mark(number, probe, family);
         }
     }
 
@@ -173,10 +198,9 @@ impl Samples {
     }
 }
 
-/// A metric of the table with one sample that carries the probe's name.
-fn note(name: &'static str, probe: &ProbeName, value: f64) -> Family {
+/// A metric of the table with one sample.
+fn note(name: &'static str, labels: Vec<(Arc<str>, String)>, value: f64) -> Family {
     let help = docs::find(name).map_or("", |doc| doc.help);
-    let labels = vec![("probe".into(), probe.as_str().to_owned())];
     let samples = vec![Sample { suffix: "", labels, value }];
     Family { name: name.into(), kind: MetricKind::Gauge, help: help.into(), samples }
 }

@@ -14,7 +14,7 @@ pub(super) struct Judged {
 
 /// Only the whole output of a command that ended with status 0 is parsed: a number from half an output, or from a tool
 /// that says it failed, is worse than none.
-pub(super) fn judge(probe: &Probe, output: Output) -> Judged {
+pub(super) fn judge(probe: &Probe, output: Output, early: Option<&Outcome>) -> Judged {
     let outcome = match &output.end {
         _ if output.truncated => Outcome::Truncated,
         End::Tampered => Outcome::Tampered,
@@ -27,8 +27,8 @@ pub(super) fn judge(probe: &Probe, output: Output) -> Judged {
         // 128 + signal, as shells say it.
         End::Signaled { signal } => Outcome::Nonzero { status: 128 + signal },
         End::TimedOut { .. } => Outcome::Timeout,
-        // Without a truncated output nobody but a failing reader cancels.
-        End::Cancelled { .. } => Outcome::Truncated,
+        // But for whoever ended it early nobody but a failing reader cancels where nothing was truncated.
+        End::Cancelled { .. } => early.cloned().unwrap_or(Outcome::Truncated),
         End::TargetGone => Outcome::TargetGone,
         End::EnterFailed { step, errno } => Outcome::EnterFailed {
             step: step.clone(),
@@ -59,7 +59,7 @@ mod tests {
     use crate::model::Limit;
     use crate::model::ProbeName;
 
-    fn judged(end: End, truncated: bool, limit: Option<Limit>) -> Outcome {
+    fn judged(end: End, truncated: bool, limit: Option<Limit>, early: Option<&Outcome>) -> Outcome {
         let probe = Probe {
             name: ProbeName::new("p"),
             command: vec!["true".into()],
@@ -80,16 +80,26 @@ mod tests {
             limit,
             duration: Duration::ZERO,
         };
-        judge(&probe, output).outcome
+        judge(&probe, output, early).outcome
     }
 
     #[test]
     fn a_limit_counts_more_than_how_the_command_ended() {
         let limit = Limit::Memory;
         for end in [End::Exited { code: 0 }, End::Signaled { signal: 9 }, End::TimedOut { stuck: false }] {
-            assert_eq!(judged(end, false, Some(limit)), Outcome::LimitReached { limit });
+            assert_eq!(judged(end, false, Some(limit), None), Outcome::LimitReached { limit });
         }
-        assert_eq!(judged(End::TargetGone, false, Some(limit)), Outcome::TargetGone);
+        assert_eq!(judged(End::TargetGone, false, Some(limit), None), Outcome::TargetGone);
+    }
+
+    #[test]
+    fn who_ends_a_run_early_says_what_it_came_to() {
+        let cancelled = End::Cancelled { stuck: false };
+        for early in [Outcome::Timeout, Outcome::Cancelled] {
+            assert_eq!(judged(cancelled.clone(), false, None, Some(&early)), early);
+            assert_eq!(judged(cancelled.clone(), true, None, Some(&early)), Outcome::Truncated);
+            assert_eq!(judged(End::Exited { code: 0 }, false, None, Some(&early)), Outcome::Ok);
+        }
     }
 
     #[test]
@@ -112,7 +122,7 @@ mod tests {
             (End::EnterFailed { step: "exec".into(), errno: 2 }, false, gone),
             (End::Refused { reason: "r".into() }, false, Outcome::Refused { reason: "r".into() }),
         ] {
-            assert_eq!(judged(end.clone(), truncated, None), outcome, "{end:?}");
+            assert_eq!(judged(end.clone(), truncated, None, None), outcome, "{end:?}");
         }
     }
 }

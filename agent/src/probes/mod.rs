@@ -3,59 +3,27 @@
 
 mod judge;
 mod quarantine;
+mod queue;
+mod refusal;
+mod work;
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
-use self::judge::{Judged, judge};
-use self::quarantine::Quarantine;
+use self::queue::{Early, Job, State};
+pub use self::refusal::Refusal;
 use crate::config::Config;
-use crate::enter::{EnterError, Launcher};
-use crate::model::{Container, End, Outcome, Output, RunRequest, RunResult};
+use crate::enter::Launcher;
+use crate::model::{Container, RunRequest, RunResult};
 
 /// Runs of which a process is still there in D state after it was killed. Beyond this many new runs are refused: each
 /// holds memory and a cgroup, and the node has a problem that more probes do not cure.
 const MAX_STUCK: usize = 16;
-
-/// Why a request was not even queued; the label values of `parachute_runs_refused_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    #[error("the queue of runs is full; try again later or raise limits.queued_runs")]
-    QueueFull,
-    #[error("the same run is already waiting")]
-    AlreadyQueued,
-    #[error(
-        "an earlier command hangs in the kernel in this container, or too many in others; see parachute_probe_stuck"
-    )]
-    Stuck,
-    #[error(
-        "the probe has reached its limits three times in a row in this container; see parachute_probe_quarantined"
-    )]
-    Quarantined,
-    #[error("the agent is shutting down")]
-    ShuttingDown,
-}
-
-impl Refusal {
-    pub const REASONS: [&'static str; 5] =
-        ["queue_full", "already_queued", "stuck", "quarantined", "shutting_down"];
-
-    pub fn as_str(self) -> &'static str {
-        let [queue_full, already_queued, stuck, quarantined, shutting_down] = Self::REASONS;
-        match self {
-            Self::QueueFull => queue_full,
-            Self::AlreadyQueued => already_queued,
-            Self::Stuck => stuck,
-            Self::Quarantined => quarantined,
-            Self::ShuttingDown => shutting_down,
-        }
-    }
-}
 
 /// The metrics that this room moves.
 #[derive(Clone, Debug)]
@@ -83,6 +51,28 @@ pub struct Counters {
     pub quarantined: IntGaugeVec,
 }
 
+/// What whoever waits for a run wants of it.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// From now, the time in the queue included; the probe's own deadline counts besides.
+    pub within: Option<Duration>,
+    /// Ends it when it is not needed any more, waiting or running.
+    pub cancel: CancellationToken,
+    /// The output itself, and not only what came of it.
+    pub hold: bool,
+    /// Whether the result takes the place of the probe's earlier one in that container, for everybody to see.
+    pub publish: bool,
+    /// Whoever asks has a bound of its own on what it asks for at once, and is not to be turned away by others' runs.
+    pub reserved: bool,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        let cancel = CancellationToken::new();
+        Self { within: None, cancel, hold: true, publish: true, reserved: false }
+    }
+}
+
 /// Where every finished run is published, before whoever waits for it is answered.
 pub type Publish = Box<dyn Fn(&RunResult) + Send + Sync>;
 
@@ -99,21 +89,6 @@ struct Shared {
     publish: Publish,
     /// A std mutex: it is held for a few instructions and never across an await.
     state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<Job>,
-    /// The containers in which something runs. A joined command is a process of its container: two at once would count
-    /// each other, so there is one at a time in each pid namespace, which containers of a pod may share.
-    running: Vec<Arc<Container>>,
-    quarantine: Quarantine,
-    closed: bool,
-}
-
-struct Job {
-    request: RunRequest,
-    reply: Option<oneshot::Sender<RunResult>>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -139,13 +114,37 @@ impl Pool {
 
     /// Queues a run that nobody waits for.
     pub fn submit(&self, request: RunRequest) -> Result<(), Refusal> {
-        self.enqueue(Job { request, reply: None })
+        self.enqueue(Job { request, reply: None, hold: false, publish: true, early: Early::default() }, false)
     }
 
     /// Queues a run and waits for its result.
-    pub async fn run(&self, request: RunRequest) -> Result<RunResult, Refusal> {
+    pub async fn run(&self, request: RunRequest, terms: Terms) -> Result<RunResult, Refusal> {
+        let Terms { within, cancel, hold, publish, reserved } = terms;
         let (reply, result) = oneshot::channel();
-        self.enqueue(Job { request, reply: Some(reply) })?;
+        let early = Early { cancel: cancel.child_token(), ..Early::default() };
+        let run = request.id.clone();
+        self.enqueue(Job { request, reply: Some(reply), hold, publish, early: early.clone() }, reserved)?;
+        let late = async {
+            match within {
+                Some(within) => tokio::time::sleep(within).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(result);
+        let refusal = tokio::select! {
+            result = &mut result => return result.map_err(|_| Refusal::ShuttingDown),
+            () = cancel.cancelled() => Refusal::Cancelled,
+            () = late => {
+                early.late.cancel();
+                early.cancel.cancel();
+                Refusal::NotInTime
+            }
+        };
+        if self.shared.state().forget_waiting(&run) {
+            self.shared.counters.refused.with_label_values(&[refusal.as_str()]).inc();
+            return Err(refusal);
+        }
+        // It runs, and the launcher has been told to end it.
         result.await.map_err(|_| Refusal::ShuttingDown)
     }
 
@@ -179,8 +178,8 @@ impl Pool {
         }
     }
 
-    fn enqueue(&self, job: Job) -> Result<(), Refusal> {
-        let admitted = self.admit(job);
+    fn enqueue(&self, job: Job, reserved: bool) -> Result<(), Refusal> {
+        let admitted = self.admit(job, reserved);
         match admitted {
             Ok(()) => self.pump(),
             Err(refusal) => self.shared.counters.refused.with_label_values(&[refusal.as_str()]).inc(),
@@ -188,7 +187,7 @@ impl Pool {
         admitted
     }
 
-    fn admit(&self, job: Job) -> Result<(), Refusal> {
+    fn admit(&self, job: Job, reserved: bool) -> Result<(), Refusal> {
         let limits = &self.shared.config.load().limits;
         let launcher = &self.shared.launcher;
         // One in each container: what hangs there would take all places of the node, run after run.
@@ -209,7 +208,7 @@ impl Pool {
             return Err(Refusal::AlreadyQueued);
         }
         state.forget_abandoned();
-        if state.waiting.len() >= limits.queued_runs {
+        if !reserved && state.waiting.len() >= limits.queued_runs {
             return Err(Refusal::QueueFull);
         }
         state.waiting.push_back(job);
@@ -236,37 +235,15 @@ impl Pool {
     }
 
     async fn finish(&self, job: Job) {
-        let result = self.shared.execute(job.request).await;
+        let result = self.shared.execute(&job).await;
         self.shared.account(&result);
-        (self.shared.publish)(&result);
+        if job.publish {
+            (self.shared.publish)(&result);
+        }
         if let Some(reply) = job.reply {
             // Whoever asked may have left; the result is published all the same.
             let _ = reply.send(result);
         }
-    }
-}
-
-impl State {
-    /// The oldest job whose pid namespace is free; those whose asker has left are forgotten.
-    fn next(&mut self) -> Option<Job> {
-        self.forget_abandoned();
-        let is_free =
-            |job: &Job| !self.running.iter().any(|busy| busy.pid_ns == job.request.container.pid_ns);
-        let place = self.waiting.iter().position(is_free)?;
-        self.waiting.remove(place)
-    }
-
-    fn forget_abandoned(&mut self) {
-        self.waiting.retain(|job| job.reply.as_ref().is_none_or(|reply| !reply.is_closed()));
-    }
-}
-
-impl Job {
-    fn is_same(&self, request: &RunRequest) -> bool {
-        self.reply.is_none()
-            && self.request.probe == request.probe
-            && self.request.trigger == request.trigger
-            && Arc::ptr_eq(&self.request.container, &request.container)
     }
 }
 
@@ -280,85 +257,5 @@ impl Shared {
         self.counters.running.set(whole(state.running.len()));
         self.counters.queued.set(whole(state.waiting.len()));
         self.counters.stuck.set(whole(self.launcher.stuck()));
-    }
-
-    async fn execute(&self, request: RunRequest) -> RunResult {
-        let started_at = SystemTime::now();
-        let started = Instant::now();
-        let config = self.config.load_full();
-        let probe = config.probes.get(&request.probe).cloned();
-        let output = match &probe {
-            None => Err(format!("no probe named {} in the configuration", request.probe)),
-            Some(probe) => Ok(self.launcher.run(&request, probe).await),
-        };
-        let (outcome, output, parsed) = match (probe, output) {
-            (Some(probe), Ok(Ok(output))) => {
-                // Parsing is bounded but not short for megabytes of output, and must not hold up a runtime thread.
-                let judged = tokio::task::spawn_blocking(move || judge(&probe, output)).await;
-                judged.map_or_else(
-                    |_| (parser_died(), nothing(started), None),
-                    |Judged { outcome, output, parsed }| (outcome, output, parsed),
-                )
-            }
-            (_, Ok(Err(error))) => (enter_failed(&error), nothing(started), None),
-            (_, Err(reason)) => (Outcome::Refused { reason }, nothing(started), None),
-            (None, Ok(Ok(output))) => (parser_died(), output, None),
-        };
-        let parsed = parsed.unwrap_or_default();
-        let (families, parse_errors, series_dropped) = (parsed.families, parsed.errors, parsed.dropped);
-        RunResult { request, started_at, outcome, output, families, parse_errors, series_dropped }
-    }
-
-    fn account(&self, result: &RunResult) {
-        let (probe, trigger) = (result.request.probe.as_str(), result.request.trigger.as_str());
-        let c = &self.counters;
-        c.runs.with_label_values(&[probe, trigger]).inc();
-        c.duration.with_label_values(&[probe]).observe(result.output.duration.as_secs_f64());
-        c.parse_errors.with_label_values(&[probe]).inc_by(result.parse_errors);
-        c.series_dropped.with_label_values(&[probe]).inc_by(result.series_dropped);
-        if let Outcome::EnterFailed { step, .. } = &result.outcome {
-            c.enter_errors.with_label_values(&[step]).inc();
-        }
-        if let Some(way) = result.output.way {
-            c.ways.with_label_values(&[way.as_str()]).inc();
-        }
-        let RunRequest { probe: name, container, .. } = &result.request;
-        let at_limit = matches!(result.outcome, Outcome::LimitReached { .. });
-        if let Some(length) = self.state().quarantine.note(name, container, at_limit, Instant::now()) {
-            tracing::warn!(probe, %container, ?length, "the probe has reached its limits again and again and is in quarantine there");
-        }
-        let labels = result.request.container.labels();
-        let (namespace, pod, container) = (&labels.namespace, &labels.pod, &labels.container);
-        let duration = result.output.duration;
-        if result.outcome.is_ok() {
-            let series: usize = result.families.iter().map(|f| f.samples.len()).sum();
-            tracing::debug!(probe, trigger, namespace, pod, container, ?duration, series, "run ok");
-        } else {
-            c.failures.with_label_values(&[probe, trigger, result.outcome.as_str()]).inc();
-            let outcome = &result.outcome;
-            tracing::warn!(probe, trigger, namespace, pod, container, ?duration, %outcome, "run failed");
-        }
-    }
-}
-
-fn enter_failed(error: &EnterError) -> Outcome {
-    Outcome::EnterFailed { step: "launcher".to_owned(), errno: 0, message: error.to_string() }
-}
-
-/// Parsers do not panic: this is here so that a mistake in one costs a run and not the agent.
-fn parser_died() -> Outcome {
-    Outcome::ParseFailed { message: "the parser died on this output; please report it".to_owned() }
-}
-
-fn nothing(started: Instant) -> Output {
-    let end = End::Refused { reason: "nothing was run".to_owned() };
-    Output {
-        stdout: Vec::new(),
-        stderr: Vec::new(),
-        truncated: false,
-        end,
-        way: None,
-        limit: None,
-        duration: started.elapsed(),
     }
 }

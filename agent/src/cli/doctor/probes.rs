@@ -16,7 +16,7 @@ use crate::config::{Config, Isolation, Probe, Source};
 use crate::enter::{Launcher, LauncherOptions, LauncherProcess, Word};
 use crate::metrics::AgentMetrics;
 use crate::model::{Container, ContainerId, Metadata, RunRequest, RunResult, Runtime, TriggerName, Way};
-use crate::probes::Pool;
+use crate::probes::{Pool, Terms};
 
 /// A probe in both isolations.
 #[derive(Debug, Serialize)]
@@ -128,7 +128,7 @@ async fn once(
     let config = Arc::new(ArcSwap::from_pointee(config.clone()));
     let request =
         RunRequest::new(probe.name.clone(), TriggerName::new(TriggerName::CLI), Arc::clone(container));
-    Ok(Pool::new(launcher.clone(), config, counters, Box::new(|_| {})).run(request).await?)
+    Ok(Pool::new(launcher.clone(), config, counters, Box::new(|_| {})).run(request, Terms::default()).await?)
 }
 
 fn judge(probe: &Probe, observer: &RunResult, joined: &RunResult) -> Compared {

@@ -4,7 +4,7 @@
 use crate::config::raw::parse::RawKind;
 
 /// The agent's own metrics, as `metrics::docs` makes them (a test there compares); `process_*` are its own too. A probe's metric of the same name would double a family.
-pub const OWN_METRICS: [&str; 27] = [
+pub const OWN_METRICS: &[&str] = &[
     "parachute_build_info",
     "parachute_containers",
     "parachute_container_info",
@@ -18,6 +18,7 @@ pub const OWN_METRICS: [&str; 27] = [
     "parachute_probe_failures_total",
     "parachute_probe_last_run_timestamp_seconds",
     "parachute_probe_last_success",
+    "parachute_capture_last_timestamp_seconds",
     "parachute_probe_stuck",
     "parachute_probe_quarantined",
     "parachute_launcher_restarts_total",

@@ -1,7 +1,7 @@
 //! What the last results are kept in: entries by container, slots by metric. It keeps the two in step, and refuses
 //! what may not stand beside what is there.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -32,6 +32,8 @@ pub(super) struct Entry {
     /// Set when the container is gone: the end of its grace.
     pub(super) until: Option<Instant>,
     pub(super) runs: BTreeMap<ProbeName, Run>,
+    /// The probes of which a capture is marked; a later run that is not kept leaves the mark where it is.
+    pub(super) marks: BTreeSet<ProbeName>,
 }
 
 #[derive(Debug)]
@@ -163,12 +165,32 @@ impl Inner {
     pub(super) fn forget(&mut self, number: u64, probe: &ProbeName) {
         let run = self.entries.get_mut(&number).and_then(|entry| entry.runs.remove(probe));
         for name in run.into_iter().flat_map(|run| run.names) {
-            let Some(slot) = self.slots.get_mut(&name) else { continue };
-            let samples = slot.parts.remove(&(number, probe.clone())).unwrap_or_default();
-            self.series -= samples.len();
-            if slot.parts.is_empty() {
-                self.slots.remove(&name);
-            }
+            self.take(&name, number, probe);
+        }
+    }
+
+    /// Shows the probe's newest capture in that container.
+    pub(super) fn mark(&mut self, number: u64, probe: &ProbeName, mark: Family) {
+        self.unmark(number, probe);
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.marks.insert(probe.clone());
+            self.insert(number, &marked(probe), mark);
+        }
+    }
+
+    pub(super) fn unmark(&mut self, number: u64, probe: &ProbeName) {
+        if self.entries.get_mut(&number).is_some_and(|entry| entry.marks.remove(probe)) {
+            self.take(docs::LAST_CAPTURE, number, &marked(probe));
+        }
+    }
+
+    /// Removes the series of one metric.
+    fn take(&mut self, name: &str, number: u64, probe: &ProbeName) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        let samples = slot.parts.remove(&(number, probe.clone())).unwrap_or_default();
+        self.series -= samples.len();
+        if slot.parts.is_empty() {
+            self.slots.remove(name);
         }
     }
 
@@ -177,17 +199,19 @@ impl Inner {
         let over: Vec<u64> =
             self.entries.iter().filter(|(_, entry)| is_over(entry)).map(|(number, _)| *number).collect();
         for number in over {
-            let probes: Vec<ProbeName> = self
-                .entries
-                .get(&number)
-                .map(|entry| entry.runs.keys().cloned().collect())
-                .unwrap_or_default();
-            for probe in probes {
-                self.forget(number, &probe);
-            }
+            let Some(entry) = self.entries.get(&number) else { continue };
+            let runs: Vec<ProbeName> = entry.runs.keys().cloned().collect();
+            let marks: Vec<ProbeName> = entry.marks.iter().cloned().collect();
+            runs.iter().for_each(|probe| self.forget(number, probe));
+            marks.iter().for_each(|probe| self.unmark(number, probe));
             if let Some(entry) = self.entries.remove(&number) {
                 self.numbers.remove(&entry.life);
             }
         }
     }
+}
+
+/// Under which name a probe's mark stands beside its results; no probe can be called so.
+fn marked(probe: &ProbeName) -> ProbeName {
+    ProbeName::new(&format!("@{probe}"))
 }

@@ -256,3 +256,33 @@ fn a_thousand_containers_are_rendered_in_one_pass() {
     assert_eq!(lines(&text, "tcp").len(), 30_000);
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
+
+#[test]
+fn a_captures_mark_stays_until_a_newer_one_or_the_containers_end() {
+    let (agent, samples) = store(100);
+    let shop = container("a", named("shop", "cart-0", "cart"));
+    samples.container_up(&shop);
+    let kept = result("sockets", &shop, Outcome::Timeout, Vec::new());
+    samples.publish(&kept);
+    samples.mark_capture(&kept);
+    samples.publish(&result("sockets", &shop, Outcome::Ok, Vec::new()));
+    let mark = |capture: &str| {
+        format!(
+            "{}{{namespace=\"shop\",pod=\"cart-0\",container=\"cart\",probe=\"sockets\",trigger=\"by-hand\",alert=\"\",\
+             outcome=\"timeout\",capture=\"{capture}\"}} 1.5",
+            docs::LAST_CAPTURE
+        )
+    };
+    assert_eq!(lines(&render(&agent, &samples), docs::LAST_CAPTURE), [mark(kept.request.id.as_str())]);
+
+    let newer = result("sockets", &shop, Outcome::Timeout, Vec::new());
+    samples.mark_capture(&newer);
+    assert_eq!(lines(&render(&agent, &samples), docs::LAST_CAPTURE), [mark(newer.request.id.as_str())]);
+    samples.forget_probe(&newer.request.probe);
+    assert_eq!(lines(&render(&agent, &samples), docs::LAST_CAPTURE), [""; 0]);
+
+    samples.mark_capture(&newer);
+    samples.container_gone(&shop);
+    samples.expire(Instant::now() + Duration::from_hours(1));
+    assert_eq!(lines(&render(&agent, &samples), docs::LAST_CAPTURE), [""; 0]);
+}

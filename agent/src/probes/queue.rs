@@ -1,0 +1,81 @@
+//! The runs that wait and the ones that are under way. Who may come in is `mod`'s decision; here is whose turn it is.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::quarantine::Quarantine;
+use crate::model::{Container, Outcome, RunId, RunRequest, RunResult};
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) waiting: VecDeque<Job>,
+    /// The containers in which something runs. A joined command is a process of its container: two at once would count
+    /// each other, so there is one at a time in each pid namespace, which containers of a pod may share.
+    pub(super) running: Vec<Arc<Container>>,
+    pub(super) quarantine: Quarantine,
+    pub(super) closed: bool,
+}
+
+pub(super) struct Job {
+    pub(super) request: RunRequest,
+    pub(super) reply: Option<oneshot::Sender<RunResult>>,
+    /// Whoever waits wants the output itself and not only what came of it.
+    pub(super) hold: bool,
+    /// Whether the result takes the place of the probe's earlier one in that container.
+    pub(super) publish: bool,
+    pub(super) early: Early,
+}
+
+/// What ends a run before its time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Early {
+    /// Ends the command. Also set when it is late.
+    pub(super) cancel: CancellationToken,
+    /// Its asker's deadline is over.
+    pub(super) late: CancellationToken,
+}
+
+impl Early {
+    /// What the run has come to if nothing else ended it.
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        if self.late.is_cancelled() {
+            Some(Outcome::Timeout)
+        } else {
+            self.cancel.is_cancelled().then_some(Outcome::Cancelled)
+        }
+    }
+}
+
+impl State {
+    /// The oldest job whose pid namespace is free; those whose asker has left are forgotten.
+    pub(super) fn next(&mut self) -> Option<Job> {
+        self.forget_abandoned();
+        let is_free =
+            |job: &Job| !self.running.iter().any(|busy| busy.pid_ns == job.request.container.pid_ns);
+        let place = self.waiting.iter().position(is_free)?;
+        self.waiting.remove(place)
+    }
+
+    /// Whether it still waited; it does not any more.
+    pub(super) fn forget_waiting(&mut self, run: &RunId) -> bool {
+        let before = self.waiting.len();
+        self.waiting.retain(|job| job.request.id != *run);
+        self.waiting.len() < before
+    }
+
+    pub(super) fn forget_abandoned(&mut self) {
+        self.waiting.retain(|job| job.reply.as_ref().is_none_or(|reply| !reply.is_closed()));
+    }
+}
+
+impl Job {
+    pub(super) fn is_same(&self, request: &RunRequest) -> bool {
+        self.reply.is_none()
+            && self.request.probe == request.probe
+            && self.request.trigger == request.trigger
+            && Arc::ptr_eq(&self.request.container, &request.container)
+    }
+}
