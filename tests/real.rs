@@ -9,8 +9,10 @@
 
 mod common;
 
+mod alerted;
 mod asked;
 mod attacks;
+mod captured;
 mod doctor;
 mod exec_complete;
 mod exec_killed;

@@ -1,6 +1,8 @@
 //! What every whole-agent test stands on: a private containerd, the agent of this build beside it, and the proof at the
 //! end that nothing was left over.
 
+pub(crate) mod alerting;
+
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::ops::Range;
