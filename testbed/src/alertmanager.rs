@@ -61,36 +61,14 @@ pub fn newest_alertmanager() -> PathBuf {
 #[derive(Debug)]
 pub struct Alertmanager {
     served: Served,
-    cluster: Option<SocketAddr>,
 }
 
 impl Alertmanager {
-    /// Starts one in `folder`, which is made if need be, on the text of an `alertmanager.yml`. It has no peers.
+    /// Starts one in `folder`, which is made if need be, on the text of an `alertmanager.yml`. It knows of no other one.
     pub async fn start(
         version: AlertmanagerVersion,
         folder: &Path,
         configuration: &str,
-    ) -> anyhow::Result<Self> {
-        Self::launch(version, folder, configuration, None, &[]).await
-    }
-
-    /// Starts one that has this other one as its peer.
-    pub async fn start_beside(
-        version: AlertmanagerVersion,
-        folder: &Path,
-        configuration: &str,
-        peers: &[&Self],
-    ) -> anyhow::Result<Self> {
-        let peers: Vec<SocketAddr> = peers.iter().filter_map(|peer| peer.cluster).collect();
-        Self::launch(version, folder, configuration, Some(free_address()?), &peers).await
-    }
-
-    async fn launch(
-        version: AlertmanagerVersion,
-        folder: &Path,
-        configuration: &str,
-        cluster: Option<SocketAddr>,
-        peers: &[SocketAddr],
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
         let path = folder.join("alertmanager.yml");
@@ -103,11 +81,8 @@ impl Alertmanager {
             .arg(format!("--web.listen-address={address}"))
             // What the payloads name; by default it would be this machine's name.
             .arg("--web.external-url=http://alertmanager.test")
-            // Empty: no cluster, and no port for it.
-            .arg(format!("--cluster.listen-address={}", cluster.map_or(String::new(), |a| a.to_string())));
-        command.args(peers.iter().map(|peer| format!("--cluster.peer={peer}")));
-        let served = Served::start(&folder.join("log"), address, command).await?;
-        Ok(Self { served, cluster })
+            .arg("--cluster.listen-address=");
+        Ok(Self { served: Served::start(&folder.join("log"), address, command).await? })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -118,12 +93,6 @@ impl Alertmanager {
     pub async fn version(&self) -> anyhow::Result<String> {
         let status = self.get("/api/v2/status").await?;
         Ok(status["versionInfo"]["version"].as_str().context("it tells no version")?.to_owned())
-    }
-
-    /// How many peers it sees, itself included.
-    pub async fn peers(&self) -> anyhow::Result<usize> {
-        let status = self.get("/api/v2/status").await?;
-        Ok(status["cluster"]["peers"].as_array().map_or(0, Vec::len))
     }
 
     /// Hands it alerts as Prometheus does: a list of `labels`, `annotations`, `startsAt`, `endsAt`.
