@@ -81,7 +81,7 @@ async fn storm(cooldown: &str) {
     // Each alert leads to one container: it came to a run, or to a reason.
     assert!(dropped + queued >= received, "{received} received, {queued} queued, {dropped} dropped");
     let told = agent.get("/api/v1/alerts").await.unwrap().body;
-    let page = agent.get("/").await.unwrap().body;
+    let page = agent.get("/alerts").await.unwrap().body;
     for word in ["duplicate", if cooldown == "0s" { "queue" } else { "cooldown" }] {
         assert!(told.contains(word), "{word} is not in {told}");
         assert!(page.contains(word), "{word} is not on the page");
