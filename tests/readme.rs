@@ -25,11 +25,33 @@ fn configurations_are_right() {
     let readme = fs::read_to_string(README).unwrap();
     let blocks: Vec<&str> =
         readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(blocks.len(), 2, "README.md has other blocks of YAML than this test knows");
-    for block in blocks {
+    let (ours, theirs): (Vec<_>, Vec<_>) =
+        blocks.into_iter().partition(|block| !block.starts_with("scrape_configs:"));
+    assert_eq!((ours.len(), theirs.len()), (2, 1), "README.md has other blocks of YAML than this test knows");
+    for block in ours {
         let mistakes = config::from_str(block, Path::new("README.md")).err().map(|all| all.to_string());
         assert_eq!(mistakes, None, "{block}");
     }
+}
+
+/// What Prometheus itself says of the configuration for it. The files of secrets are another machine's.
+#[test]
+fn the_scrape_configuration_is_right_and_short() {
+    let readme = fs::read_to_string(README).unwrap();
+    let (_, after) = readme.split_once("<!-- scrape-config -->\n```yaml\n").unwrap();
+    let (block, _) = after.split_once("```").unwrap();
+    assert_eq!(block.lines().count(), 10, "{block}");
+    let folder = tempfile::tempdir().unwrap();
+    let (token, file) = (folder.path().join("token"), folder.path().join("prometheus.yml"));
+    fs::write(&token, "secret").unwrap();
+    fs::write(&file, block.replace("/etc/prometheus/parachute.token", token.to_str().unwrap())).unwrap();
+    let checked =
+        std::process::Command::new("promtool").arg("check").arg("config").arg(&file).output().unwrap();
+    let said = String::from_utf8_lossy(&checked.stdout) + String::from_utf8_lossy(&checked.stderr);
+    assert!(
+        checked.status.success() && said.contains("is valid prometheus config file syntax"),
+        "{said}\n{block}"
+    );
 }
 
 /// The text with `table` between its marks `<!-- NAME -->` and `<!-- /NAME -->`.

@@ -1,5 +1,10 @@
 //! The only wiring: which room speaks to which, what starts in which order, and the one way down.
 
+mod alerted;
+mod counters;
+mod scrape;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,12 +19,15 @@ use crate::config::{Config, Source, node_name};
 use crate::containers::{self, Hook, Registry};
 use crate::detect::{DetectError, Reason};
 use crate::enter::{self, EnterError, Launcher, LauncherProcess, Restart};
-use crate::http::{self, Backend, Bound, RunAsk, RunRefusal};
+use crate::http::{self, Backend, Bound, ProbeAnswer, ProbeAsk, ProbeRefusal, RunAsk, RunRefusal};
 use crate::metrics::samples::LastRun;
-use crate::metrics::{self, AgentMetrics, Samples, Words};
+use crate::metrics::{self, AgentMetrics, AlertWords, Samples, Words};
 use crate::model::{Container, ContainerEvent, RunRequest, RunResult, Way};
-use crate::probes::{self, Pool, Refusal, Terms};
+use crate::probes::{Pool, Quarantined, Record, Refusal, Terms};
+use crate::triggers::alerts::{self, Alerts};
 use crate::triggers::{self, Resolved};
+
+pub use self::counters::{alert_counters, pool_counters, registry_counters};
 
 /// From a signal to the end: runs that are still going are ended by the launcher after this.
 const GRACE: Duration = Duration::from_secs(5);
@@ -49,21 +57,41 @@ pub struct Setup {
     pub bound: Vec<Bound>,
     pub enable_lifecycle: bool,
     pub access: http::Access,
+    /// What a scrape's timeout is shortened by, so that its answer comes in time.
+    pub timeout_offset: Duration,
+    /// What must outlive the agent is kept here; None if nothing can be.
+    pub storage: Option<PathBuf>,
 }
 
 /// Runs the agent until SIGINT or SIGTERM, or until the keeper of its launcher dies.
 pub async fn run(setup: Setup) -> Result<(), AppError> {
-    let Setup { source, config, metrics, launcher, hook, bound, enable_lifecycle, access } = setup;
+    let Setup {
+        source,
+        config,
+        metrics,
+        launcher,
+        hook,
+        bound,
+        enable_lifecycle,
+        access,
+        timeout_offset,
+        storage,
+    } = setup;
     let listen = |kind| signal(kind).map_err(AppError::Signal);
     let (mut interrupt, mut terminate, mut hangup) =
         (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
     let restarts = metrics.launcher_restarts.clone();
     let launcher = launcher.attach(move |why| restarts.with_label_values(&[why.as_str()]).inc())?;
     let mut successors = launcher.clone();
-    let app = App::start(source, config, metrics, launcher.clone(), hook)?;
+    let app = App::start(source, config, metrics, launcher.clone(), hook, storage)?;
 
     let stop = CancellationToken::new();
-    let options = http::Options { enable_lifecycle, requests: app.metrics.http_requests.clone(), access };
+    let options = http::Options {
+        enable_lifecycle,
+        requests: app.metrics.http_requests.clone(),
+        access,
+        timeout_offset,
+    };
     let front = tokio::spawn(http::serve(bound, Arc::new(app.clone()), options, stop.clone(), GRACE));
     let ended = loop {
         tokio::select! {
@@ -84,7 +112,8 @@ pub async fn run(setup: Setup) -> Result<(), AppError> {
     };
     tracing::info!("shutting down");
     stop.cancel();
-    app.pool.close(GRACE).await;
+    // Together: what waits in the pool for an alert is given back by it.
+    tokio::join!(app.alerts.close(GRACE), app.pool.close(GRACE));
     let _ = front.await;
     launcher.close(GRACE).await;
     ended
@@ -100,6 +129,7 @@ struct App {
     launcher: Launcher,
     registry: Registry,
     pool: Pool,
+    alerts: Alerts,
     reloaded: watch::Sender<u64>,
     /// One reload at a time: agent and launcher must swap to the same configuration.
     reloading: Arc<Mutex<()>>,
@@ -112,6 +142,7 @@ impl App {
         metrics: AgentMetrics,
         launcher: Launcher,
         hook: Hook,
+        storage: Option<PathBuf>,
     ) -> Result<Self, DetectError> {
         metrics.declare(&config);
         let steps: Vec<_> = enter::STEPS.iter().copied().chain(["launcher"]).collect();
@@ -121,6 +152,12 @@ impl App {
             resyncs: &Reason::ALL.map(Reason::as_str),
             ways: &Way::ALL.map(Way::as_str),
             restarts: &Restart::ALL.map(Restart::as_str),
+            alerts: AlertWords {
+                codes: &alerts::ANSWERS,
+                statuses: &alerts::Status::ALL.map(alerts::Status::as_str),
+                dropped: &alerts::Reason::ALL.map(alerts::Reason::as_str),
+                runs_dropped: &alerts::Dropped::ALL.map(alerts::Dropped::as_str),
+            },
         });
         loaded(&metrics, true);
         let samples = Arc::new(Samples::new(config.limits.results_grace, metrics.series_dropped.clone()));
@@ -130,7 +167,7 @@ impl App {
             let samples = Arc::clone(&samples);
             Box::new(move |result: &RunResult| samples.publish(result))
         };
-        let pool = Pool::new(launcher.clone(), Arc::clone(&config), pool_counters(&metrics), publish);
+        let pool = Pool::new(launcher.clone(), Arc::clone(&config), pool_counters(&metrics), publish, None);
 
         let (events, _) = broadcast::channel(EVENTS);
         let registry = Registry::start(containers::Start {
@@ -172,8 +209,9 @@ impl App {
             },
             node: node_name(),
         }));
+        let alerts = alerted::open(storage.as_deref(), &config, &registry, &pool, None, &metrics);
         let reloading = Arc::default();
-        Ok(Self { source, config, metrics, samples, launcher, registry, pool, reloaded, reloading })
+        Ok(Self { source, config, metrics, samples, launcher, registry, pool, alerts, reloaded, reloading })
     }
 
     /// Swaps agent and launcher to the configuration as it is on disk now, if all of it is right.
@@ -245,6 +283,23 @@ impl Backend for App {
         self.samples.last_runs(limit)
     }
 
+    fn history(&self) -> Vec<Arc<Record>> {
+        self.pool.history()
+    }
+
+    fn quarantined(&self) -> Vec<Quarantined> {
+        self.pool.quarantined()
+    }
+
+    fn targets(&self, module: Option<&str>) -> Option<Vec<Arc<Container>>> {
+        Self::targets(self, module)
+    }
+
+    fn probe(&self, ask: ProbeAsk) -> BoxFuture<'static, Result<ProbeAnswer, ProbeRefusal>> {
+        let app = self.clone();
+        async move { app.probe_for_scrape(ask).await }.boxed()
+    }
+
     fn not_ready(&self) -> Option<String> {
         (!self.registry.is_ready()).then(|| "the first scan for containers is not done yet".to_owned())
     }
@@ -258,6 +313,10 @@ impl Backend for App {
         let app = self.clone();
         async move { app.run_on_request(ask).await }.boxed()
     }
+
+    fn alerts(&self) -> &Alerts {
+        &self.alerts
+    }
 }
 
 fn loaded(metrics: &AgentMetrics, well: bool) {
@@ -265,38 +324,5 @@ fn loaded(metrics: &AgentMetrics, well: bool) {
     if well {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         metrics.config_last_reload_success_timestamp_seconds.set(now.as_secs_f64());
-    }
-}
-
-/// The counters that the registry moves; also for the verbs that look and leave.
-pub fn registry_counters(metrics: &AgentMetrics) -> containers::Counters {
-    containers::Counters {
-        containers: metrics.containers.clone(),
-        exec_events: metrics.exec_events.clone(),
-        exec_events_lost: metrics.exec_events_lost.clone(),
-        resyncs: metrics.resyncs.clone(),
-        detection: metrics.container_detection_seconds.clone(),
-        metadata: containers::metadata::Counters {
-            requests: metrics.runtime_requests.clone(),
-            failures: metrics.runtime_request_failures.clone(),
-        },
-    }
-}
-
-/// The counters that the pool moves.
-pub fn pool_counters(metrics: &AgentMetrics) -> probes::Counters {
-    probes::Counters {
-        runs: metrics.probe_runs.clone(),
-        failures: metrics.probe_failures.clone(),
-        duration: metrics.probe_duration_seconds.clone(),
-        parse_errors: metrics.parse_errors.clone(),
-        series_dropped: metrics.series_dropped.clone(),
-        enter_errors: metrics.enter_errors.clone(),
-        refused: metrics.runs_refused.clone(),
-        running: metrics.runs_running.clone(),
-        queued: metrics.runs_queued.clone(),
-        stuck: metrics.probe_stuck.clone(),
-        ways: metrics.runs_by_way.clone(),
-        quarantined: metrics.probe_quarantined.clone(),
     }
 }

@@ -56,6 +56,7 @@
 //! - Raw output is kept nowhere: there is no `captures` yet, only what the answer to a request holds.
 
 pub mod app;
+pub mod captures;
 pub mod cli;
 pub mod config;
 pub mod containers;

@@ -1,6 +1,7 @@
 //! The nouns that every room speaks of. No I/O and no decisions: data, and the few rules that make it valid.
 
 mod alert;
+mod rejects;
 mod run;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -16,6 +17,7 @@ use arc_swap::ArcSwapOption;
 use serde::Serialize;
 
 pub use alert::Alert;
+pub use rejects::{Rejected, Rejects};
 pub use run::{End, Limit, Outcome, Output, RunRequest, RunResult, Stream, Way};
 
 /// Makes a cheap-to-clone name type: the configuration's keys travel through every room.

@@ -10,8 +10,8 @@ use parachute::config::{self, Probe};
 use parachute::metrics::encode::Encoder;
 use parachute::metrics::{AgentMetrics, Samples, render};
 use parachute::model::{
-    Container, ContainerId, End, Family, Metadata, Outcome, Output, ProbeName, RunRequest, RunResult,
-    Runtime, TriggerName,
+    Container, ContainerId, End, Family, Metadata, Outcome, Output, ProbeName, Rejects, RunRequest,
+    RunResult, Runtime, TriggerName,
 };
 use parachute::parse::parse;
 
@@ -176,5 +176,7 @@ pub(crate) fn result(
         families,
         parse_errors: 0,
         series_dropped: 0,
+        captured: false,
+        rejects: Rejects::default(),
     }
 }

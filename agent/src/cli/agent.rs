@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -40,6 +41,9 @@ pub(super) struct Args {
     /// Let observers take the procfs that the container has mounted, after a check, as they must before Linux 6.18.
     #[arg(long = "observer.mounted-procfs")]
     mounted_procfs: bool,
+    /// Seconds by which the answer to GET /probe comes before the scrape's own timeout, which Prometheus tells.
+    #[arg(long = "probe.timeout-offset", value_name = "SECONDS", default_value = "0.5", value_parser = offset)]
+    timeout_offset: Duration,
     #[command(flatten)]
     run_directory: RunDirectory,
     #[command(flatten)]
@@ -94,12 +98,31 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         let (probes, triggers) = (config.probes.len(), config.triggers.len());
         tracing::info!(version = env!("CARGO_PKG_VERSION"), %source, probes, triggers, "parachute agent started");
         let metrics = AgentMetrics::new()?;
-        let enable_lifecycle = args.enable_lifecycle;
-        app::run(Setup { source, config, metrics, launcher, hook, bound, enable_lifecycle, access }).await?;
+        let setup = Setup {
+            source,
+            config,
+            metrics,
+            launcher,
+            hook,
+            bound,
+            enable_lifecycle: args.enable_lifecycle,
+            access,
+            timeout_offset: args.timeout_offset,
+            storage: storage.folder.clone(),
+        };
+        app::run(setup).await?;
         // After the launcher has left, and its socket with it.
-        drop(held);
+        drop((held, storage));
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// As blackbox_exporter's `--timeout-offset`.
+fn offset(text: &str) -> Result<Duration, String> {
+    let offset = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    offset
+        .filter(|offset| *offset <= Duration::from_mins(1))
+        .ok_or("must be seconds from 0 to 60, as in 0.5".to_owned())
 }
 
 /// Two descriptors hold a container, so that the usual soft limit of 1,024 ends at some 500. It is there for select(2)

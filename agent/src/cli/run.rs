@@ -63,7 +63,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         let request = RunRequest::new(probe.name.clone(), TriggerName::new(TriggerName::CLI), container);
         let counters = app::pool_counters(&survey.metrics);
         let config = Arc::new(ArcSwap::from_pointee(survey.config));
-        Ok(Pool::new(survey.launcher, config, counters, Box::new(|_| {}))
+        Ok(Pool::new(survey.launcher, config, counters, Box::new(|_| {}), None)
             .run(request, Terms::default())
             .await?)
     })?;

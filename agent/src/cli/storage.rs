@@ -25,22 +25,37 @@ impl Storage {
         self.path().join("captures")
     }
 
-    /// Takes it for an agent. A disk that cannot be written must not keep the agent from its work: without a folder nothing
-    /// is kept, and that is said. One that others can change, or that another agent has, is refused if it was named.
-    pub(super) fn hold(&self) -> anyhow::Result<Option<OwnedFd>> {
+    /// Takes it for an agent. A disk that cannot be written must not keep the agent from its work: it is said, and tried
+    /// again whenever something is to be kept. A folder that others can change, or that another agent has, is refused if
+    /// it was named, and else done without.
+    pub(super) fn hold(&self) -> anyhow::Result<Held> {
         const WHAT: &str = "storage folder";
         const FLAG: &str = "--storage.path";
         let held =
             own_folder::make(self.path(), WHAT, FLAG).and_then(|_| own_folder::lock(self.path(), WHAT, FLAG));
         match held {
-            Ok(lock) => Ok(Some(lock)),
-            Err(error) if self.named.is_none() || !self.path().exists() => {
+            Ok(lock) => Ok(Held { folder: Some(self.path().to_owned()), lock: Some(lock) }),
+            Err(error) if !self.path().exists() => {
+                tracing::error!(error = %super::told(&error), "nothing is kept until this can be made");
+                Ok(Held { folder: Some(self.path().to_owned()), lock: None })
+            }
+            Err(error) if self.named.is_none() => {
                 tracing::error!(error = %super::told(&error), "no capture is kept, and runs for alerts do not survive a restart");
-                Ok(None)
+                Ok(Held { folder: None, lock: None })
             }
             Err(error) => Err(error),
         }
     }
+}
+
+/// The folder as an agent holds it.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// None if there is none that is safe.
+    pub(super) folder: Option<PathBuf>,
+    /// Locked as long as the agent lives, however that ends.
+    #[allow(dead_code, reason = "it is held, and not looked at but by a test")]
+    lock: Option<OwnedFd>,
 }
 
 #[cfg(test)]
@@ -54,9 +69,10 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let storage = |path: &str| Storage { named: Some(temporary.path().join(path)) };
         let held = storage("good").hold().unwrap();
-        assert!(held.is_some());
+        assert!(held.lock.is_some());
         assert!(storage("good").hold().unwrap_err().to_string().contains("another agent"));
-        assert!(storage("no/where").hold().unwrap().is_none());
+        let later = storage("no/where").hold().unwrap();
+        assert!(later.lock.is_none() && later.folder.is_some());
         std::fs::create_dir(temporary.path().join("open")).unwrap();
         let everybodys = std::fs::Permissions::from_mode(0o777);
         std::fs::set_permissions(temporary.path().join("open"), everybodys).unwrap();

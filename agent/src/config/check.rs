@@ -1,6 +1,8 @@
 //! From what is written to what is meant: every rule is checked, every mistake is added to `Found`, and what is
 //! right is compiled. A `Config` made while anything was found is thrown away by the caller.
 
+mod alert;
+mod captures;
 mod isolation;
 mod metric;
 mod names;
@@ -55,6 +57,7 @@ pub(super) fn check(raw: &RawConfig, digest: [u8; 32], host: &Host<'_>, found: &
     Config {
         runtimes: checker.runtimes(raw.runtimes.as_ref().and_then(|section| section.0.as_ref())),
         limits: checker.limits(raw.limits.as_ref().and_then(|section| section.0.as_ref())),
+        captures: checker.captures(raw.captures.as_ref().and_then(|section| section.0.as_ref())),
         probes,
         triggers,
         digest,

@@ -1,7 +1,9 @@
 //! What the operator wrote, checked. `yaml` makes a tree with places from the text, `raw` is what serde reads from
 //! it, `check` compiles it and finds the mistakes; only `Config` leaves this room.
 
+mod alert;
 mod capabilities;
+mod captures;
 mod check;
 mod error;
 mod host;
@@ -19,7 +21,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use alert::{AlertRule, AlertWhen, LabelPattern, TargetRule, Template};
 pub use capabilities::Capabilities;
+pub use captures::{Captures, Keep, keeps};
 pub use check::OWN_METRICS;
 pub use error::{ConfigError, Mistake, Mistakes};
 pub use host::{PROGRAM_PATH, node_hash, node_name};
@@ -33,6 +37,7 @@ use crate::model::{ProbeName, TriggerName};
 pub struct Config {
     pub runtimes: Runtimes,
     pub limits: Limits,
+    pub captures: Captures,
     pub probes: BTreeMap<ProbeName, Arc<Probe>>,
     pub triggers: BTreeMap<TriggerName, Arc<Trigger>>,
     /// SHA-256 of the file's bytes: agent and launcher compare it before both swap to a new configuration.
@@ -120,6 +125,8 @@ pub struct Probe {
     pub max_series: usize,
     pub isolation: Isolation,
     pub limits: RunLimits,
+    /// None where it is not written; see [`Keep::of`].
+    pub keep: Option<Keep>,
     pub parse: parse::Parse,
 }
 
@@ -139,6 +146,7 @@ pub enum When {
     Every(Duration),
     Cron(cronexpr::Crontab),
     Http,
+    Alert(Box<AlertRule>),
 }
 
 /// Globs on a container's labels, each optionally negated with a leading `!`; an absent one matches everything.

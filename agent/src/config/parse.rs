@@ -114,3 +114,29 @@ pub enum TableTake {
 pub struct Passthrough {
     pub prefix: String,
 }
+
+/// The cells of a line, trimmed. Without a separator, white space parts them and cell number `most` takes the rest
+/// of the line: a command's name may have spaces in it.
+pub fn cells(line: &[u8], separator: Option<char>, most: usize) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+    let Some(separator) = separator else {
+        let mut rest = line.trim_ascii();
+        let mut left = most;
+        return Box::new(std::iter::from_fn(move || {
+            left = left.checked_sub(1).filter(|_| !rest.is_empty())?;
+            let end =
+                rest.iter().position(u8::is_ascii_whitespace).filter(|_| left > 0).unwrap_or(rest.len());
+            let (cell, after) = rest.split_at(end);
+            rest = after.trim_ascii_start();
+            Some(cell)
+        }));
+    };
+    let mut utf8 = [0; 4];
+    let separator = separator.encode_utf8(&mut utf8).as_bytes().to_vec();
+    let mut rest = Some(line);
+    Box::new(std::iter::from_fn(move || {
+        let from = rest?;
+        let end = from.windows(separator.len()).position(|window| window == separator);
+        rest = end.map(|end| &from[end + separator.len()..]);
+        Some(from[..end.unwrap_or(from.len())].trim_ascii())
+    }))
+}

@@ -2,6 +2,8 @@
 //! doc comments are the descriptions in `parachute.schema.json`, so they are written for the operator. Every field is
 //! `Tried`: one that cannot be read must not keep the check from its neighbours.
 
+pub(super) mod alert;
+pub(super) mod captures;
 pub(super) mod parse;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,9 @@ pub(super) struct RawConfig {
     /// Bounds on all runs together.
     #[serde(default)]
     pub(super) limits: Option<Tried<RawLimits>>,
+    /// How much of what runs print is kept, and for how long; which runs, each probe's `keep` says.
+    #[serde(default)]
+    pub(super) captures: Option<Tried<captures::RawCaptures>>,
     /// The commands that may run inside containers, by name.
     pub(super) probes: Tried<At<BTreeMap<String, Tried<At<RawProbe>>>>>,
     /// When which probes run in which containers, by name.
@@ -106,6 +111,10 @@ pub(super) struct RawProbe {
     /// times in a row in one container does not run there for a while.
     #[serde(default)]
     pub(super) limits: Option<Tried<RawRunLimits>>,
+    /// Which runs' output is kept as captures. Without it `always` for runs that an alert asked for, `on_failure` for all
+    /// others.
+    #[serde(default)]
+    pub(super) keep: Option<Tried<At<captures::RawKeep>>>,
     /// How the output becomes metrics; `none` keeps it for `parachute run -o raw` and the API only.
     pub(super) parse: Tried<Several<parse::RawParse>>,
 }
@@ -147,7 +156,7 @@ pub(super) struct RawRunLimits {
 /// Each with its place.
 pub(super) type RawNames = Vec<Tried<At<String>>>;
 
-/// Exactly one of `container_start`, `schedule` and `http` says when.
+/// Exactly one of `container_start`, `schedule`, `http` and `alert` says when.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawTrigger {
@@ -160,6 +169,19 @@ pub(super) struct RawTrigger {
     /// When somebody asks with POST /api/v1/run.
     #[serde(default)]
     pub(super) http: Option<Tried<At<RawHttp>>>,
+    /// When Alertmanager, or Grafana, posts an alert to POST /api/v1/alerts.
+    #[serde(default)]
+    pub(super) alert: Option<Tried<At<alert::RawAlert>>>,
+    /// Of an alert trigger: to which containers the alert's labels lead. There must be this, or `match`, or both.
+    #[serde(default)]
+    pub(super) target: Option<Tried<At<alert::RawTarget>>>,
+    /// Of an alert trigger: containers in which one alert runs the probes, 1 to 1000. Default 20.
+    #[serde(default)]
+    pub(super) max_targets: Option<Tried<At<u64>>>,
+    /// Of an alert trigger: so long after a run of a probe for an alert, no alert runs it again in the same container, at
+    /// most 7d; 0s for no such rest. Default 10m.
+    #[serde(default)]
+    pub(super) cooldown: Option<Tried<At<String>>>,
     /// Names of the probes to run.
     pub(super) probes: Tried<At<Vec<Tried<At<String>>>>>,
     /// In which containers; without it, in all but pods' pause containers.

@@ -5,14 +5,23 @@
 //! and idle ones alike, which warp's own server does not. A scrape every few seconds does not miss keep-alive.
 
 pub mod access;
+mod alerts;
+mod asker;
 mod body;
 mod deadline;
 mod gzip;
 pub mod listen;
+mod more;
 mod page;
+mod probe;
+mod query;
+pub mod roles;
 mod routes;
 mod run;
+mod runs;
+mod sd;
 mod view;
+mod visible;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -32,13 +41,18 @@ use warp::Filter;
 use warp::reply::Response;
 
 pub use access::{Access, Token};
+pub use asker::Asker;
 pub use listen::{Bound, HttpError, ListenAddress};
+pub use probe::{ProbeAnswer, ProbeAsk, ProbeRefusal};
+pub use roles::Roles;
 pub use run::{RunAsk, RunRefusal};
 pub use view::{ContainerView, RunView};
 
 use self::deadline::Deadline;
 use crate::metrics::samples::LastRun;
 use crate::model::{Container, RunResult};
+use crate::probes::{Quarantined, Record};
+use crate::triggers::alerts::Alerts;
 
 /// Connections served at once; more wait in the kernel's backlog. Scrapers are few, and waiting runs have a bound of
 /// their own, far below: a scrape or a health check finds a connection however many runs are asked for.
@@ -62,12 +76,22 @@ pub trait Backend: Send + Sync + 'static {
     fn containers(&self) -> Vec<Arc<Container>>;
     /// At most `limit`, newest first.
     fn last_runs(&self, limit: usize) -> Vec<LastRun>;
+    /// What ran and what was refused, newest first; at most some thousand.
+    fn history(&self) -> Vec<Arc<Record>>;
+    /// The probes that do not run in a container for a while.
+    fn quarantined(&self) -> Vec<Quarantined>;
+    /// The containers in which a scrape may ask for `module`, or all of them; None if there is no such module.
+    fn targets(&self, module: Option<&str>) -> Option<Vec<Arc<Container>>>;
+    /// Runs a probe for one scrape. Dropping the future means that nobody waits any more.
+    fn probe(&self, ask: ProbeAsk) -> BoxFuture<'static, Result<ProbeAnswer, ProbeRefusal>>;
     /// Why the agent is not ready yet; None when it is.
     fn not_ready(&self) -> Option<String>;
     /// Loads the configuration anew; the error is for people.
     fn reload(&self) -> BoxFuture<'static, Result<(), String>>;
     /// Runs a probe and waits for its end. Dropping the future means that nobody waits any more.
     fn run(&self, ask: RunAsk) -> BoxFuture<'static, Result<RunResult, RunRefusal>>;
+    /// Takes alerts, and knows what came of them.
+    fn alerts(&self) -> &Alerts;
 }
 
 /// What the command line says, and the counter to count on.
@@ -79,6 +103,8 @@ pub struct Options {
     pub requests: IntCounterVec,
     /// Who may ask what over TCP.
     pub access: Access,
+    /// `--probe.timeout-offset`.
+    pub timeout_offset: Duration,
 }
 
 /// Serves until `stop`, then waits at most `grace` for requests under way.
@@ -91,9 +117,10 @@ pub async fn serve(
 ) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let runs = Arc::new(Semaphore::new(MAX_WAITING_RUNS));
+    let scrapes = Arc::new(Semaphore::new(probe::MAX_WAITING));
     let graceful = Arc::new(GracefulShutdown::new());
     let loops = bound.into_iter().map(|bound| {
-        let routes = routes::routes(backend.clone(), options.clone(), runs.clone());
+        let routes = routes::routes(backend.clone(), options.clone(), (runs.clone(), scrapes.clone()));
         // A Unix socket is its folder's and its mode's to guard.
         let access = if bound.is_unix() { Access::Open } else { options.access.clone() };
         let door = Door { access, requests: options.requests.clone(), slots: slots.clone() };
@@ -148,6 +175,9 @@ async fn accept(
         let service = service_fn(move |mut request: Request<Incoming>| {
             let refused = of_door.access.refuses(&request);
             request.extensions_mut().insert(of_request.clone());
+            // Until the door knows who it is.
+            let asker = Asker { name: "anonymous".into(), roles: Roles::ALL, address: String::new() };
+            request.extensions_mut().insert(asker);
             let answer = refused.is_none().then(|| service.call(request));
             let requests = of_door.requests.clone();
             async move {

@@ -10,8 +10,8 @@ use futures_util::Stream;
 use tokio::sync::Semaphore;
 use warp::Filter;
 use warp::http::header::{
-    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName,
-    HeaderValue, ORIGIN, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use warp::http::{Method, StatusCode};
 use warp::path::FullPath;
@@ -19,28 +19,28 @@ use warp::reply::{Reply as _, Response};
 
 use super::deadline::Deadline;
 use super::view::{ContainerView, RunView};
-use super::{Backend, Options, RunAsk, body, gzip, page, run};
+use super::{Asker, Backend, Options, RunAsk, alerts, body, gzip, more, run};
 use crate::metrics;
 use crate::triggers::{Target, resolve};
 
 /// A request's body must be there by then.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// For everything that waits for no run.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-const PAGE_RUNS: usize = 50;
 
-const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
-const HTML: &str = "text/html; charset=utf-8";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const JSON: &str = "application/json";
+pub(super) const HTML: &str = "text/html; charset=utf-8";
 
-type Shared = Arc<dyn Backend>;
+pub(super) type Shared = Arc<dyn Backend>;
 
 /// All routes; every request gets an answer, and every answer is counted.
 pub(super) fn routes(
     backend: Shared,
     options: Options,
-    run_slots: Arc<Semaphore>,
+    (run_slots, scrape_slots): (Arc<Semaphore>, Arc<Semaphore>),
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
+    let more = more::routes(backend.clone(), &options, scrape_slots);
     let shared = warp::any().map(move || backend.clone());
     let asked = warp::method().and(warp::header::headers_cloned());
     let lifecycle = options.enable_lifecycle;
@@ -55,8 +55,9 @@ pub(super) fn routes(
         .map(|method: Method, backend: Shared| ready(&method, &*backend));
     let reload = warp::path!("-" / "reload")
         .and(asked)
+        .and(warp::ext::get::<Asker>())
         .and(shared.clone())
-        .then(move |method, headers, backend| reload(method, headers, backend, lifecycle));
+        .then(move |method, headers, asker, backend| reload(method, headers, asker, backend, lifecycle));
     let containers = warp::path!("api" / "v1" / "containers")
         .and(warp::method())
         .and(warp::query::<Asked>())
@@ -66,14 +67,19 @@ pub(super) fn routes(
         .and(asked)
         .and(warp::body::stream())
         .and(warp::ext::get::<Deadline>())
+        .and(warp::ext::get::<Asker>())
         .and(shared.clone())
-        .then(move |method, headers, body, deadline, backend| {
-            run_probe(method, headers, body, deadline, backend, run_slots.clone())
+        .then(move |method, headers, body, deadline, asker, backend| {
+            run_probe(method, headers, body, deadline, asker, backend, run_slots.clone())
         });
-    let page = warp::path::end()
-        .and(warp::method())
+    let alerts = warp::path!("api" / "v1" / "alerts")
+        .and(asked)
+        .and(warp::query::<alerts::Asked>())
+        .and(warp::body::stream())
         .and(shared)
-        .map(|method: Method, backend: Shared| landing(&method, &*backend));
+        .then(async |method, headers, asked, body, backend: Shared| {
+            alerts::alerts(method, headers, asked, body, &*backend).await
+        });
     let nowhere = warp::path::full().map(|path: FullPath| not_found(&path));
     // To warp's `path!` a slash at the end is nothing; here it makes another path.
     let slash = warp::path::full().and_then(async |path: FullPath| match path.as_str() {
@@ -93,11 +99,13 @@ pub(super) fn routes(
         .unify()
         .or(containers)
         .unify();
-    all.or(run).unify().or(page).unify().or(nowhere).unify().map(move |mut response: Response| {
-        options.requests.with_label_values(&[response.status().as_str()]).inc();
-        set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
-        response
-    })
+    all.or(run).unify().or(alerts).unify().or(more).unify().or(nowhere).unify().map(
+        move |mut response: Response| {
+            options.requests.with_label_values(&[response.status().as_str()]).inc();
+            set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
+            response
+        },
+    )
 }
 
 async fn metrics(method: Method, headers: HeaderMap, backend: Shared) -> Response {
@@ -136,7 +144,13 @@ fn ready(method: &Method, backend: &dyn Backend) -> Response {
     }
 }
 
-async fn reload(method: Method, headers: HeaderMap, backend: Shared, enabled: bool) -> Response {
+async fn reload(
+    method: Method,
+    headers: HeaderMap,
+    asker: Asker,
+    backend: Shared,
+    enabled: bool,
+) -> Response {
     if let Some(refused) = post_only(false, &method, &headers) {
         return refused;
     }
@@ -145,6 +159,7 @@ async fn reload(method: Method, headers: HeaderMap, backend: Shared, enabled: bo
             "reloading over HTTP is off: start the agent with --web.enable-lifecycle, or send it SIGHUP";
         return refuse(false, StatusCode::FORBIDDEN, reason);
     }
+    asker.starts("reload", "the configuration");
     match tokio::time::timeout(ANSWER_TIMEOUT, backend.reload()).await {
         Ok(Ok(())) => answer(StatusCode::OK, TEXT, "the configuration was reloaded\n".to_owned()),
         Ok(Err(reason)) => refuse(false, StatusCode::INTERNAL_SERVER_ERROR, &reason),
@@ -171,24 +186,12 @@ fn containers(method: &Method, asked: &Asked, backend: &dyn Backend) -> Response
     })
 }
 
-fn landing(method: &Method, backend: &dyn Backend) -> Response {
-    get_only(method).unwrap_or_else(|| {
-        let html = page::render(
-            &backend.containers(),
-            &backend.last_runs(PAGE_RUNS),
-            backend.not_ready().as_deref(),
-        );
-        let mut response = answer(StatusCode::OK, HTML, html);
-        set(&mut response, CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'");
-        response
-    })
-}
-
 async fn run_probe(
     method: Method,
     headers: HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
     deadline: Deadline,
+    asker: Asker,
     backend: Shared,
     slots: Arc<Semaphore>,
 ) -> Response {
@@ -199,9 +202,9 @@ async fn run_probe(
         return refuse(true, StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json");
     }
     if content_length(&headers).is_some_and(|length| length > body::MAX_DRAIN) {
-        return refuse(true, StatusCode::PAYLOAD_TOO_LARGE, &body::too_large());
+        return refuse(true, StatusCode::PAYLOAD_TOO_LARGE, &body::too_large(body::MAX_BODY));
     }
-    let body = match tokio::time::timeout(BODY_TIMEOUT, body::read(body)).await {
+    let body = match tokio::time::timeout(BODY_TIMEOUT, body::read(body, body::MAX_BODY)).await {
         Ok(Ok(body)) => body,
         Ok(Err((status, reason))) => return refuse(true, status, &reason),
         Err(_) => return refuse(true, StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
@@ -210,8 +213,10 @@ async fn run_probe(
         Ok(ask) => ask,
         Err(reason) => return refuse(true, StatusCode::BAD_REQUEST, &reason),
     };
+    asker.starts("run", &ask);
     match run::wait(ask, &*backend, &slots, &deadline).await {
-        Ok(result) => json(StatusCode::OK, &RunView::from(&result)),
+        Ok(result) if asker.roles.view => json(StatusCode::OK, &RunView::from(&result)),
+        Ok(result) => json(StatusCode::OK, &RunView::from(&result).without_output()),
         Err(refusal) => {
             let mut response = refuse(true, refusal.status(), &refusal.to_string());
             if let Some(seconds) = refusal.retry_after() {
@@ -226,13 +231,13 @@ fn not_found(path: &FullPath) -> Response {
     refuse(path.as_str().starts_with("/api/"), StatusCode::NOT_FOUND, "there is nothing at this path")
 }
 
-fn get_only(method: &Method) -> Option<Response> {
+pub(super) fn get_only(method: &Method) -> Option<Response> {
     (method != Method::GET && method != Method::HEAD).then(|| wrong_method(false, "GET, HEAD"))
 }
 
 /// Refuses what is no POST, and every POST that a web page sent: browsers put `Origin` on those, also after a name
 /// of the page's own was made to lead to this address, which no check of the content type would notice.
-fn post_only(api: bool, method: &Method, headers: &HeaderMap) -> Option<Response> {
+pub(super) fn post_only(api: bool, method: &Method, headers: &HeaderMap) -> Option<Response> {
     if method != Method::POST {
         return Some(wrong_method(api, "POST"));
     }
@@ -240,26 +245,26 @@ fn post_only(api: bool, method: &Method, headers: &HeaderMap) -> Option<Response
     headers.contains_key(ORIGIN).then(|| refuse(api, StatusCode::FORBIDDEN, reason))
 }
 
-fn wrong_method(api: bool, allowed: &'static str) -> Response {
+pub(super) fn wrong_method(api: bool, allowed: &'static str) -> Response {
     let mut response =
         refuse(api, StatusCode::METHOD_NOT_ALLOWED, &format!("this path takes only: {allowed}"));
     set(&mut response, ALLOW, allowed);
     response
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     media_type
         .and_then(|text| text.split(';').next())
         .is_some_and(|text| text.trim().eq_ignore_ascii_case(JSON))
 }
 
-fn content_length(headers: &HeaderMap) -> Option<usize> {
+pub(super) fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// An error: JSON under `/api`, plain text elsewhere.
-fn refuse(api: bool, status: StatusCode, reason: &str) -> Response {
+pub(super) fn refuse(api: bool, status: StatusCode, reason: &str) -> Response {
     if api {
         json(status, &serde_json::json!({ "error": reason }))
     } else {
@@ -267,7 +272,7 @@ fn refuse(api: bool, status: StatusCode, reason: &str) -> Response {
     }
 }
 
-fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
+pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(mut body) => {
             body.push(b'\n');
@@ -280,12 +285,12 @@ fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
     }
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
+pub(super) fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
     let mut response = warp::reply::with_status(body.into().to_vec(), status).into_response();
     set(&mut response, CONTENT_TYPE, content_type);
     response
 }
 
-fn set(response: &mut Response, name: HeaderName, value: &'static str) {
+pub(super) fn set(response: &mut Response, name: HeaderName, value: &'static str) {
     response.headers_mut().insert(name, HeaderValue::from_static(value));
 }

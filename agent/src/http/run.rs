@@ -2,6 +2,7 @@
 //! can choose a command, only the name of a configured probe.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -45,6 +46,18 @@ impl RunAsk {
             return Err(format!("body is not a run request: target.id needs at least {MIN_ID} characters"));
         }
         Ok(ask)
+    }
+}
+
+/// For the log, on one line.
+impl fmt::Display for RunAsk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Target { namespace, pod, container, id } = &self.target;
+        write!(f, "probe {:?} in", self.probe)?;
+        let parts = [("namespace", namespace), ("pod", pod), ("container", container), ("id", id)];
+        parts
+            .iter()
+            .try_for_each(|(name, part)| part.iter().try_for_each(|part| write!(f, " {name} {part:?}")))
     }
 }
 

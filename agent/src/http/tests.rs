@@ -1,6 +1,8 @@
 //! Every status, over real sockets.
 
+pub(super) mod alerts;
 mod limits;
+mod scrape;
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -29,10 +31,13 @@ struct Fake {
     /// Bytes of a comment below the metrics.
     padding: AtomicUsize,
     reload: Result<(), String>,
+    scrape: scrape::Scrape,
+    alerts: Alerts,
 }
 
 impl Fake {
     fn new(agent: AgentMetrics, reload: Result<(), String>) -> Self {
+        let alerts = alerts::room(&agent);
         Self {
             agent,
             not_ready: Mutex::default(),
@@ -40,6 +45,8 @@ impl Fake {
             asked: AtomicUsize::default(),
             padding: AtomicUsize::default(),
             reload,
+            scrape: scrape::Scrape::default(),
+            alerts,
         }
     }
 }
@@ -56,6 +63,7 @@ impl Backend for Fake {
     fn last_runs(&self, limit: usize) -> Vec<LastRun> {
         let run = LastRun {
             probe: ProbeName::new("sock&ets"),
+            container: crate::model::ContainerId::new("a"),
             labels: ContainerLabels {
                 namespace: "shop".into(),
                 pod: "cart-0".into(),
@@ -68,12 +76,27 @@ impl Backend for Fake {
         };
         vec![run; limit.min(2)]
     }
+    fn history(&self) -> Vec<Arc<Record>> {
+        self.scrape.history.lock().unwrap().clone()
+    }
+    fn quarantined(&self) -> Vec<Quarantined> {
+        Vec::new()
+    }
+    fn targets(&self, module: Option<&str>) -> Option<Vec<Arc<Container>>> {
+        module.is_none_or(|module| module == "sockets").then(|| self.containers())
+    }
+    fn probe(&self, ask: ProbeAsk) -> BoxFuture<'static, Result<ProbeAnswer, ProbeRefusal>> {
+        self.scrape.probe(ask)
+    }
     fn not_ready(&self) -> Option<String> {
         self.not_ready.lock().unwrap().clone()
     }
     fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
         let answer = self.reload.clone();
         Box::pin(async move { answer })
+    }
+    fn alerts(&self) -> &Alerts {
+        &self.alerts
     }
     fn run(&self, ask: RunAsk) -> BoxFuture<'static, Result<RunResult, RunRefusal>> {
         assert_eq!((ask.probe.as_str(), ask.target.pod.as_deref()), ("sockets", Some("cart-0")));
@@ -95,9 +118,14 @@ struct Served {
     task: JoinHandle<()>,
 }
 
+fn options(enable_lifecycle: bool, agent: &AgentMetrics) -> Options {
+    let (requests, timeout_offset) = (agent.http_requests.clone(), Duration::from_millis(500));
+    Options { enable_lifecycle, requests, access: Access::Open, timeout_offset }
+}
+
 async fn served(enable_lifecycle: bool, reload: Result<(), String>) -> Served {
     let agent = AgentMetrics::new().unwrap();
-    let options = Options { enable_lifecycle, requests: agent.http_requests.clone(), access: Access::Open };
+    let options = options(enable_lifecycle, &agent);
     let fake = Arc::new(Fake::new(agent, reload));
     let bound = Bound::new(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
     let ListenAddress::Tcp(address) = bound.address().unwrap() else { panic!("TCP was asked for") };
@@ -343,34 +371,6 @@ async fn bad_run_requests_never_reach_the_rooms() {
 }
 
 #[tokio::test]
-async fn containers_and_the_page_show_what_is_there_escaped() {
-    let served = served(false, Ok(())).await;
-    let list = served.get("/api/v1/containers").await.json();
-    assert_eq!(list["containers"][0]["container"], "<b>cart</b>");
-    assert_eq!(
-        (&list["containers"][1]["container"], &list["containers"][1]["described"]),
-        (&"b".repeat(12).into(), &false.into())
-    );
-    *served.fake.not_ready.lock().unwrap() = Some("<scan>".into());
-    let page = served.get("/").await;
-    assert!(page.head.contains("content-security-policy: default-src 'none'"), "{}", page.head);
-    for text in [
-        "&lt;b&gt;cart&lt;/b&gt;",
-        "sock&amp;ets",
-        "&quot;x&quot;",
-        "Not ready: &lt;scan&gt;",
-        "href=\"/metrics\"",
-        "timeout",
-    ] {
-        assert!(page.text().contains(text), "{text}");
-    }
-    assert!(!page.text().contains("<b>") && !page.text().contains("<scan>"));
-    if let Some(path) = std::env::var_os("PARACHUTE_TEST_PAGE") {
-        std::fs::write(path, &page.body).unwrap();
-    }
-}
-
-#[tokio::test]
 async fn a_unix_socket_is_private_and_replaces_only_a_dead_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("agent.sock");
@@ -379,8 +379,7 @@ async fn a_unix_socket_is_private_and_replaces_only_a_dead_one() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(matches!(Bound::new(&address).await, Err(HttpError::InUse(_))));
     let agent = AgentMetrics::new().unwrap();
-    let options =
-        Options { enable_lifecycle: false, requests: agent.http_requests.clone(), access: Access::Open };
+    let options = options(false, &agent);
     let fake = Fake::new(agent, Ok(()));
     let stop = CancellationToken::new();
     let task = tokio::spawn(serve(vec![bound], Arc::new(fake), options, stop.clone(), Duration::ZERO));

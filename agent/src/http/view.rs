@@ -75,14 +75,20 @@ pub struct RunView<'a> {
     truncated: bool,
     parse_errors: u64,
     series_dropped: u64,
+    /// The capture that was kept of it.
+    capture: Option<&'a str>,
     families: Vec<FamilyView<'a>>,
-    /// Bytes that are no UTF-8 are replaced here; then the exact bytes are in `stdout_base64`.
-    stdout: String,
+    /// Bytes that are no UTF-8 are replaced here; then the exact bytes are in `stdout_base64`. Null, as `stderr`, for an asker
+    /// without the role `view`, which may start a run but not see what it printed.
+    stdout: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stdout_base64: Option<String>,
-    stderr: String,
+    stderr: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stderr_base64: Option<String>,
+    /// Why there is no output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_withheld: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -131,12 +137,23 @@ impl<'a> From<&'a RunResult> for RunView<'a> {
             truncated: result.output.truncated,
             parse_errors: result.parse_errors,
             series_dropped: result.series_dropped,
+            capture: result.captured.then(|| result.request.id.as_str()),
             families: result.families.iter().map(FamilyView::from).collect(),
-            stdout: String::from_utf8_lossy(&result.output.stdout).into_owned(),
+            stdout: Some(String::from_utf8_lossy(&result.output.stdout).into_owned()),
             stdout_base64: not_text(&result.output.stdout),
-            stderr: String::from_utf8_lossy(&result.output.stderr).into_owned(),
+            stderr: Some(String::from_utf8_lossy(&result.output.stderr).into_owned()),
             stderr_base64: not_text(&result.output.stderr),
+            output_withheld: None,
         }
+    }
+}
+
+impl RunView<'_> {
+    /// For an asker who may not see what commands print.
+    pub(super) fn without_output(mut self) -> Self {
+        (self.stdout, self.stdout_base64, self.stderr, self.stderr_base64) = (None, None, None, None);
+        self.output_withheld = Some("the output needs the role view");
+        self
     }
 }
 

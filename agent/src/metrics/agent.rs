@@ -11,7 +11,7 @@ use prometheus::{
 };
 
 use super::docs;
-use crate::config::Config;
+use crate::config::{Config, Trigger, When};
 use crate::model::Outcome;
 
 /// Detection is a ring-buffer wake-up, a look at `/proc` and a runtime's answer: under a millisecond on an idle
@@ -22,8 +22,8 @@ const DETECTION_BUCKETS: &[f64] =
 const RUN_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// Values of `code` in `parachute_http_requests_total`: every status that `http` answers with.
-pub const HTTP_CODES: [&str; 13] =
-    ["200", "400", "401", "403", "404", "405", "408", "409", "413", "415", "500", "503", "504"];
+pub const HTTP_CODES: [&str; 14] =
+    ["200", "202", "400", "401", "403", "404", "405", "408", "409", "413", "415", "500", "503", "504"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
@@ -68,8 +68,22 @@ pub struct AgentMetrics {
     pub runs_refused: IntCounterVec,
     pub runs_running: IntGauge,
     pub runs_queued: IntGauge,
+    /// By code.
+    pub alert_webhooks: IntCounterVec,
+    /// By status.
+    pub alerts_received: IntCounterVec,
+    /// By reason, one of `triggers::alerts`'.
+    pub alerts_dropped: IntCounterVec,
+    /// By trigger.
+    pub alert_runs: IntCounterVec,
+    /// By reason, one of `triggers::alerts`'.
+    pub alert_runs_dropped: IntCounterVec,
+    pub alert_runs_queued: IntGauge,
+    pub alert_journal_failures: IntCounter,
+    pub alert_journals_set_aside: IntCounter,
     pub config_last_reload_successful: IntGauge,
     pub config_last_reload_success_timestamp_seconds: Gauge,
+    pub probe_module_unknown: IntCounter,
     /// By code, one of [`HTTP_CODES`].
     pub http_requests: IntCounterVec,
 }
@@ -87,6 +101,20 @@ pub struct Words<'a> {
     pub ways: &'a [&'a str],
     /// Why there is another launcher.
     pub restarts: &'a [&'a str],
+    pub alerts: AlertWords<'a>,
+}
+
+/// Those of `triggers::alerts`.
+#[derive(Clone, Copy, Debug)]
+pub struct AlertWords<'a> {
+    /// Statuses that a webhook is answered with.
+    pub codes: &'a [&'a str],
+    /// Whether an alert fires.
+    pub statuses: &'a [&'a str],
+    /// Why an alert runs nothing.
+    pub dropped: &'a [&'a str],
+    /// Why a run that was queued is not run.
+    pub runs_dropped: &'a [&'a str],
 }
 
 /// Makes metrics from rows of the table and registers them.
@@ -161,8 +189,17 @@ impl AgentMetrics {
             runs_refused: make.counters("parachute_runs_refused_total")?,
             runs_running: make.gauge("parachute_runs_running")?,
             runs_queued: make.gauge("parachute_runs_queued")?,
+            alert_webhooks: make.counters("parachute_alert_webhooks_total")?,
+            alerts_received: make.counters("parachute_alerts_received_total")?,
+            alerts_dropped: make.counters("parachute_alerts_dropped_total")?,
+            alert_runs: make.counters("parachute_alert_runs_total")?,
+            alert_runs_dropped: make.counters("parachute_alert_runs_dropped_total")?,
+            alert_runs_queued: make.gauge("parachute_alert_runs_queued")?,
+            alert_journal_failures: make.counter("parachute_alert_journal_failures_total")?,
+            alert_journals_set_aside: make.counter("parachute_alert_journals_set_aside_total")?,
             config_last_reload_successful: make.gauge("parachute_config_last_reload_successful")?,
             config_last_reload_success_timestamp_seconds: make.keep(Gauge::with_opts(reloaded_at)?)?,
+            probe_module_unknown: make.counter("parachute_probe_module_unknown_total")?,
             http_requests: make.counters("parachute_http_requests_total")?,
             registry: make.0,
         };
@@ -177,6 +214,10 @@ impl AgentMetrics {
         zero(&self.resyncs, words.resyncs);
         zero(&self.runs_by_way, words.ways);
         zero(&self.launcher_restarts, words.restarts);
+        zero(&self.alert_webhooks, words.alerts.codes);
+        zero(&self.alerts_received, words.alerts.statuses);
+        zero(&self.alerts_dropped, words.alerts.dropped);
+        zero(&self.alert_runs_dropped, words.alerts.runs_dropped);
     }
 
     /// Brings the label sets in step with a configuration: a zero for every probe and trigger that can count, and
@@ -200,6 +241,16 @@ impl AgentMetrics {
         retain(&self.probe_duration_seconds, has_probe);
         retain(&self.probe_runs, has_pair);
         retain(&self.probe_failures, has_pair);
+        let answers = |trigger: &Trigger| matches!(trigger.when, When::Alert(_));
+        retain(&self.alert_runs, |labels| {
+            labels
+                .get("trigger")
+                .and_then(|name| config.triggers.get(*name))
+                .is_some_and(|trigger| answers(trigger))
+        });
+        for trigger in config.triggers.values().filter(|trigger| answers(trigger)) {
+            self.alert_runs.with_label_values(&[trigger.name.as_str()]);
+        }
         for probe in config.probes.keys() {
             self.parse_errors.with_label_values(&[probe.as_str()]);
             self.series_dropped.with_label_values(&[probe.as_str()]);

@@ -21,6 +21,7 @@ fn config(triggers: &[(&str, &[&str])]) -> Config {
             max_series: 1,
             isolation: Isolation::Joined,
             limits: crate::config::RunLimits { memory: 1, pids: 1, cpu_millis: 1 },
+            keep: None,
             parse: Parse::None,
         };
         (ProbeName::new(name), Arc::new(probe))
@@ -38,11 +39,19 @@ fn config(triggers: &[(&str, &[&str])]) -> Config {
     Config {
         runtimes: Runtimes::Auto,
         limits: Limits { concurrent_runs: 1, queued_runs: 1, results_grace: Duration::from_secs(1) },
+        captures: crate::config::Captures::default(),
         probes: probes.collect(),
         triggers: triggers.collect::<BTreeMap<_, _>>(),
         digest: [0; 32],
     }
 }
+
+const ALERT_WORDS: AlertWords<'static> = AlertWords {
+    codes: &["202"],
+    statuses: &["firing"],
+    dropped: &["duplicate"],
+    runs_dropped: &["refused"],
+};
 
 fn exposition(metrics: &AgentMetrics) -> String {
     render(metrics, &Samples::new(Duration::ZERO, metrics.series_dropped.clone()))
@@ -58,6 +67,7 @@ fn an_idle_agent_shows_zeros_and_promtool_is_content() {
         resyncs: &["start"],
         ways: &["joined"],
         restarts: &["died"],
+        alerts: ALERT_WORDS,
     });
     metrics.runtime_requests.with_label_values(&["containerd", "list"]);
     metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);
@@ -72,6 +82,8 @@ fn an_idle_agent_shows_zeros_and_promtool_is_content() {
         "parachute_enter_errors_total{step=\"setns_pid\"} 0",
         "parachute_runtime_request_failures_total{call=\"list\",runtime=\"containerd\"} 0",
         "parachute_http_requests_total{code=\"503\"} 0",
+        "parachute_alerts_dropped_total{reason=\"duplicate\"} 0",
+        "parachute_alert_runs_queued 0",
     ] {
         assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
     }
@@ -88,9 +100,11 @@ fn what_is_registered_is_what_the_table_says() {
         resyncs: &["start"],
         ways: &["joined"],
         restarts: &["died"],
+        alerts: ALERT_WORDS,
     });
     metrics.runtime_requests.with_label_values(&["containerd", "list"]);
     metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);
+    metrics.alert_runs.with_label_values(&["hand"]);
     let gathered = metrics.gather();
     for family in &gathered {
         let doc =

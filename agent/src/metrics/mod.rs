@@ -11,7 +11,7 @@ pub mod samples;
 #[cfg(test)]
 pub(crate) mod promtool;
 
-pub use agent::{AgentMetrics, Words};
+pub use agent::{AgentMetrics, AlertWords, Words};
 pub use samples::Samples;
 
 /// The content type of [`render`]'s text. Prometheus 3 refuses a scrape that names none.

@@ -5,19 +5,22 @@
 //! nothing. When a container is gone its series stay for the grace, then everything of it goes; nobody
 //! needs to call for that, every scrape and every end of a container look.
 
+mod alone;
 mod render;
 mod store;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::IntCounterVec;
 
+pub use self::alone::{Alone, Note, alone};
 use self::store::{Entry, Inner, Run, Subject};
 use super::{admit, docs};
 use crate::model::{
-    Container, ContainerLabels, Family, MetricKind, Outcome, ProbeName, RunRequest, RunResult, Sample, Way,
+    Container, ContainerId, ContainerLabels, Family, MetricKind, Outcome, ProbeName, RunRequest, RunResult,
+    Sample, Way,
 };
 
 /// Bound on the series of all containers together: about 60 MiB of memory, and a scrape of some 20 MB.
@@ -34,6 +37,7 @@ pub struct Samples {
 #[derive(Clone, Debug)]
 pub struct LastRun {
     pub probe: ProbeName,
+    pub container: ContainerId,
     pub labels: ContainerLabels,
     pub started_at: SystemTime,
     pub duration: Duration,
@@ -49,15 +53,7 @@ impl Samples {
     }
 
     fn bounded(grace: Duration, dropped: IntCounterVec, max_series: usize) -> Self {
-        let inner = Inner {
-            grace,
-            max_series,
-            series: 0,
-            next: 0,
-            numbers: HashMap::new(),
-            entries: BTreeMap::new(),
-            slots: BTreeMap::new(),
-        };
+        let inner = Inner::new(grace, max_series);
         Self { inner: Mutex::new(inner), dropped }
     }
 
@@ -183,6 +179,7 @@ impl Samples {
         runs.truncate(limit);
         let shown = |(entry, probe, run): (&Entry, &ProbeName, &Run)| LastRun {
             probe: probe.clone(),
+            container: entry.life.0.clone(),
             labels: entry.subject.facts().labels,
             started_at: run.started_at,
             duration: run.duration,

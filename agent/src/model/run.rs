@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Alert, Container, Family, ProbeName, RunId, TriggerName};
+use super::{Alert, Container, Family, ProbeName, Rejects, RunId, TriggerName};
 
 /// One probe in one container, once. It holds the container itself, not its id.
 #[derive(Clone, Debug)]
@@ -138,7 +138,7 @@ pub struct Output {
 }
 
 /// The closed set of what a run can come to; `as_str` is the metric's label value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     Ok,
@@ -236,4 +236,8 @@ pub struct RunResult {
     pub parse_errors: u64,
     /// Series cut by the probe's `max_series`.
     pub series_dropped: u64,
+    /// What the parser passed over, and why.
+    pub rejects: Rejects,
+    /// A capture of it, of its request's id, is on the disk.
+    pub captured: bool,
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwapOption;
 
 use super::{
-    Container, ContainerId, End, Family, Metadata, Outcome, Output, ProbeName, RunRequest, RunResult,
-    Runtime, TriggerName,
+    Container, ContainerId, End, Family, Metadata, Outcome, Output, ProbeName, Rejects, RunRequest,
+    RunResult, Runtime, TriggerName,
 };
 
 /// A container whose pidfd is just some open file: nothing here looks at it.
@@ -59,5 +59,7 @@ pub(crate) fn result(
         families,
         parse_errors: 0,
         series_dropped: 0,
+        captured: false,
+        rejects: Rejects::default(),
     }
 }

@@ -7,7 +7,11 @@ use crate::config::parse::JsonMetric;
 
 /// A row whose `value` gives nothing (`empty`) is passed over; one whose value is no number, or one of whose labels
 /// is an array, an object or a failure, is an error. Of several outputs the first counts.
-pub(super) fn parse(metrics: &[JsonMetric], output: &[u8], series: &mut Series) -> Result<(), ParseError> {
+pub(super) fn parse(
+    metrics: &[JsonMetric],
+    output: &[u8],
+    series: &mut Series<'_>,
+) -> Result<(), ParseError> {
     // One process name that is not UTF-8 must not cost all rows. serde_json stops at 128 levels; jaq's own reader
     // would overflow the stack.
     let text = String::from_utf8_lossy(output);
@@ -20,8 +24,14 @@ pub(super) fn parse(metrics: &[JsonMetric], output: &[u8], series: &mut Series) 
             match row {
                 // A row costs nothing any more when its series could not be kept.
                 Ok(_) if series.is_full() => series.drop(),
-                Ok(row) => one(metric, &row, &work, series).ok_or_else(late)?,
-                Err(EvalError::Value(_)) => series.error(),
+                Ok(row) => {
+                    let mark = series.noted.mark();
+                    one(metric, &row, &work, series).ok_or_else(late)?;
+                    series.noted.describe(mark, &row);
+                }
+                Err(EvalError::Value(error)) => {
+                    series.error(format_args!("{}: select: {error}", metric.def.name));
+                }
                 Err(EvalError::TooMuchWork) => return Err(late()),
             }
         }
@@ -30,10 +40,13 @@ pub(super) fn parse(metrics: &[JsonMetric], output: &[u8], series: &mut Series) 
 }
 
 /// `None` when the work is used up.
-fn one(metric: &JsonMetric, row: &Val, work: &Work, series: &mut Series) -> Option<()> {
+fn one(metric: &JsonMetric, row: &Val, work: &Work, series: &mut Series<'_>) -> Option<()> {
     let def = &metric.def;
     let number = match first(&metric.value, row, work) {
-        Ok(None) => return Some(()),
+        Ok(None) => {
+            series.noted.unmatched(format_args!("{}: `value` gives nothing for this row", def.name));
+            return Some(());
+        }
         Ok(Some(value)) => as_number(&value),
         Err(EvalError::Value(_)) => None,
         Err(EvalError::TooMuchWork) => return None,
@@ -47,7 +60,7 @@ fn one(metric: &JsonMetric, row: &Val, work: &Work, series: &mut Series) -> Opti
                 raw.push((name, value.to_string().into_bytes()));
             }
             Ok(Some(Val::Arr(_) | Val::Obj(_))) | Err(EvalError::Value(_)) => {
-                series.error();
+                series.error(format_args!("{}: label {name} is no text, number or bool", def.name));
                 return Some(());
             }
             Err(EvalError::TooMuchWork) => return None,

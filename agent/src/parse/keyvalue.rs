@@ -5,12 +5,10 @@ use super::text;
 use crate::config::parse::{KeyMatch, KeyvalueMetric};
 
 /// A line whose key no metric asks for is no error; one whose key is asked for but that has no number is.
-pub(super) fn parse(metrics: &[KeyvalueMetric], output: &[u8], series: &mut Series) {
+pub(super) fn parse<'o>(metrics: &[KeyvalueMetric], output: &'o [u8], series: &mut Series<'o>) {
     for line in text::lines(output) {
-        let Ok(line) = line else {
-            series.error();
-            continue;
-        };
+        let Some(line) = series.line(line) else { continue };
+        let mut asked = false;
         let (key, rest) = split(line);
         let key_text = String::from_utf8_lossy(key);
         for KeyvalueMetric { def, keys } in metrics {
@@ -19,10 +17,14 @@ pub(super) fn parse(metrics: &[KeyvalueMetric], output: &[u8], series: &mut Seri
                 KeyMatch::Glob { pattern, label } if pattern.is_match(&*key_text) => Some((label, key)),
                 _ => continue,
             };
+            asked = true;
             let number = text::words(rest).find_map(text::number);
             let family = series.family_of(def);
             let labels = series.labels(&def.const_labels, label);
             series.put(family, "", labels, scaled(def, number));
+        }
+        if !asked {
+            series.noted.unmatched(format_args!("no metric asks for the key {key_text:?}"));
         }
     }
 }

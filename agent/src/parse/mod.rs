@@ -12,6 +12,7 @@
 
 mod json;
 mod keyvalue;
+mod noted;
 mod prometheus;
 mod regex;
 mod series;
@@ -21,7 +22,7 @@ mod tests;
 mod text;
 
 use crate::config::parse::Parse;
-use crate::model::Family;
+use crate::model::{Family, Rejects};
 
 /// What one output came to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,6 +33,8 @@ pub struct Parsed {
     pub errors: u64,
     /// Series cut by `max_series`; for an aggregate, rows whose series was cut.
     pub dropped: u64,
+    /// The first of what was passed over, with the reason; `errors` counts all of its bad ones.
+    pub rejects: Rejects,
 }
 
 /// The output as a whole is of no use.

@@ -39,58 +39,70 @@ struct Declared {
     used: bool,
 }
 
-pub(super) fn parse(spec: &Passthrough, output: &[u8], series: &mut Series) {
+pub(super) fn parse<'o>(spec: &Passthrough, output: &'o [u8], series: &mut Series<'o>) {
     let mut reader = Reader { prefix: &spec.prefix, declared: HashMap::new(), series };
     for line in text::lines(output) {
-        if line.ok().and_then(|line| reader.line(line.trim_ascii())).is_none() {
-            reader.series.error();
+        let Some(line) = reader.series.line(line) else { continue };
+        if let Err(why) = reader.line(line.trim_ascii()) {
+            reader.series.error(format_args!("{why}"));
         }
     }
 }
 
-struct Reader<'a> {
+struct Reader<'a, 'o> {
     prefix: &'a str,
     declared: HashMap<String, Declared>,
-    series: &'a mut Series,
+    series: &'a mut Series<'o>,
 }
 
-impl Reader<'_> {
-    /// `None` for a bad line.
-    fn line(&mut self, line: &[u8]) -> Option<()> {
+/// Why a line is not taken.
+type Bad = &'static str;
+
+impl Reader<'_, '_> {
+    fn line(&mut self, line: &[u8]) -> Result<(), Bad> {
         // Only a label value or a help text may stand with replaced characters: everything else is checked anyway.
         let line = String::from_utf8_lossy(line);
         if let Some(rest) = line.strip_prefix('#') {
-            let (keyword, name, rest) = comment(rest)?;
+            let (keyword, name, rest) = comment(rest).ok_or("HELP or TYPE without a valid name")?;
             let wanted = !keyword.is_empty() && self.is_wanted(name)?;
-            return if wanted { self.declare(keyword, name, rest) } else { Some(()) };
+            return if wanted { self.declare(keyword, name, rest) } else { Ok(()) };
         }
         let (name, labels, value) = sample(&line)?;
-        if self.is_wanted(name)? { self.sample(name, &labels, value) } else { Some(()) }
+        if self.is_wanted(name)? {
+            return self.sample(name, &labels, value);
+        }
+        self.series.noted.unmatched(format_args!("its name does not begin with {:?}", self.prefix));
+        Ok(())
     }
 
-    /// Whether the configuration asks for it; `None` if nobody may have it.
-    fn is_wanted(&self, name: &str) -> Option<bool> {
+    /// Whether the configuration asks for it; an error if nobody may have it.
+    fn is_wanted(&self, name: &str) -> Result<bool, Bad> {
         let reserved = name.starts_with("__") || OWN.iter().any(|own| name.starts_with(own));
-        (!reserved).then(|| name.starts_with(self.prefix))
+        if reserved {
+            Err("the name is the agent's own or reserved")
+        } else {
+            Ok(name.starts_with(self.prefix))
+        }
     }
 
-    fn declare(&mut self, keyword: &str, name: &str, rest: &str) -> Option<()> {
+    fn declare(&mut self, keyword: &str, name: &str, rest: &str) -> Result<(), Bad> {
         let kind = match keyword {
-            "TYPE" => Some(kind(rest.trim())?),
+            "TYPE" => Some(kind(rest.trim()).ok_or("unknown type")?),
             _ => None,
         };
         if kind.is_some_and(|kind| self.collides(name, kind)) {
-            return None;
+            return Err("a family of this type would write names that another one has");
         }
         let declared = self.declared.entry(name.to_owned()).or_default();
         match kind {
             Some(kind) if declared.kind.is_none() && !declared.used => declared.kind = Some(kind),
             None if declared.help.is_none() && !declared.used => {
-                declared.help = Some(clean(line::unescape(rest, false)?.as_bytes(), MAX_HELP).0);
+                let help = line::unescape(rest, false).ok_or("invalid escape")?;
+                declared.help = Some(clean(help.as_bytes(), MAX_HELP).0);
             }
-            _ => return None,
+            _ => return Err("said a second time, or after the first sample"),
         }
-        Some(())
+        Ok(())
     }
 
     /// A histogram `x` writes `x_count`, which then cannot be a family of its own, nor the other way round.
@@ -122,17 +134,18 @@ impl Reader<'_> {
         (name, self.kind_of(name).unwrap_or(MetricKind::Untyped), "")
     }
 
-    fn sample(&mut self, name: &str, labels: &Labels, value: f64) -> Option<()> {
+    fn sample(&mut self, name: &str, labels: &Labels, value: f64) -> Result<(), Bad> {
         let (family, kind, suffix) = self.family_of(name);
         kind.takes(suffix, |wanted| {
             labels.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.as_str())
         })
-        .then_some(())?;
+        .then_some(())
+        .ok_or("its suffix or its `le` or `quantile` does not fit its type")?;
         let named: Vec<(Arc<str>, &str)> =
             labels.iter().map(|(name, value)| (renamed(name, labels), value.as_str())).collect();
         if self.series.is_full() && !self.declared.contains_key(family) {
             self.series.drop();
-            return Some(());
+            return Ok(());
         }
         let declared = self.declared.entry(family.to_owned()).or_default();
         declared.used = true;
@@ -140,7 +153,7 @@ impl Reader<'_> {
         let family = self.series.family(&family.into(), kind, &help);
         let clean = self.series.labels(&[], named.iter().map(|(name, value)| (name, value.as_bytes())));
         self.series.put(family, suffix, clean, Some(value));
-        Some(())
+        Ok(())
     }
 }
 

@@ -1,9 +1,11 @@
 //! `parse: regex`: every match of a pattern, per line or in the whole output.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::series::{Series, scaled};
+use super::text::Line;
 use super::{ParseError, text};
 use crate::config::parse::{RegexMetric, RegexTake, Scope};
 
@@ -11,11 +13,19 @@ use crate::config::parse::{RegexMetric, RegexTake, Scope};
 /// documentation, "Iterating over matches"). As no counter tells how far a search has read, time bounds it.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-pub(super) fn parse(metrics: &[RegexMetric], output: &[u8], series: &mut Series) -> Result<(), ParseError> {
+/// So many lines are looked at for ones that no pattern matches: it is for people, and costs a byte for each.
+const WATCHED: usize = 10_000;
+
+pub(super) fn parse<'o>(
+    metrics: &[RegexMetric],
+    output: &'o [u8],
+    series: &mut Series<'o>,
+) -> Result<(), ParseError> {
     let end = Instant::now() + DEADLINE;
     if metrics.iter().any(|metric| metric.scope == Scope::Line) {
-        text::lines(output).filter(Result::is_err).for_each(|_| series.error());
+        text::lines(output).for_each(|line| _ = series.line(line));
     }
+    let mut matched = vec![false; text::lines(output).take(WATCHED).count()];
     for metric in metrics {
         let names: Vec<_> =
             metric.pattern.capture_names().flatten().map(|name| (name, Arc::<str>::from(name))).collect();
@@ -27,24 +37,56 @@ pub(super) fn parse(metrics: &[RegexMetric], output: &[u8], series: &mut Series)
             series.add(family, labels, Some(0.0));
         }
         match metric.scope {
-            Scope::Whole => matches(metric, &names, output, end, series).ok_or_else(late)?,
+            Scope::Whole => {
+                let mut ahead = text::lines(output).zip(&mut matched).peekable();
+                let seen = |range| mark(&mut ahead, output, &range);
+                matches(metric, &names, (None, output), end, series, seen).ok_or_else(late)?;
+            }
             Scope::Line => {
-                for line in text::lines(output).flatten() {
-                    matches(metric, &names, line, end, series).ok_or_else(late)?;
+                for (place, line) in text::lines(output).enumerate().filter(|(_, line)| !line.is_too_long()) {
+                    let seen = |_| matched.get_mut(place).into_iter().for_each(|it| *it = true);
+                    let text = (Some(line.number), line.bytes);
+                    matches(metric, &names, text, end, series, seen).ok_or_else(late)?;
                 }
             }
         }
     }
+    for (line, _) in text::lines(output).zip(matched).filter(|(line, it)| !it && !line.is_too_long()) {
+        series.noted.at(Some(line.number), line.bytes);
+        series.noted.unmatched(format_args!("no pattern matches"));
+    }
     Ok(())
 }
 
+/// Marks the lines that a match in the whole output touches; matches come in the order of the text.
+fn mark<'o, 'm>(
+    ahead: &mut std::iter::Peekable<impl Iterator<Item = (Line<'o>, &'m mut bool)>>,
+    output: &[u8],
+    found: &Range<usize>,
+) {
+    while let Some((line, matched)) = ahead.peek_mut() {
+        // The line is a part of the output.
+        let start = line.bytes.as_ptr().addr() - output.as_ptr().addr();
+        if start >= found.end {
+            return;
+        }
+        let end = start + line.bytes.len();
+        **matched |= found.start < end;
+        if found.end < end {
+            return;
+        }
+        ahead.next();
+    }
+}
+
 /// Takes all matches in `text`; `None` when the time is over.
-fn matches(
+fn matches<'o>(
     metric: &RegexMetric,
     names: &[(&str, Arc<str>)],
-    text: &[u8],
+    (line, text): (Option<usize>, &'o [u8]),
     end: Instant,
-    series: &mut Series,
+    series: &mut Series<'o>,
+    mut seen: impl FnMut(Range<usize>),
 ) -> Option<()> {
     let def = &metric.def;
     let family = series.family_of(def);
@@ -52,6 +94,8 @@ fn matches(
         if Instant::now() > end {
             return None;
         }
+        seen(found.get_match().range());
+        series.noted.at(line, if line.is_some() { text } else { found.get_match().as_bytes() });
         let group = |name| found.name(name).map(|group| group.as_bytes());
         let all = names.iter().filter_map(|(name, label)| Some((*name, label, group(name)?)));
         match &metric.take {

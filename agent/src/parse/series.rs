@@ -1,9 +1,12 @@
 //! Collects samples under the rules that every format shares: bounded, clean, no two alike.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use super::Parsed;
+use super::noted::Noted;
+use super::text::{Line, MAX_LINE};
 use crate::config::parse::MetricDef;
 use crate::model::{Family, MetricKind, Sample};
 
@@ -12,7 +15,7 @@ pub(super) const MAX_LABEL: usize = 128;
 
 pub(super) type Labels = Vec<(Arc<str>, String)>;
 
-pub(super) struct Series {
+pub(super) struct Series<'o> {
     families: Vec<Family>,
     by_name: HashMap<Arc<str>, usize>,
     /// Family, suffix and labels of a sample → where it stands in its family.
@@ -20,9 +23,11 @@ pub(super) struct Series {
     max: usize,
     errors: u64,
     dropped: u64,
+    /// What is passed over, and where; `error` counts besides.
+    pub(super) noted: Noted<'o>,
 }
 
-impl Series {
+impl<'o> Series<'o> {
     pub(super) fn new(max: usize) -> Self {
         Self {
             families: Vec::new(),
@@ -31,6 +36,7 @@ impl Series {
             max,
             errors: 0,
             dropped: 0,
+            noted: Noted::default(),
         }
     }
 
@@ -48,8 +54,20 @@ impl Series {
         self.family(&def.name, def.kind, &def.help)
     }
 
-    pub(super) fn error(&mut self) {
+    /// Counts something that could not be used, or only after being changed.
+    pub(super) fn error(&mut self, why: fmt::Arguments<'_>) {
         self.errors += 1;
+        self.noted.bad(why);
+    }
+
+    /// The bytes of a line that may be looked at.
+    pub(super) fn line(&mut self, line: Line<'o>) -> Option<&'o [u8]> {
+        self.noted.at(Some(line.number), line.bytes);
+        if line.is_too_long() {
+            self.error(format_args!("the line is longer than {MAX_LINE} bytes"));
+            return None;
+        }
+        Some(line.bytes)
     }
 
     pub(super) fn drop(&mut self) {
@@ -69,7 +87,11 @@ impl Series {
         let mut labels = constant.to_vec();
         for (name, raw) in row {
             let (value, changed) = clean(raw, MAX_LABEL);
-            self.errors += u64::from(changed);
+            if changed {
+                self.error(format_args!(
+                    "label {name}: longer than {MAX_LABEL} bytes, no UTF-8, or with control characters; kept, but changed"
+                ));
+            }
             labels.push((name.clone(), value));
         }
         labels.retain(|(_, value)| !value.is_empty());
@@ -80,19 +102,21 @@ impl Series {
 
     /// Adds a sample whose labels come from [`Self::labels`]; one that is there already stays, and this is an error.
     pub(super) fn put(&mut self, family: usize, suffix: &'static str, labels: Labels, value: Option<f64>) {
-        let Some(value) = value else { return self.error() };
+        let name = Arc::clone(&self.families[family].name);
+        let Some(value) = value else { return self.error(format_args!("{name}: no number")) };
         if self.enter(family, suffix, labels, value).is_some() {
-            self.errors += 1;
+            self.error(format_args!("{name}{suffix}: a series with these labels is there already"));
         }
     }
 
     /// Adds `value` to the sample with these labels, which begins at 0.
     pub(super) fn add(&mut self, family: usize, labels: Labels, value: Option<f64>) {
-        let Some(value) = value else { return self.error() };
+        let name = Arc::clone(&self.families[family].name);
+        let Some(value) = value else { return self.error(format_args!("{name}: no number")) };
         if let Some(there) = self.enter(family, "", labels, value) {
             let sum = &mut self.families[family].samples[there].value;
             if !(*sum + value).is_finite() && sum.is_finite() && value.is_finite() {
-                return self.error();
+                return self.error(format_args!("{name}: the sum is beyond all numbers"));
             }
             *sum += value;
         }
@@ -120,7 +144,12 @@ impl Series {
 
     pub(super) fn finish(mut self) -> Parsed {
         self.families.retain(|family| !family.samples.is_empty());
-        Parsed { families: self.families, errors: self.errors, dropped: self.dropped }
+        Parsed {
+            families: self.families,
+            errors: self.errors,
+            dropped: self.dropped,
+            rejects: self.noted.finish(),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::series::{Series, scaled};
 use super::{ParseError, text};
-use crate::config::parse::{Table, TableMetric, TableTake};
+use crate::config::parse::{Table, TableMetric, TableTake, cells};
 
 /// A metric with the places of its columns.
 struct Resolved<'a> {
@@ -14,13 +14,13 @@ struct Resolved<'a> {
     value: Option<usize>,
 }
 
-pub(super) fn parse(table: &Table, output: &[u8], series: &mut Series) -> Result<(), ParseError> {
+pub(super) fn parse<'o>(table: &Table, output: &'o [u8], series: &mut Series<'o>) -> Result<(), ParseError> {
     let mut lines = text::lines(output).skip(table.skip);
     let header: Vec<String> = if let Some(columns) = &table.columns {
         columns.clone()
     } else {
-        let line = lines.next().and_then(Result::ok).ok_or(ParseError::NoHeader)?;
-        let names = cells(line, table.separator, usize::MAX);
+        let line = lines.next().filter(|line| !line.is_too_long()).ok_or(ParseError::NoHeader)?;
+        let names = cells(line.bytes, table.separator, usize::MAX);
         names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
     };
     let mut places = HashMap::new();
@@ -47,10 +47,7 @@ pub(super) fn parse(table: &Table, output: &[u8], series: &mut Series) -> Result
     }
 
     for line in lines {
-        let Ok(line) = line else {
-            series.error();
-            continue;
-        };
+        let Some(line) = series.line(line) else { continue };
         let row: Vec<&[u8]> = cells(line, table.separator, header.len()).collect();
         let cell = |place: usize| row.get(place).copied().unwrap_or_default();
         for Resolved { metric, family, labels, value } in &metrics {
@@ -68,30 +65,4 @@ pub(super) fn parse(table: &Table, output: &[u8], series: &mut Series) -> Result
         }
     }
     Ok(())
-}
-
-/// The cells of a line, trimmed. Without a separator, white space parts them and cell number `most` takes the rest
-/// of the line: a command's name may have spaces in it.
-fn cells(line: &[u8], separator: Option<char>, most: usize) -> Box<dyn Iterator<Item = &[u8]> + '_> {
-    let Some(separator) = separator else {
-        let mut rest = line.trim_ascii();
-        let mut left = most;
-        return Box::new(std::iter::from_fn(move || {
-            left = left.checked_sub(1).filter(|_| !rest.is_empty())?;
-            let end =
-                rest.iter().position(u8::is_ascii_whitespace).filter(|_| left > 0).unwrap_or(rest.len());
-            let (cell, after) = rest.split_at(end);
-            rest = after.trim_ascii_start();
-            Some(cell)
-        }));
-    };
-    let mut utf8 = [0; 4];
-    let separator = separator.encode_utf8(&mut utf8).as_bytes().to_vec();
-    let mut rest = Some(line);
-    Box::new(std::iter::from_fn(move || {
-        let from = rest?;
-        let end = from.windows(separator.len()).position(|window| window == separator);
-        rest = end.map(|end| &from[end + separator.len()..]);
-        Some(from[..end.unwrap_or(from.len())].trim_ascii())
-    }))
 }

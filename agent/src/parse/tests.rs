@@ -15,6 +15,7 @@ use crate::model::MetricKind;
 
 mod formats;
 mod hostile;
+mod rejects;
 
 fn def(name: &str) -> MetricDef {
     MetricDef {

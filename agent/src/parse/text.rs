@@ -3,13 +3,26 @@
 /// Longest line in bytes that is looked at.
 pub(super) const MAX_LINE: usize = 64 << 10;
 
-/// The lines of `output` without their ends, empty ones left out; `Err` for one that is too long.
-pub(super) fn lines(output: &[u8]) -> impl Iterator<Item = Result<&[u8], ()>> {
-    output
-        .split(|&byte| byte == b'\n')
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-        .filter(|line| !line.iter().all(u8::is_ascii_whitespace))
-        .map(|line| if line.len() > MAX_LINE { Err(()) } else { Ok(line) })
+/// A line of the output without its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line<'o> {
+    /// Counted from 1, empty ones too.
+    pub(super) number: usize,
+    pub(super) bytes: &'o [u8],
+}
+
+impl Line<'_> {
+    pub(super) fn is_too_long(&self) -> bool {
+        self.bytes.len() > MAX_LINE
+    }
+}
+
+/// The lines of `output`, empty ones left out.
+pub(super) fn lines(output: &[u8]) -> impl Iterator<Item = Line<'_>> {
+    let numbered = output.split(|&byte| byte == b'\n').zip(1..);
+    numbered
+        .map(|(line, number)| Line { number, bytes: line.strip_suffix(b"\r").unwrap_or(line) })
+        .filter(|line| !line.bytes.iter().all(u8::is_ascii_whitespace))
 }
 
 /// The words between runs of white space.

@@ -69,6 +69,7 @@ mod tests {
             max_series: 10,
             isolation: Isolation::Joined,
             limits: RunLimits { memory: 1, pids: 1, cpu_millis: 1 },
+            keep: None,
             parse: Parse::None,
         };
         let output = Output {

@@ -1,20 +1,26 @@
 //! Runs requests: a bounded number at once, a bounded number waiting, each to one of a closed set of outcomes. How a
 //! container is entered is `enter`'s business, what the numbers mean is `parse`'s.
 
+mod history;
 mod judge;
+mod keep;
 mod quarantine;
 mod queue;
 mod refusal;
 mod work;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use self::history::History;
+pub use self::history::Record;
+pub use self::keep::Keeper;
+pub use self::quarantine::Quarantined;
 use self::queue::{Early, Job, State};
 pub use self::refusal::Refusal;
 use crate::config::Config;
@@ -87,8 +93,11 @@ struct Shared {
     config: Arc<ArcSwap<Config>>,
     counters: Counters,
     publish: Publish,
+    /// None where nothing is kept.
+    keeper: Option<Keeper>,
     /// A std mutex: it is held for a few instructions and never across an await.
     state: Mutex<State>,
+    history: Mutex<History>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -107,9 +116,11 @@ impl Pool {
         config: Arc<ArcSwap<Config>>,
         counters: Counters,
         publish: Publish,
+        keeper: Option<Keeper>,
     ) -> Self {
         let state = Mutex::new(State::default());
-        Self { shared: Arc::new(Shared { launcher, config, counters, publish, state }) }
+        let history = Mutex::default();
+        Self { shared: Arc::new(Shared { launcher, config, counters, publish, keeper, state, history }) }
     }
 
     /// Queues a run that nobody waits for.
@@ -122,7 +133,7 @@ impl Pool {
         let Terms { within, cancel, hold, publish, reserved } = terms;
         let (reply, result) = oneshot::channel();
         let early = Early { cancel: cancel.child_token(), ..Early::default() };
-        let run = request.id.clone();
+        let (run, wanted) = (request.id.clone(), request.clone());
         self.enqueue(Job { request, reply: Some(reply), hold, publish, early: early.clone() }, reserved)?;
         let late = async {
             match within {
@@ -141,7 +152,7 @@ impl Pool {
             }
         };
         if self.shared.state().forget_waiting(&run) {
-            self.shared.counters.refused.with_label_values(&[refusal.as_str()]).inc();
+            self.shared.refused(&wanted, refusal);
             return Err(refusal);
         }
         // It runs, and the launcher has been told to end it.
@@ -164,6 +175,16 @@ impl Pool {
         }
     }
 
+    /// What ran and what was refused, newest first; at most some thousand.
+    pub fn history(&self) -> Vec<Arc<Record>> {
+        self.shared.history().all()
+    }
+
+    /// What is in quarantine now, and for how much longer.
+    pub fn quarantined(&self) -> Vec<Quarantined> {
+        self.shared.state().quarantine.all(Instant::now())
+    }
+
     /// Refuses what comes, forgets what waits, and waits for what runs, at most `grace`.
     pub async fn close(&self, grace: Duration) {
         {
@@ -179,10 +200,11 @@ impl Pool {
     }
 
     fn enqueue(&self, job: Job, reserved: bool) -> Result<(), Refusal> {
+        let request = job.request.clone();
         let admitted = self.admit(job, reserved);
         match admitted {
             Ok(()) => self.pump(),
-            Err(refusal) => self.shared.counters.refused.with_label_values(&[refusal.as_str()]).inc(),
+            Err(refusal) => self.shared.refused(&request, refusal),
         }
         admitted
     }
@@ -235,11 +257,16 @@ impl Pool {
     }
 
     async fn finish(&self, job: Job) {
-        let result = self.shared.execute(&job).await;
+        let (mut result, kept) = self.shared.execute(&job).await;
         self.shared.account(&result);
+        // Before the disk, which takes its time.
         if job.publish {
             (self.shared.publish)(&result);
         }
+        if let Some((keeping, probe)) = kept {
+            result.captured = self.shared.keep(keeping, &result, &probe).await;
+        }
+        self.shared.history().ended(&result);
         if let Some(reply) = job.reply {
             // Whoever asked may have left; the result is published all the same.
             let _ = reply.send(result);
@@ -250,6 +277,15 @@ impl Pool {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused(&self, request: &RunRequest, refusal: Refusal) {
+        self.counters.refused.with_label_values(&[refusal.as_str()]).inc();
+        self.history().refused(request, refusal, SystemTime::now());
     }
 
     fn show(&self, state: &State) {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::model::{Container, ProbeName};
+use crate::model::{Container, ContainerId, ProbeName};
 
 /// So many runs in a row at their limits begin a quarantine.
 const HITS: u32 = 3;
@@ -20,6 +20,15 @@ type Key = (ProbeName, String, u64);
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
     records: HashMap<Key, Record>,
+}
+
+/// A probe that does not run in a container for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    pub probe: ProbeName,
+    pub container: ContainerId,
+    /// How much longer.
+    pub left: Duration,
 }
 
 #[derive(Debug)]
@@ -77,6 +86,19 @@ impl Quarantine {
         probes.map(|probe| (probe, of(probe))).collect()
     }
 
+    /// Everything that is in quarantine.
+    pub(super) fn all(&self, now: Instant) -> Vec<Quarantined> {
+        let left = |record: &Record| record.until?.checked_duration_since(now).filter(|left| !left.is_zero());
+        let one = |((probe, container, _), record): (&Key, &Record)| {
+            Some(Quarantined {
+                probe: probe.clone(),
+                container: ContainerId::new(container),
+                left: left(record)?,
+            })
+        };
+        self.records.iter().filter_map(one).collect()
+    }
+
     /// Forgets a container that has gone.
     pub(super) fn forget(&mut self, container: &Container) {
         let id = container.id.as_str();
@@ -105,6 +127,9 @@ mod tests {
         assert_eq!(all.remaining(&probe, &other, start), None);
         assert_eq!(all.remaining(&ProbeName::new("q"), &shop, start), None);
         assert_eq!(all.counts([&probe].into_iter(), start), [(&probe, 1)]);
+        let (container, left) = (shop.id.clone(), Duration::from_mins(4));
+        assert_eq!(all.all(start), [Quarantined { probe: probe.clone(), container, left }]);
+        assert_eq!(all.all(start + left), []);
         let over = start + Duration::from_mins(4);
         assert_eq!(all.remaining(&probe, &shop, over), None);
         assert_eq!(all.counts([&probe].into_iter(), over), [(&probe, 0)]);

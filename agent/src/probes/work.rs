@@ -1,46 +1,50 @@
 //! One run from its turn to its end: the command, what its output means, and what is counted.
 
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::Shared;
 use super::judge::{Judged, judge};
 use super::queue::Job;
+use crate::captures::Keeping;
+use crate::config::Probe;
 use crate::config::parse::Parse;
 use crate::enter::{EnterError, Listening};
 use crate::model::{End, Outcome, Output, RunRequest, RunResult};
 
 impl Shared {
-    pub(super) async fn execute(&self, job: &Job) -> RunResult {
+    /// Runs it. What it printed is on its way to the disk with the second part, if it may be kept.
+    pub(super) async fn execute(&self, job: &Job) -> (RunResult, Option<(Keeping, Arc<Probe>)>) {
         let request = job.request.clone();
         let started_at = SystemTime::now();
         let started = Instant::now();
         let config = self.config.load_full();
-        let probe = config.probes.get(&request.probe).cloned();
-        let output = match &probe {
-            None => Err(format!("no probe named {} in the configuration", request.probe)),
-            Some(probe) => {
-                let hold = job.hold || !matches!(probe.parse, Parse::None);
-                let listening = Listening { hold, copies: None, cancel: job.early.cancel.clone() };
-                Ok(self.launcher.run(&request, probe, listening).await)
-            }
+        let Some(probe) = config.probes.get(&request.probe).cloned() else {
+            let reason = format!("no probe named {} in the configuration", request.probe);
+            let judged =
+                Judged { outcome: Outcome::Refused { reason }, output: nothing(started), parsed: None };
+            return (result(request, started_at, judged), None);
         };
-        let (outcome, output, parsed) = match (probe, output) {
-            (Some(probe), Ok(Ok(output))) => {
-                let early = job.early.outcome();
+        let keeping = self.begin_to_keep(job, &probe);
+        let listening = Listening {
+            hold: job.hold || !matches!(probe.parse, Parse::None),
+            copies: keeping.as_ref().map(Keeping::copies),
+            cancel: job.early.cancel.clone(),
+        };
+        let judged = match self.launcher.run(&request, &probe, listening).await {
+            Ok(output) => {
+                let (early, for_judge) = (job.early.outcome(), Arc::clone(&probe));
                 // Parsing is bounded but not short for megabytes of output, and must not hold up a runtime thread.
-                let judged = tokio::task::spawn_blocking(move || judge(&probe, output, early.as_ref())).await;
-                judged.map_or_else(
-                    |_| (parser_died(), nothing(started), None),
-                    |Judged { outcome, output, parsed }| (outcome, output, parsed),
-                )
+                let judged = tokio::task::spawn_blocking(move || judge(&for_judge, output, early.as_ref()));
+                judged.await.unwrap_or_else(|_| Judged {
+                    outcome: parser_died(),
+                    output: nothing(started),
+                    parsed: None,
+                })
             }
-            (_, Ok(Err(error))) => (enter_failed(&error), nothing(started), None),
-            (_, Err(reason)) => (Outcome::Refused { reason }, nothing(started), None),
-            (None, Ok(Ok(output))) => (parser_died(), output, None),
+            Err(error) => Judged { outcome: enter_failed(&error), output: nothing(started), parsed: None },
         };
-        let parsed = parsed.unwrap_or_default();
-        let (families, parse_errors, series_dropped) = (parsed.families, parsed.errors, parsed.dropped);
-        RunResult { request, started_at, outcome, output, families, parse_errors, series_dropped }
+        (result(request, started_at, judged), keeping.map(|keeping| (keeping, probe)))
     }
 
     pub(super) fn account(&self, result: &RunResult) {
@@ -72,6 +76,22 @@ impl Shared {
             let outcome = &result.outcome;
             tracing::warn!(probe, trigger, namespace, pod, container, ?duration, %outcome, "run failed");
         }
+    }
+}
+
+fn result(request: RunRequest, started_at: SystemTime, judged: Judged) -> RunResult {
+    let Judged { outcome, output, parsed } = judged;
+    let parsed = parsed.unwrap_or_default();
+    RunResult {
+        request,
+        started_at,
+        outcome,
+        output,
+        families: parsed.families,
+        parse_errors: parsed.errors,
+        series_dropped: parsed.dropped,
+        rejects: parsed.rejects,
+        captured: false,
     }
 }
 

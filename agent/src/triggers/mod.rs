@@ -1,6 +1,7 @@
-//! Why a probe runs: a container has started, a schedule is due, or somebody asks over HTTP. This room turns each into
-//! requests for live containers; it runs nothing and counts nothing.
+//! Why a probe runs: a container has started, a schedule is due, somebody asks over HTTP, or an alert fires. This room turns
+//! each into requests for live containers; it runs nothing. Alerts have a room of their own in it, with a queue on disk.
 
+pub mod alerts;
 mod schedule;
 mod select;
 

@@ -39,7 +39,7 @@ impl Schedule {
                 let next = rule.after(now, now);
                 (rule, next)
             }
-            When::ContainerStart { .. } | When::Http => return None,
+            When::ContainerStart { .. } | When::Http | When::Alert(_) => return None,
         };
         Some(Self { trigger: trigger.name.clone(), rule, next })
     }

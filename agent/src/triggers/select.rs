@@ -20,7 +20,7 @@ pub(super) fn requests<'a>(
     })
 }
 
-fn matches(rule: &Match, container: &Container) -> bool {
+pub(super) fn matches(rule: &Match, container: &Container) -> bool {
     let labels = container.labels();
     let all = [
         (&rule.namespace, &labels.namespace),

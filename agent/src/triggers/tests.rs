@@ -44,6 +44,7 @@ fn config(when: When, matches: Match) -> Config {
         limits: Limits { concurrent_runs: 1, queued_runs: 1, results_grace: Duration::ZERO },
         probes: BTreeMap::new(),
         triggers: BTreeMap::from([(trigger.name.clone(), Arc::new(trigger))]),
+        captures: crate::config::Captures::default(),
         digest: [0; 32],
     }
 }

@@ -128,7 +128,9 @@ async fn once(
     let config = Arc::new(ArcSwap::from_pointee(config.clone()));
     let request =
         RunRequest::new(probe.name.clone(), TriggerName::new(TriggerName::CLI), Arc::clone(container));
-    Ok(Pool::new(launcher.clone(), config, counters, Box::new(|_| {})).run(request, Terms::default()).await?)
+    Ok(Pool::new(launcher.clone(), config, counters, Box::new(|_| {}), None)
+        .run(request, Terms::default())
+        .await?)
 }
 
 fn judge(probe: &Probe, observer: &RunResult, joined: &RunResult) -> Compared {

@@ -17,6 +17,7 @@ pub const OWN_METRICS: &[&str] = &[
     "parachute_probe_runs_total",
     "parachute_probe_failures_total",
     "parachute_probe_last_run_timestamp_seconds",
+    "parachute_probe_module_unknown_total",
     "parachute_probe_last_success",
     "parachute_capture_last_timestamp_seconds",
     "parachute_probe_stuck",
@@ -30,6 +31,14 @@ pub const OWN_METRICS: &[&str] = &[
     "parachute_runs_running",
     "parachute_runs_queued",
     "parachute_http_requests_total",
+    "parachute_alert_webhooks_total",
+    "parachute_alerts_received_total",
+    "parachute_alerts_dropped_total",
+    "parachute_alert_runs_total",
+    "parachute_alert_runs_dropped_total",
+    "parachute_alert_runs_queued",
+    "parachute_alert_journal_failures_total",
+    "parachute_alert_journals_set_aside_total",
     "parachute_series_dropped_total",
     "parachute_config_last_reload_successful",
     "parachute_config_last_reload_success_timestamp_seconds",
@@ -84,6 +93,9 @@ pub(super) fn metric_name(name: &str, kind: Option<RawKind>) -> Result<(), Strin
     }
     if OWN_METRICS.contains(&name) || name.starts_with("process_") {
         return Err(format!("{name} is a metric of the agent itself; choose another name"));
+    }
+    if ["probe_success", "probe_duration_seconds", "probe_timeout_seconds"].contains(&name) {
+        return Err(format!("{name} is what /probe says of a run; choose another name"));
     }
     if name == "up" || name.starts_with("scrape_") {
         return Err(format!("{name} is what Prometheus itself says of a scrape; choose another name"));

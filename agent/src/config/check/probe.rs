@@ -29,6 +29,7 @@ impl Checker<'_> {
         let max_series = self.count(probe.max_series.as_ref(), 500, 1..=10_000);
         let isolation = self.isolation(&raw.place, probe, command.as_ref());
         let limits = self.run_limits(probe.limits.as_ref().and_then(Tried::get));
+        let keep = probe.keep.as_ref().and_then(Tried::get).map(|keep| keep.value.into());
         // Where several parsers are written each is checked, although that is a mistake already.
         let several = probe.parse.get().map(|parse| parse.0.as_slice()).unwrap_or_default();
         let parsers: Vec<_> = several.iter().map(|parse| self.parse(parse, declared)).collect();
@@ -42,6 +43,7 @@ impl Checker<'_> {
             max_series,
             isolation,
             limits,
+            keep,
             parse: parsers.into_iter().next()?,
         })
     }

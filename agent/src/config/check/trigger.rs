@@ -61,12 +61,19 @@ impl Checker<'_> {
         });
         let schedule = trigger.schedule.as_ref().map(|schedule| self.schedule(name, schedule.get()?));
         let http = trigger.http.as_ref().map(|http| http.get().map(|_| When::Http));
-        let mut given = [start, schedule, http].into_iter().flatten();
+        let alert = trigger
+            .alert
+            .as_ref()
+            .map(|alert| Some(When::Alert(Box::new(self.alert(alert.get()?, trigger)))));
+        if alert.is_none() {
+            self.no_alert(trigger);
+        }
+        let mut given = [start, schedule, http, alert].into_iter().flatten();
         match (given.next(), given.next()) {
             (Some(when), None) => when,
             (first, _) => {
                 let what = if first.is_none() { "nothing says when" } else { "more than one says when" };
-                let message = format!("{what}; write exactly one of container_start, schedule, http");
+                let message = format!("{what}; write exactly one of container_start, schedule, http, alert");
                 self.found.add(&raw.place, message);
                 None
             }

@@ -27,11 +27,21 @@ impl Checker<'_> {
     }
 
     pub(super) fn size(&self, raw: Option<&Tried<At<String>>>, default: u64, most: u64) -> u64 {
+        self.size_within(raw, default, 1..=most, &format!("1B to {}MiB", most >> 20))
+    }
+
+    pub(super) fn size_within(
+        &self,
+        raw: Option<&Tried<At<String>>>,
+        default: u64,
+        allowed: RangeInclusive<u64>,
+        shown: &str,
+    ) -> u64 {
         let Some(raw) = raw.and_then(Tried::get) else { return default };
         let size = raw.value.parse::<ByteSize>().map_err(|_| ());
         let in_bounds = match size {
-            Ok(size) if (1..=most).contains(&size.as_u64()) => Ok(size.as_u64()),
-            Ok(_) => Err(format!("{} is out of range; write a size from 1B to {}MiB", raw.value, most >> 20)),
+            Ok(size) if allowed.contains(&size.as_u64()) => Ok(size.as_u64()),
+            Ok(_) => Err(format!("{} is out of range; write a size from {shown}", raw.value)),
             Err(()) => Err(format!("{:?} is not a size; write one such as 64KiB, 1MiB or 65536", raw.value)),
         };
         self.found.ok(&raw.place, in_bounds).unwrap_or(default)

@@ -94,6 +94,18 @@ impl Subject {
 }
 
 impl Inner {
+    pub(super) fn new(grace: Duration, max_series: usize) -> Self {
+        Self {
+            grace,
+            max_series,
+            series: 0,
+            next: 0,
+            numbers: HashMap::new(),
+            entries: BTreeMap::new(),
+            slots: BTreeMap::new(),
+        }
+    }
+
     pub(super) fn entry(&mut self, container: &Container) -> Option<&mut Entry> {
         let number = self.numbers.get(&(container.id.clone(), container.start_ticks))?;
         self.entries.get_mut(number)

@@ -21,19 +21,20 @@ pub(super) fn comment(rest: &str) -> Option<(&str, &str, &str)> {
 }
 
 /// Name, labels and value of a sample; a timestamp is checked and dropped.
-pub(super) fn sample(line: &str) -> Option<(&str, Labels<'_>, f64)> {
-    let (name, rest) = take_name(line, true)?;
+pub(super) fn sample(line: &str) -> Result<(&str, Labels<'_>, f64), &'static str> {
+    let (name, rest) = take_name(line, true).ok_or("it does not begin with a valid metric name")?;
     let (labels, rest) = match rest.trim_start().strip_prefix('{') {
-        Some(inside) => take_labels(inside)?,
+        Some(inside) => take_labels(inside).ok_or("invalid labels")?,
         None if rest.starts_with([' ', '\t']) => (Vec::new(), rest),
-        None => return None,
+        None => return Err("no value after the name"),
     };
     let mut words = rest.split_ascii_whitespace();
-    let value = text::number(words.next()?.as_bytes())?;
+    let value =
+        words.next().and_then(|word| text::number(word.as_bytes())).ok_or("the value is no number")?;
     if let Some(timestamp) = words.next() {
-        timestamp.parse::<i64>().ok()?;
+        timestamp.parse::<i64>().map_err(|_| "the timestamp is no whole number")?;
     }
-    words.next().is_none().then_some((name, labels, value))
+    if words.next().is_some() { Err("more follows the timestamp") } else { Ok((name, labels, value)) }
 }
 
 /// `a="b",c="d"}` and what follows it. One comma may stand at the end.

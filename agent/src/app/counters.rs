@@ -1,0 +1,52 @@
+//! Which of the agent's metrics each room moves.
+
+use crate::metrics::AgentMetrics;
+use crate::triggers::alerts;
+use crate::{containers, probes};
+
+/// The counters that the registry moves; also for the verbs that look and leave.
+pub fn registry_counters(metrics: &AgentMetrics) -> containers::Counters {
+    containers::Counters {
+        containers: metrics.containers.clone(),
+        exec_events: metrics.exec_events.clone(),
+        exec_events_lost: metrics.exec_events_lost.clone(),
+        resyncs: metrics.resyncs.clone(),
+        detection: metrics.container_detection_seconds.clone(),
+        metadata: containers::metadata::Counters {
+            requests: metrics.runtime_requests.clone(),
+            failures: metrics.runtime_request_failures.clone(),
+        },
+    }
+}
+
+/// The counters that the pool moves.
+pub fn pool_counters(metrics: &AgentMetrics) -> probes::Counters {
+    probes::Counters {
+        runs: metrics.probe_runs.clone(),
+        failures: metrics.probe_failures.clone(),
+        duration: metrics.probe_duration_seconds.clone(),
+        parse_errors: metrics.parse_errors.clone(),
+        series_dropped: metrics.series_dropped.clone(),
+        enter_errors: metrics.enter_errors.clone(),
+        refused: metrics.runs_refused.clone(),
+        running: metrics.runs_running.clone(),
+        queued: metrics.runs_queued.clone(),
+        stuck: metrics.probe_stuck.clone(),
+        ways: metrics.runs_by_way.clone(),
+        quarantined: metrics.probe_quarantined.clone(),
+    }
+}
+
+/// The counters that alerts move.
+pub fn alert_counters(metrics: &AgentMetrics) -> alerts::Counters {
+    alerts::Counters {
+        webhooks: metrics.alert_webhooks.clone(),
+        received: metrics.alerts_received.clone(),
+        dropped: metrics.alerts_dropped.clone(),
+        runs: metrics.alert_runs.clone(),
+        runs_dropped: metrics.alert_runs_dropped.clone(),
+        queued: metrics.alert_runs_queued.clone(),
+        journal_failures: metrics.alert_journal_failures.clone(),
+        journals_set_aside: metrics.alert_journals_set_aside.clone(),
+    }
+}

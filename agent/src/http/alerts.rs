@@ -1,0 +1,86 @@
+//! `/api/v1/alerts`: what Alertmanager and Grafana post, and what came of it. The statuses are Alertmanager's to act on: it
+//! delivers again after a 5xx and takes everything else for final, also 429.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures_util::Stream;
+use serde_json::json;
+use tokio::sync::Semaphore;
+use warp::http::header::{ALLOW, RETRY_AFTER};
+use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use warp::reply::Response;
+
+use super::routes::{BODY_TIMEOUT, content_length, get_only, is_json, json, post_only, refuse, set};
+use super::{Backend, body};
+use crate::triggers::alerts::MAX_BODY;
+
+/// A body is read without further ado up to this size; some hundred alerts.
+const SMALL: usize = 256 << 10;
+/// Larger ones are read so many at a time, as each may take megabytes.
+static LARGE: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(4));
+/// What a sender is told when there is no room; Alertmanager has its own clock, from half a second up.
+const RETRY: Duration = Duration::from_secs(1);
+/// Decisions that are listed where no limit is asked for.
+const LISTED: usize = 100;
+
+/// The query.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct Asked {
+    /// Most decisions to list.
+    limit: Option<usize>,
+}
+
+pub(super) async fn alerts(
+    method: Method,
+    headers: HeaderMap,
+    asked: Asked,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    backend: &dyn Backend,
+) -> Response {
+    if get_only(&method).is_none() {
+        let alerts = backend.alerts();
+        let dropped: serde_json::Map<_, _> =
+            alerts.dropped().into_iter().map(|(reason, count)| (reason.to_owned(), count.into())).collect();
+        let log = alerts.log(asked.limit.unwrap_or(LISTED));
+        return json(
+            StatusCode::OK,
+            &json!({ "queued": alerts.queued(), "dropped": dropped, "alerts": log }),
+        );
+    }
+    if let Some(mut refused) = post_only(true, &method, &headers) {
+        if refused.status() == StatusCode::METHOD_NOT_ALLOWED {
+            set(&mut refused, ALLOW, "GET, HEAD, POST");
+        }
+        return refused;
+    }
+    if !is_json(&headers) {
+        return refuse(true, StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json");
+    }
+    let length = content_length(&headers);
+    if length.is_some_and(|length| length > MAX_BODY + body::MAX_DRAIN) {
+        return refuse(true, StatusCode::PAYLOAD_TOO_LARGE, &body::too_large(MAX_BODY));
+    }
+    let read = async {
+        // Without a length it may become large.
+        let _permit = match length {
+            Some(length) if length <= SMALL => None,
+            _ => LARGE.acquire().await.ok(),
+        };
+        body::read(body, MAX_BODY).await
+    };
+    let body: Bytes = match tokio::time::timeout(BODY_TIMEOUT, read).await {
+        Ok(Ok(body)) => body,
+        Ok(Err((status, reason))) => return refuse(true, status, &reason),
+        // Not the client's fault, perhaps: it is to try again.
+        Err(_) => return refuse(true, StatusCode::SERVICE_UNAVAILABLE, "the body did not arrive in time"),
+    };
+    let answer = backend.alerts().receive(body, "unknown").await;
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, &answer.body);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY.as_secs()));
+    }
+    response
+}

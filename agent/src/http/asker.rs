@@ -1,0 +1,22 @@
+//! Who asks: put into every request before the routes see it, so that what is started is logged with a name.
+
+use std::fmt;
+
+use super::roles::Roles;
+
+/// The one behind a request. Its name is `user:NAME`, `token:NAME`, `cert:NAME`, `unix:uid=N` or `anonymous`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asker {
+    pub name: String,
+    pub roles: Roles,
+    /// Where the connection comes from, `ADDRESS:PORT` or `unix`.
+    pub address: String,
+}
+
+impl Asker {
+    /// Says in the log that this one has started something: `what` is the route's word for it (`run`, `reload`), `detail`
+    /// what it is about. To be called once the request is understood, and before it is done.
+    pub(super) fn starts(&self, what: &str, detail: impl fmt::Display) {
+        tracing::info!(asker = self.name, address = self.address, %detail, "{what} was asked for");
+    }
+}

@@ -1,0 +1,173 @@
+//! What is known of alerts at this moment: the runs that wait or are under way, which alerts have been answered, and when
+//! which probe last ran where. Who comes in is decided in `admit`; this only keeps, and says whose turn it is.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::journal::Contents;
+use super::payload::{Key, Status, Told, key};
+use super::recent::Recent;
+use crate::model::{
+    Alert, Container, ContainerId, ContainerLabels, ProbeName, RunId, RunRequest, TriggerName,
+};
+
+/// For so long an alert is known again.
+const SEEN_AGE: Duration = Duration::from_hours(24);
+/// The longest cooldown that can be configured.
+const REST_AGE: Duration = Duration::from_hours(7 * 24);
+/// So many of each are known, the newest ones; some 50 bytes each.
+const KNOWN: usize = 100_000;
+/// Of the runs that wait, so many are looked at for one whose container is free.
+const LOOKED_AT: usize = 1000;
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) entries: BTreeMap<RunId, Entry>,
+    /// Those whose turn may come, oldest first.
+    waiting: BTreeSet<RunId>,
+    /// Containers in which one of them runs. The pool runs one at a time there, and one that hangs there must not take the
+    /// places of the others.
+    busy: HashSet<ContainerId>,
+    pub(super) seen: Recent,
+    pub(super) rests: Recent,
+    /// False until the containers are known.
+    pub(super) open: bool,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        let millis = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            entries: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            busy: HashSet::new(),
+            seen: Recent::new(millis(SEEN_AGE), KNOWN),
+            rests: Recent::new(millis(REST_AGE), KNOWN),
+            open: false,
+        }
+    }
+}
+
+/// A run for an alert, from when it is asked for until nothing more is to be done for it.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) record: Record,
+    /// Absent until it is found again after a restart.
+    pub(super) container: Option<Arc<Container>>,
+    pub(super) running: bool,
+    pub(super) cancel: CancellationToken,
+}
+
+/// What of it is written down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) trigger: String,
+    pub(super) probe: String,
+    /// The container's id and its init's start: of two with one id only one is meant.
+    pub(super) id: String,
+    pub(super) start_ticks: u64,
+    pub(super) namespace: String,
+    pub(super) pod: String,
+    pub(super) container: String,
+    pub(super) status: Status,
+    pub(super) alert: Arc<Alert>,
+    /// Milliseconds of Unix time.
+    pub(super) queued_at: u64,
+}
+
+impl Record {
+    pub(super) fn is_of(&self, occasion: &Key) -> bool {
+        Told::occasion(&self.alert) == *occasion
+    }
+
+    pub(super) fn is_in(&self, container: &Container) -> bool {
+        self.id == container.id.as_str() && self.start_ticks == container.start_ticks
+    }
+}
+
+/// A probe in a container by its names, which a container that crashes and is started again keeps.
+pub(super) fn rest_key(probe: &str, labels: &ContainerLabels) -> Key {
+    key([probe, &labels.namespace, &labels.pod, &labels.container])
+}
+
+/// Milliseconds of Unix time.
+pub(super) fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Queue {
+    /// Makes it the turn of these as soon as there is room; those that have gone in the meantime stay gone.
+    pub(super) fn release(&mut self, runs: &[RunId]) {
+        self.waiting.extend(runs.iter().filter(|run| self.entries.contains_key(*run)).cloned());
+    }
+
+    /// The oldest run whose container is free.
+    pub(super) fn next(&mut self) -> Option<(RunRequest, CancellationToken)> {
+        let free = |run: &&RunId| {
+            self.entries.get(*run).is_some_and(|entry| !self.busy.contains(entry.record.id.as_str()))
+        };
+        let id = self.waiting.iter().take(LOOKED_AT).find(free)?.clone();
+        self.waiting.remove(&id);
+        let entry = self.entries.get_mut(&id)?;
+        entry.running = true;
+        let container = Arc::clone(entry.container.as_ref()?);
+        self.busy.insert(container.id.clone());
+        let request = RunRequest {
+            id,
+            probe: ProbeName::new(&entry.record.probe),
+            trigger: TriggerName::new(&entry.record.trigger),
+            container,
+            alert: Some(Arc::clone(&entry.record.alert)),
+        };
+        Some((request, entry.cancel.clone()))
+    }
+
+    /// Nothing more is to be done for it.
+    pub(super) fn remove(&mut self, run: &RunId) -> Option<Entry> {
+        self.waiting.remove(run);
+        let entry = self.entries.remove(run)?;
+        if entry.running {
+            self.busy.remove(entry.record.id.as_str());
+        }
+        Some(entry)
+    }
+
+    /// All that is to be in the journal.
+    pub(super) fn contents(&self) -> Contents {
+        let record =
+            |(id, entry): (&RunId, &Entry)| Some((id.to_string(), serde_json::to_vec(&entry.record).ok()?));
+        Contents {
+            runs: self.entries.iter().filter_map(record).collect(),
+            seen: self.seen.iter().collect(),
+            rests: self.rests.iter().collect(),
+        }
+    }
+
+    /// Takes in what was found in a journal; the ids of the runs, and how many were no runs.
+    pub(super) fn restore(&mut self, contents: Contents) -> (Vec<RunId>, usize) {
+        // They are of before all that is known already, which only a journal that was opened late finds here.
+        let newer = [self.seen.take(), self.rests.take()];
+        contents.seen.into_iter().for_each(|(key, at)| _ = self.seen.put(key, at));
+        contents.rests.into_iter().for_each(|(key, at)| _ = self.rests.put(key, at));
+        let [seen, rests] = newer;
+        seen.into_iter().for_each(|(at, key)| _ = self.seen.put(key, at));
+        rests.into_iter().for_each(|(at, key)| _ = self.rests.put(key, at));
+        let mut broken = 0;
+        let mut found = Vec::new();
+        for (id, record) in contents.runs {
+            let (Some(id), Ok(record)) = (RunId::parse(&id), serde_json::from_slice(&record)) else {
+                broken += 1;
+                continue;
+            };
+            let entry = Entry { record, container: None, running: false, cancel: CancellationToken::new() };
+            self.entries.entry(id.clone()).or_insert(entry);
+            found.push(id);
+        }
+        (found, broken)
+    }
+}

@@ -1,0 +1,87 @@
+//! Runs what is queued: so many at once, the oldest first, and says of each what it came to.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::FutureExt as _;
+use tokio::task::JoinSet;
+
+use super::counts::Dropped;
+use super::journal::Op;
+use super::log::{DecidedRun, Decision, Log};
+use super::payload::Told;
+use super::queue::Record;
+use super::{RunEnd, Shared};
+use crate::model::{ContainerLabels, Outcome, RunId};
+
+/// Runs that are handed to the pool at once. It has a bound of its own on what runs; this is on what waits there, in
+/// memory and before others.
+const AT_ONCE: usize = 64;
+
+/// Works until the room is closed, and what is under way then has ended.
+pub(super) async fn dispatch(shared: Arc<Shared>) {
+    let mut running: JoinSet<(RunId, RunEnd)> = JoinSet::new();
+    loop {
+        while !shared.stop.is_cancelled()
+            && running.len() < AT_ONCE
+            && let Some((request, cancel)) = shared.queue().next()
+        {
+            let id = request.id.clone();
+            let run = AssertUnwindSafe((shared.run)(request, cancel)).catch_unwind();
+            running.spawn(async move {
+                (id, run.await.unwrap_or_else(|_| RunEnd::Refused("the agent's own mistake".into())))
+            });
+        }
+        tokio::select! {
+            () = shared.stop.cancelled(), if !shared.stop.is_cancelled() => {}
+            () = shared.work.notified() => {}
+            Some(ended) = running.join_next() => if let Ok((id, end)) = ended {
+                finish(&shared, &id, &end);
+            }
+        }
+        if shared.stop.is_cancelled() && running.is_empty() {
+            return;
+        }
+    }
+}
+
+fn finish(shared: &Shared, id: &RunId, end: &RunEnd) {
+    let (state, dropped) = match end {
+        // Its place stays taken, so that nothing is begun in it.
+        RunEnd::ShuttingDown => return,
+        RunEnd::Done(Outcome::Cancelled) => ("ended: the alert is over".to_owned(), Some(Dropped::Cancelled)),
+        RunEnd::Done(outcome) => (outcome.to_string(), None),
+        RunEnd::Refused(why) => (format!("not run: {why}"), Some(Dropped::Refused)),
+    };
+    {
+        let mut queue = shared.queue();
+        queue.remove(id);
+        shared.show(&queue);
+        shared.note(vec![Op::Done(id.to_string())]);
+    }
+    if let Some(why) = dropped {
+        shared.counters.drop_run(why);
+        tracing::info!(run = %id, %state, "a run for an alert was not run to its end");
+    }
+    shared.log().run_is(id, &state);
+}
+
+/// Notes what becomes of a run that was found after a restart; those of one alert stand together.
+pub(super) fn log_restored(log: &mut Log, id: &RunId, record: &Record, state: &str, now: SystemTime) {
+    let mut decision = Decision::of(&record.alert, record.status, "the agent before this one", "", now);
+    decision.result = "restored";
+    decision.add(DecidedRun {
+        id: id.clone(),
+        probe: record.probe.clone(),
+        trigger: record.trigger.clone(),
+        container: ContainerLabels {
+            namespace: record.namespace.clone(),
+            pod: record.pod.clone(),
+            container: record.container.clone(),
+        },
+        state: state.to_owned(),
+    });
+    let told = Told { status: record.status, alert: Arc::clone(&record.alert), too_large: false };
+    log.join(told.key(), decision);
+}
