@@ -4,7 +4,7 @@ mod alerted;
 mod counters;
 mod scrape;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::captures::Captures;
 use crate::config::{Config, Source, node_name};
 use crate::containers::{self, Hook, Registry};
 use crate::detect::{DetectError, Reason};
@@ -27,7 +28,7 @@ use crate::probes::{Pool, Quarantined, Record, Refusal, Terms};
 use crate::triggers::alerts::{self, Alerts};
 use crate::triggers::{self, Resolved};
 
-pub use self::counters::{alert_counters, pool_counters, registry_counters};
+pub use self::counters::{alert_counters, capture_counters, pool_counters, registry_counters};
 
 /// From a signal to the end: runs that are still going are ended by the launcher after this.
 const GRACE: Duration = Duration::from_secs(5);
@@ -130,6 +131,7 @@ struct App {
     registry: Registry,
     pool: Pool,
     alerts: Alerts,
+    captures: Captures,
     reloaded: watch::Sender<u64>,
     /// One reload at a time: agent and launcher must swap to the same configuration.
     reloading: Arc<Mutex<()>>,
@@ -209,9 +211,24 @@ impl App {
             },
             node: node_name(),
         }));
-        let alerts = alerted::open(storage.as_deref(), &config, &registry, &pool, None, &metrics);
+        // Without a folder that is safe there is none in this place either, and that is counted.
+        let kept = storage.as_deref().unwrap_or(Path::new("/dev/null")).join("captures");
+        let captures = Captures::open(&kept, &config.load().captures, capture_counters(&metrics));
+        let alerts = alerted::open(storage.as_deref(), &config, &registry, &pool, Some(&captures), &metrics);
         let reloading = Arc::default();
-        Ok(Self { source, config, metrics, samples, launcher, registry, pool, alerts, reloaded, reloading })
+        Ok(Self {
+            source,
+            config,
+            metrics,
+            samples,
+            launcher,
+            registry,
+            pool,
+            alerts,
+            captures,
+            reloaded,
+            reloading,
+        })
     }
 
     /// Swaps agent and launcher to the configuration as it is on disk now, if all of it is right.
@@ -238,6 +255,7 @@ impl App {
             tracing::warn!("a change of `runtimes` takes effect at the agent's next start");
         }
         self.metrics.declare(&config);
+        self.captures.bound(&config.captures);
         self.samples.set_grace(config.limits.results_grace);
         let gone = old.probes.keys().filter(|probe| !config.probes.contains_key(*probe));
         gone.for_each(|probe| self.samples.forget_probe(probe));
@@ -312,6 +330,10 @@ impl Backend for App {
     fn run(&self, ask: RunAsk) -> BoxFuture<'static, Result<RunResult, RunRefusal>> {
         let app = self.clone();
         async move { app.run_on_request(ask).await }.boxed()
+    }
+
+    fn captures(&self) -> Captures {
+        self.captures.clone()
     }
 
     fn alerts(&self) -> &Alerts {

@@ -2,7 +2,7 @@
 
 use crate::metrics::AgentMetrics;
 use crate::triggers::alerts;
-use crate::{containers, probes};
+use crate::{captures, containers, probes};
 
 /// The counters that the registry moves; also for the verbs that look and leave.
 pub fn registry_counters(metrics: &AgentMetrics) -> containers::Counters {
@@ -48,5 +48,19 @@ pub fn alert_counters(metrics: &AgentMetrics) -> alerts::Counters {
         queued: metrics.alert_runs_queued.clone(),
         journal_failures: metrics.alert_journal_failures.clone(),
         journals_set_aside: metrics.alert_journals_set_aside.clone(),
+    }
+}
+
+/// The counters that captures move.
+pub fn capture_counters(metrics: &AgentMetrics) -> captures::Counters {
+    captures::Counters {
+        captures: metrics.captures.clone(),
+        bytes: metrics.capture_bytes.clone(),
+        budget_bytes: metrics.capture_budget_bytes.clone(),
+        working: metrics.capture_working.clone(),
+        written: metrics.captures_written.clone(),
+        failures: metrics.capture_failures.clone(),
+        evicted: metrics.captures_evicted.clone(),
+        set_aside: metrics.captures_set_aside.clone(),
     }
 }

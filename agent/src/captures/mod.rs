@@ -15,6 +15,7 @@ mod disk;
 mod draft;
 mod index;
 mod keeping;
+mod moment;
 mod read;
 mod record;
 mod retain;
@@ -34,6 +35,7 @@ use tokio::sync::{Notify, watch};
 pub use disk::{Fault, Folder, FolderError, Found};
 pub use index::{Filter, Index, Summary};
 pub use keeping::{Keeping, Kept, NotKept, Pieces};
+pub use moment::moment;
 pub use read::StreamReader;
 pub use record::{Kind, Part, Place, Record};
 pub use retain::Why;
@@ -124,6 +126,13 @@ impl Captures {
     /// there can be no captures the agent works without. To be called in a runtime of tokio's.
     pub fn open(folder: &Path, bounds: &config::Captures, counters: Counters) -> Self {
         counters.budget_bytes.set(upkeep::whole(bounds.max_size));
+        for (counter, reasons) in [
+            (&counters.failures, NotKept::REASONS.as_slice()),
+            (&counters.evicted, &Why::ALL.map(Why::as_str)),
+            (&counters.set_aside, &Fault::ASIDE),
+        ] {
+            reasons.iter().for_each(|reason| _ = counter.with_label_values(&[reason]));
+        }
         let shared = Arc::new(Shared {
             folder: Folder::new(folder),
             counters,

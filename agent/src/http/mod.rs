@@ -8,6 +8,7 @@ pub mod access;
 mod alerts;
 mod asker;
 mod body;
+mod captures;
 mod deadline;
 mod gzip;
 pub mod listen;
@@ -49,6 +50,7 @@ pub use run::{RunAsk, RunRefusal};
 pub use view::{ContainerView, RunView};
 
 use self::deadline::Deadline;
+use crate::captures::Captures;
 use crate::metrics::samples::LastRun;
 use crate::model::{Container, RunResult};
 use crate::probes::{Quarantined, Record};
@@ -90,6 +92,8 @@ pub trait Backend: Send + Sync + 'static {
     fn reload(&self) -> BoxFuture<'static, Result<(), String>>;
     /// Runs a probe and waits for its end. Dropping the future means that nobody waits any more.
     fn run(&self, ask: RunAsk) -> BoxFuture<'static, Result<RunResult, RunRefusal>>;
+    /// What runs printed.
+    fn captures(&self) -> Captures;
     /// Takes alerts, and knows what came of them.
     fn alerts(&self) -> &Alerts;
 }

@@ -19,7 +19,7 @@ use warp::reply::{Reply as _, Response};
 
 use super::deadline::Deadline;
 use super::view::{ContainerView, RunView};
-use super::{Asker, Backend, Options, RunAsk, alerts, body, gzip, more, run};
+use super::{Asker, Backend, Options, RunAsk, alerts, body, captures, gzip, more, run};
 use crate::metrics;
 use crate::triggers::{Target, resolve};
 
@@ -40,6 +40,7 @@ pub(super) fn routes(
     options: Options,
     (run_slots, scrape_slots): (Arc<Semaphore>, Arc<Semaphore>),
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
+    let captures = captures::routes(backend.clone());
     let more = more::routes(backend.clone(), &options, scrape_slots);
     let shared = warp::any().map(move || backend.clone());
     let asked = warp::method().and(warp::header::headers_cloned());
@@ -99,7 +100,7 @@ pub(super) fn routes(
         .unify()
         .or(containers)
         .unify();
-    all.or(run).unify().or(alerts).unify().or(more).unify().or(nowhere).unify().map(
+    all.or(run).unify().or(alerts).unify().or(captures).unify().or(more).unify().or(nowhere).unify().map(
         move |mut response: Response| {
             options.requests.with_label_values(&[response.status().as_str()]).inc();
             set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");

@@ -1,6 +1,7 @@
 //! Every status, over real sockets.
 
 pub(super) mod alerts;
+mod captures;
 mod limits;
 mod scrape;
 
@@ -26,19 +27,20 @@ struct Fake {
     agent: AgentMetrics,
     not_ready: Mutex<Option<String>>,
     run: Mutex<Option<Result<RunResult, RunRefusal>>>,
-    /// Runs that were asked for.
     asked: AtomicUsize,
     /// Bytes of a comment below the metrics.
     padding: AtomicUsize,
     reload: Result<(), String>,
     scrape: scrape::Scrape,
     alerts: Alerts,
+    captures: captures::Room,
 }
 
 impl Fake {
     fn new(agent: AgentMetrics, reload: Result<(), String>) -> Self {
-        let alerts = alerts::room(&agent);
         Self {
+            alerts: alerts::room(&agent),
+            captures: captures::room(&agent),
             agent,
             not_ready: Mutex::default(),
             run: Mutex::default(),
@@ -46,7 +48,6 @@ impl Fake {
             padding: AtomicUsize::default(),
             reload,
             scrape: scrape::Scrape::default(),
-            alerts,
         }
     }
 }
@@ -94,6 +95,9 @@ impl Backend for Fake {
     fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
         let answer = self.reload.clone();
         Box::pin(async move { answer })
+    }
+    fn captures(&self) -> Captures {
+        self.captures.captures.clone()
     }
     fn alerts(&self) -> &Alerts {
         &self.alerts

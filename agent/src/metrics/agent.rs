@@ -22,8 +22,10 @@ const DETECTION_BUCKETS: &[f64] =
 const RUN_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// Values of `code` in `parachute_http_requests_total`: every status that `http` answers with.
-pub const HTTP_CODES: [&str; 14] =
-    ["200", "202", "400", "401", "403", "404", "405", "408", "409", "413", "415", "500", "503", "504"];
+pub const HTTP_CODES: [&str; 17] = [
+    "200", "202", "206", "304", "400", "401", "403", "404", "405", "408", "409", "413", "415", "416", "500",
+    "503", "504",
+];
 
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
@@ -84,6 +86,15 @@ pub struct AgentMetrics {
     pub config_last_reload_successful: IntGauge,
     pub config_last_reload_success_timestamp_seconds: Gauge,
     pub probe_module_unknown: IntCounter,
+    pub captures: IntGauge,
+    pub capture_bytes: IntGauge,
+    pub capture_budget_bytes: IntGauge,
+    pub capture_working: IntGauge,
+    pub captures_written: IntCounter,
+    /// By reason, one of `captures`'.
+    pub capture_failures: IntCounterVec,
+    pub captures_evicted: IntCounterVec,
+    pub captures_set_aside: IntCounterVec,
     /// By code, one of [`HTTP_CODES`].
     pub http_requests: IntCounterVec,
 }
@@ -200,6 +211,14 @@ impl AgentMetrics {
             config_last_reload_successful: make.gauge("parachute_config_last_reload_successful")?,
             config_last_reload_success_timestamp_seconds: make.keep(Gauge::with_opts(reloaded_at)?)?,
             probe_module_unknown: make.counter("parachute_probe_module_unknown_total")?,
+            captures: make.gauge("parachute_captures")?,
+            capture_bytes: make.gauge("parachute_capture_bytes")?,
+            capture_budget_bytes: make.gauge("parachute_capture_budget_bytes")?,
+            capture_working: make.gauge("parachute_capture_working")?,
+            captures_written: make.counter("parachute_capture_written_total")?,
+            capture_failures: make.counters("parachute_capture_failures_total")?,
+            captures_evicted: make.counters("parachute_capture_evicted_total")?,
+            captures_set_aside: make.counters("parachute_capture_set_aside_total")?,
             http_requests: make.counters("parachute_http_requests_total")?,
             registry: make.0,
         };

@@ -12,6 +12,7 @@ pub(in crate::http) fn room(agent: &AgentMetrics) -> Alerts {
         captures: crate::config::Captures::default(),
         runtimes: Runtimes::Auto,
         limits: Limits { concurrent_runs: 1, queued_runs: 1, results_grace: Duration::ZERO },
+        captures: crate::config::Captures::default(),
         probes: BTreeMap::new(),
         triggers: BTreeMap::new(),
         digest: [0; 32],

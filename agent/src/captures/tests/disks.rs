@@ -1,0 +1,157 @@
+//! Disks that are full, that cannot be written, and that hang. Real ones, each mounted in a folder of the test's own.
+
+use std::path::Path;
+use std::process::Command;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use super::*;
+
+/// A mount that goes with the test.
+struct Mounted(TempDir);
+
+impl Mounted {
+    fn tmpfs(options: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let tmpfs = Some("tmpfs");
+        mount(tmpfs, folder.path(), tmpfs, MsFlags::empty(), Some(options)).expect("these tests need root");
+        Self(folder)
+    }
+
+    fn remount(&self, flags: MsFlags) {
+        mount(None::<&str>, self.0.path(), None::<&str>, MsFlags::MS_REMOUNT | flags, None::<&str>).unwrap();
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("captures")
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Whoever still has a file open there must not keep the mount in sight.
+        let _ = umount2(self.0.path(), MntFlags::MNT_DETACH);
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_the_keeping_until_there_is_room() {
+    let disk = Mounted::tmpfs("size=512k,mode=700");
+    let room = Room::open(disk.path(), &config::Captures::default()).await;
+    room.keep(&at(1), FAILED, b"before").await.unwrap();
+    let keeping = room.captures.begin(&at(2)).unwrap();
+    let copies = keeping.copies();
+    let mut failed = false;
+    for piece in noise(3 << 20).chunks(60_000) {
+        failed = copies.send((Stream::Stdout, Bytes::copy_from_slice(piece))).await.is_err();
+        if failed {
+            break;
+        }
+    }
+    assert!(failed, "whoever sends learns of it");
+    assert_eq!(room.counters.working.get(), 0);
+    let result = room.captures.finish(keeping, Some(record(&at(2), FAILED))).await;
+    assert!(matches!(result, Err(NotKept::NoSpace(_))), "{result:?}");
+    assert_eq!(count(&room.counters.failures, "no_space"), 1);
+    until("nothing is left of it", || room.leftovers() == 0).await;
+
+    // Somebody else fills it to the last byte.
+    let filler = disk.0.path().join("filler");
+    while fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(&filler)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, &[1; 4096]))
+        .is_ok()
+    {}
+    assert!(matches!(room.keep(&at(3), FAILED, b"x").await, Err(NotKept::NoSpace(_))));
+    assert_eq!(room.ids(), [at(1)]);
+    assert_eq!(room.read(&at(1), Stream::Stdout).unwrap(), b"before");
+    fs::remove_file(filler).unwrap();
+    room.keep(&at(4), FAILED, b"after").await.unwrap();
+    assert_eq!((room.ids(), room.counters.working.get()), (vec![at(4), at(1)], 1));
+}
+
+#[tokio::test]
+async fn a_disk_that_cannot_be_written_stops_the_keeping_and_is_read_all_the_same() {
+    let disk = Mounted::tmpfs("size=4m,mode=700");
+    let room = Room::open(disk.path(), &config::Captures::default()).await;
+    room.keep(&at(1), FAILED, b"before").await.unwrap();
+    drop(room);
+    disk.remount(MsFlags::MS_RDONLY);
+    // Also at the start.
+    let counters = counters();
+    let captures = Captures::open(&disk.path(), &config::Captures::default(), counters.clone());
+    let room = Room { path: disk.path(), captures, counters };
+    assert!(matches!(
+        room.keep(&at(2), FAILED, b"x").await,
+        Err(NotKept::ReadOnly(_) | NotKept::Unusable(_))
+    ));
+    assert_eq!(room.counters.working.get(), 0);
+    assert!(room.captures.contains(&at(1)));
+    assert_eq!(room.read(&at(1), Stream::Stdout).unwrap(), b"before");
+    disk.remount(MsFlags::empty());
+    until("it works again", || !room.path.join("tmp").join(at(2).as_str()).exists()).await;
+    room.keep(&at(3), FAILED, b"after").await.unwrap();
+    room.captures.loaded().await;
+    assert_eq!((room.ids(), room.counters.working.get()), (vec![at(3), at(1)], 1));
+    assert!(room.captures.remove(&at(1)).unwrap());
+    disk.remount(MsFlags::MS_RDONLY);
+    assert!(room.captures.remove(&at(3)).is_err());
+    assert!(matches!(room.keep(&at(4), FAILED, b"x").await, Err(NotKept::ReadOnly(_))));
+    assert_eq!(room.ids(), [at(3)]);
+}
+
+fn run(program: &str, arguments: &[&str], last: &Path) {
+    let output = Command::new(program).args(arguments).arg(last).output().unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Thaws what a failing test has left frozen: nothing could be unmounted otherwise.
+struct Frozen(PathBuf);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("-u").arg(&self.0).output();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_hangs_holds_nobody_up() {
+    let images = tempfile::tempdir().unwrap();
+    let image = images.path().join("image");
+    fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
+    run("mkfs.ext4", &["-q", "-F"], &image);
+    let disk = Mounted(tempfile::tempdir().unwrap());
+    run("mount", &["-o", "loop", image.to_str().unwrap()], disk.0.path());
+    let room = Room::open(disk.path(), &config::Captures::default()).await;
+    room.keep(&at(1), FAILED, b"before").await.unwrap();
+
+    run("fsfreeze", &["-f"], disk.0.path());
+    let frozen = Frozen(disk.0.path().to_owned());
+    // Nobody waits longer than the disk is waited for, whatever a command prints.
+    for number in 2..4 {
+        let started = Instant::now();
+        let result = room.keep(&at(number), FAILED, &noise(2 << 20)).await;
+        assert!(matches!(result, Err(NotKept::Slow)), "{result:?}");
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    }
+    assert_eq!((room.counters.working.get(), count(&room.counters.failures, "slow")), (0, 2));
+    // What can be asked without the disk is answered.
+    assert_eq!(room.ids(), [at(1)]);
+    assert!(room.captures.contains(&at(1)));
+    // It gets no more to do than it may ever finish.
+    for number in 4..10 {
+        let keeping = room.captures.begin(&at(number)).expect("there is a place");
+        room.captures.shared.state().writing.get_mut(&at(number)).unwrap().late = true;
+        drop(keeping);
+    }
+    assert!(room.captures.begin(&at(99)).is_none(), "eight hang already");
+    assert_eq!(count(&room.counters.failures, "busy"), 1);
+
+    drop(frozen);
+    until("the writers have gone", || room.captures.shared.state().writing.is_empty()).await;
+    room.keep(&at(100), FAILED, b"after").await.unwrap();
+    assert!(room.ids().contains(&at(100)));
+    assert_eq!(room.counters.working.get(), 1);
+}

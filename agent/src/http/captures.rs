@@ -1,0 +1,426 @@
+//! `/api/v1/captures`: which there are, each one's record, and what its run printed. The output of a container is hostile: it is
+//! handed out as a file to save, never as something that a browser draws.
+
+use std::io::{self, Read as _};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use warp::Filter;
+use warp::http::header::{
+    ACCEPT_RANGES, ALLOW, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, ORIGIN, RANGE,
+    RETRY_AFTER,
+};
+use warp::http::{Method, StatusCode};
+use warp::reply::{Reply as _, Response};
+
+use super::deadline::Deadline;
+use super::query::Query;
+use super::routes::{Shared, json, refuse, set, wrong_method};
+use super::{Asker, Backend};
+use crate::captures::{
+    Captures, Fault, Filter as Wanted, MAX_LIMIT, Record, StreamReader, USUAL_LIMIT, moment,
+};
+use crate::model::{RunId, Stream};
+
+/// For what waits for a disk.
+const DISK_TIMEOUT: Duration = Duration::from_secs(20);
+/// From the first byte of a stream to its last one.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_mins(10);
+/// Streams that are handed out at once: each has a window of its own, and where the disk hangs a thread.
+static READERS: Semaphore = Semaphore::const_new(32);
+/// Read and sent at once, in bytes.
+const PIECE: usize = 64 * 1024;
+const NAMES: [&str; 11] = [
+    "namespace",
+    "pod",
+    "container",
+    "probe",
+    "trigger",
+    "alert",
+    "outcome",
+    "since",
+    "until",
+    "limit",
+    "before",
+];
+
+pub(super) fn routes(
+    backend: Shared,
+) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone + Send + Sync + 'static {
+    let shared = warp::any().map(move || backend.clone());
+    let asked = warp::method().and(warp::header::headers_cloned());
+    let query = warp::query::<Vec<(String, String)>>().map(Query);
+    let all = warp::path!("api" / "v1" / "captures")
+        .and(warp::method())
+        .and(query)
+        .and(shared.clone())
+        .then(async |method, query, backend: Shared| list(&method, &query, &*backend).await);
+    let one = warp::path!("api" / "v1" / "captures" / String)
+        .and(asked)
+        .and(warp::ext::get::<Asker>())
+        .and(shared.clone())
+        .then(async |id: String, method, headers, asker, backend: Shared| {
+            one(&id, &method, &headers, &asker, &*backend).await
+        });
+    let stream = warp::path!("api" / "v1" / "captures" / String / String)
+        .and(asked)
+        .and(warp::ext::get::<Deadline>())
+        .and(shared)
+        .then(async |id: String, stream: String, method, headers, deadline, backend: Shared| {
+            output((&id, &stream), &method, &headers, &deadline, &*backend).await
+        });
+    all.or(one).unify().or(stream).unify()
+}
+
+async fn list(method: &Method, query: &Query, backend: &dyn Backend) -> Response {
+    if !looks(method) {
+        return wrong_method(true, "GET, HEAD");
+    }
+    let (wanted, limit, before) = match read(query, SystemTime::now()) {
+        Ok(asked) => asked,
+        Err(reason) => return refuse(true, StatusCode::BAD_REQUEST, &reason),
+    };
+    let captures = backend.captures();
+    // After the agent's start the folder is still being read; what is not complete then says so.
+    let _ = tokio::time::timeout(DISK_TIMEOUT, captures.loaded()).await;
+    let listed = tokio::task::spawn_blocking(move || captures.list(&wanted, limit, before.as_ref())).await;
+    match listed {
+        Ok(listing) => json(StatusCode::OK, &listing),
+        Err(_) => refuse(true, StatusCode::INTERNAL_SERVER_ERROR, "the list could not be made; see the log"),
+    }
+}
+
+/// The filter, the limit, and where to begin; the error says which parameter is wrong.
+fn read(query: &Query, now: SystemTime) -> Result<(Wanted, usize, Option<RunId>), String> {
+    query.only(&NAMES)?;
+    let text = |name: &str| query.get(name).map(str::to_owned);
+    let time = |name: &str| {
+        let given = query.get(name).map(|text| moment(text, now));
+        given.transpose().map_err(|reason| format!("{name}: {reason}"))
+    };
+    let outcome = text("outcome");
+    if outcome.as_deref().is_some_and(|word| !Wanted::outcomes().any(|known| known == word)) {
+        let words: Vec<_> = Wanted::outcomes().collect();
+        return Err(format!("outcome must be one of {}", words.join(", ")));
+    }
+    let before = match query.get("before") {
+        None => None,
+        Some(text) => {
+            Some(RunId::parse(text).ok_or("before must be the `next` of an earlier answer".to_owned())?)
+        }
+    };
+    let wanted = Wanted {
+        namespace: text("namespace"),
+        pod: text("pod"),
+        container: text("container"),
+        probe: text("probe"),
+        trigger: text("trigger"),
+        alert: text("alert"),
+        outcome,
+        since: time("since")?,
+        until: time("until")?,
+    };
+    Ok((wanted, query.number("limit", USUAL_LIMIT, MAX_LIMIT)?, before))
+}
+
+async fn one(
+    id: &str,
+    method: &Method,
+    headers: &HeaderMap,
+    asker: &Asker,
+    backend: &dyn Backend,
+) -> Response {
+    let removes = *method == Method::DELETE;
+    if !removes && !looks(method) {
+        return wrong_method(true, "GET, HEAD, DELETE");
+    }
+    if removes && headers.contains_key(ORIGIN) {
+        let reason = "requests from web pages (with an Origin header) are refused";
+        return refuse(true, StatusCode::FORBIDDEN, reason);
+    }
+    let Some(id) = RunId::parse(id) else { return no_id(id) };
+    let captures = backend.captures();
+    if removes {
+        asker.starts("the removal of a capture", &id);
+        let removing = id.clone();
+        return match off(move || captures.remove(&removing)).await {
+            Some(Ok(true)) => json(StatusCode::OK, &serde_json::json!({ "removed": id })),
+            Some(Ok(false)) => faulty(&Fault::Missing, &id),
+            Some(Err(error)) => faulty(&Fault::Io(error), &id),
+            None => slow(),
+        };
+    }
+    let asked = id.clone();
+    match off(move || captures.record(&asked)).await {
+        Some(Ok(record)) => json(StatusCode::OK, &record),
+        Some(Err(fault)) => faulty(&fault, &id),
+        None => slow(),
+    }
+}
+
+async fn output(
+    (id, stream): (&str, &str),
+    method: &Method,
+    headers: &HeaderMap,
+    deadline: &Deadline,
+    backend: &dyn Backend,
+) -> Response {
+    let Some(stream) = Stream::BOTH.into_iter().find(|known| known.as_str() == stream) else {
+        return refuse(true, StatusCode::NOT_FOUND, "there is nothing at this path");
+    };
+    if !looks(method) {
+        return wrong_method(true, "GET, HEAD");
+    }
+    let Some(id) = RunId::parse(id) else { return no_id(id) };
+    let Ok(permit) = READERS.try_acquire() else {
+        let mut response =
+            refuse(true, StatusCode::SERVICE_UNAVAILABLE, "too many captures are being read; try again soon");
+        set(&mut response, RETRY_AFTER, "1");
+        return response;
+    };
+    let captures = backend.captures();
+    let (asked, of) = (captures.clone(), id.clone());
+    let record = match off(move || asked.record(&of)).await {
+        Some(Ok(record)) => record,
+        Some(Err(fault)) => return faulty(&fault, &id),
+        None => return slow(),
+    };
+    let part = record.part(stream);
+    let etag = format!("\"{}\"", part.sha256);
+    if text(headers, &IF_NONE_MATCH).is_some_and(|given| names(given, &etag)) {
+        let mut response = StatusCode::NOT_MODIFIED.into_response();
+        put(&mut response, ETAG, &etag);
+        return response;
+    }
+    let range = match text(headers, &RANGE) {
+        Some(asked)
+            if *method == Method::GET && text(headers, &IF_RANGE).is_none_or(|given| given == etag) =>
+        {
+            range(asked, part.bytes)
+        }
+        _ => Range::All,
+    };
+    let (from, length) = match range {
+        Range::All => (0, part.bytes),
+        Range::Part { from, to } => (from, to - from + 1),
+        Range::Beyond => {
+            let mut response = refuse(
+                true,
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                &format!("there are {} bytes, and none in that range", part.bytes),
+            );
+            put(&mut response, CONTENT_RANGE, &format!("bytes */{}", part.bytes));
+            return response;
+        }
+    };
+    let mut response = if *method == Method::HEAD || length == 0 {
+        Response::default()
+    } else {
+        deadline.reset(DOWNLOAD_TIMEOUT);
+        match body(captures, &id, stream, (from, length), permit).await {
+            Ok(response) => response,
+            Err(refused) => return refused,
+        }
+    };
+    if let Range::Part { from, to } = range {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        put(&mut response, CONTENT_RANGE, &format!("bytes {from}-{to}/{}", part.bytes));
+    }
+    describe(&mut response, &record, stream, &etag);
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    response
+}
+
+fn describe(response: &mut Response, record: &Record, stream: Stream, etag: &str) {
+    set(response, CONTENT_TYPE, record.part(stream).kind.media_type());
+    set(response, ACCEPT_RANGES, "bytes");
+    set(response, CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'");
+    put(response, ETAG, etag);
+    let name = format!("attachment; filename=\"{}\"", record.file_name(stream));
+    put(response, CONTENT_DISPOSITION, &name);
+}
+
+/// The body, of which the first piece has been read: what cannot be read at all gets a status that says so.
+async fn body(
+    captures: Captures,
+    id: &RunId,
+    stream: Stream,
+    (from, length): (u64, u64),
+    permit: SemaphorePermit<'static>,
+) -> Result<Response, Response> {
+    let of = id.clone();
+    let opened = off(move || {
+        let (_, mut reader) = captures.read(&of, stream, from, Some(length))?;
+        let first = piece(&mut reader)?;
+        Ok::<_, Fault>((reader, first))
+    });
+    let (mut reader, first) = match opened.await {
+        Some(Ok(opened)) => opened,
+        Some(Err(fault)) => return Err(faulty(&fault, id)),
+        None => return Err(slow()),
+    };
+    // One piece is on its way and one is read; a client that is slow holds no thread.
+    let (pieces, sent) = mpsc::channel::<io::Result<Bytes>>(1);
+    tokio::spawn(async move {
+        let _permit = permit;
+        let mut next = Ok(first);
+        loop {
+            let is_last = next.as_ref().map_or(true, Bytes::is_empty);
+            if matches!(&next, Ok(bytes) if bytes.is_empty()) || pieces.send(next).await.is_err() || is_last {
+                return;
+            }
+            let read = tokio::task::spawn_blocking(move || (piece(&mut reader), reader)).await;
+            match read {
+                Ok((read, same)) => (next, reader) = (read, same),
+                Err(_) => return,
+            }
+        }
+    });
+    let stream = unfold(sent, async |mut sent| sent.recv().await.map(|piece| (piece, sent)));
+    Ok(warp::reply::stream(stream).into_response())
+}
+
+fn piece(reader: &mut StreamReader) -> io::Result<Bytes> {
+    let mut bytes = vec![0; PIECE];
+    let mut filled = 0;
+    while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
+        match reader.read(room)? {
+            0 => break,
+            got => filled += got,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes.into())
+}
+
+/// What waits for a disk, on a thread that may; None if it takes too long.
+async fn off<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::time::timeout(DISK_TIMEOUT, tokio::task::spawn_blocking(work)).await.ok()?.ok()
+}
+
+fn looks(method: &Method) -> bool {
+    *method == Method::GET || *method == Method::HEAD
+}
+
+fn no_id(text: &str) -> Response {
+    let reason = format!("{text:?} is no id of a capture; those look like 20261126T030412.123Z-4f1c9a02");
+    refuse(true, StatusCode::BAD_REQUEST, &reason)
+}
+
+fn slow() -> Response {
+    refuse(true, StatusCode::GATEWAY_TIMEOUT, "the disk did not answer in time")
+}
+
+fn faulty(fault: &Fault, id: &RunId) -> Response {
+    let status = match fault {
+        Fault::Missing => StatusCode::NOT_FOUND,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    refuse(true, status, &format!("capture {id}: {fault}"))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Whether a list of tags has this one (RFC 9110, 13.1.2).
+fn names(given: &str, etag: &str) -> bool {
+    given.trim() == "*"
+        || given.split(',').map(|one| one.trim().trim_start_matches("W/")).any(|one| one == etag)
+}
+
+/// Digests, ids and numbers; what could not be a header is left out.
+fn put(response: &mut Response, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Range {
+    All,
+    /// Both bytes included.
+    Part {
+        from: u64,
+        to: u64,
+    },
+    Beyond,
+}
+
+/// One range of bytes (RFC 9110, 14.2). What is malformed, or of several ranges, may be ignored, and is.
+fn range(text: &str, length: u64) -> Range {
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| text.parse().unwrap_or(u64::MAX))
+    };
+    let Some((from, to)) = text.trim().strip_prefix("bytes=").and_then(|spec| spec.split_once('-')) else {
+        return Range::All;
+    };
+    let (from, to) = (from.trim(), to.trim());
+    match (number(from), number(to)) {
+        (None, Some(last)) if from.is_empty() => {
+            if last == 0 || length == 0 {
+                Range::Beyond
+            } else {
+                Range::Part { from: length.saturating_sub(last), to: length - 1 }
+            }
+        }
+        (Some(from), None) if to.is_empty() && from < length => Range::Part { from, to: length - 1 },
+        (Some(_), None) if to.is_empty() => Range::Beyond,
+        (Some(from), Some(to)) if from > to => Range::All,
+        (Some(from), Some(to)) if from < length => Range::Part { from, to: to.min(length - 1) },
+        (Some(_), Some(_)) => Range::Beyond,
+        _ => Range::All,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        let part = |from, to| Range::Part { from, to };
+        for (text, length, expected) in [
+            ("bytes=0-0", 10, part(0, 0)),
+            ("bytes=2-4", 10, part(2, 4)),
+            ("bytes=2-", 10, part(2, 9)),
+            ("bytes=-3", 10, part(7, 9)),
+            ("bytes=-30", 10, part(0, 9)),
+            ("bytes=9-99999999999999999999999", 10, part(9, 9)),
+            ("bytes=10-", 10, Range::Beyond),
+            ("bytes=10-12", 10, Range::Beyond),
+            ("bytes=99999999999999999999999-", 10, Range::Beyond),
+            ("bytes=-0", 10, Range::Beyond),
+            ("bytes=0-", 0, Range::Beyond),
+            ("bytes=-1", 0, Range::Beyond),
+            ("bytes=4-2", 10, Range::All),
+            ("bytes=0-1,3-4", 10, Range::All),
+            ("bytes=a-b", 10, Range::All),
+            ("bytes=-", 10, Range::All),
+            ("bytes=+1-2", 10, Range::All),
+            ("lines=0-1", 10, Range::All),
+            ("", 10, Range::All),
+        ] {
+            assert_eq!(range(text, length), expected, "{text} of {length}");
+        }
+    }
+
+    #[test]
+    fn tags() {
+        for (given, found) in [
+            ("\"a\"", true),
+            ("\"b\", W/\"a\"", true),
+            ("*", true),
+            ("\"b\"", false),
+            ("a", false),
+            ("", false),
+        ] {
+            assert_eq!(names(given, "\"a\""), found, "{given}");
+        }
+    }
+}
