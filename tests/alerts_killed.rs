@@ -86,7 +86,10 @@ async fn what_was_answered_is_captured_once_and_whole() {
         if queued == 0.0 { Ok(()) } else { Err(format!("{queued}")) }
     })
     .await;
-    let all = pages(&agent).await;
+    let mut all = Vec::new();
+    for capture in pages(&agent).await {
+        all.push(alerting::record(&agent, &capture).await);
+    }
     let mut found: BTreeMap<String, u32> = BTreeMap::new();
     for capture in &all {
         *found.entry(capture["alert"]["fingerprint"].as_str().unwrap().to_owned()).or_default() += 1;

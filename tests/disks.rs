@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use testbed::{Agent, Pod, WORKLOAD_IMAGE};
 
-use crate::common::alerting::{self, alert, captured, captures, payload};
+use crate::common::alerting::{self, alert, captures, payload};
 use crate::common::{self, Rig, SOON};
 
 /// 600,000 bytes that do not become fewer when they are compressed.

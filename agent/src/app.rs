@@ -169,7 +169,19 @@ impl App {
             let samples = Arc::clone(&samples);
             Box::new(move |result: &RunResult| samples.publish(result))
         };
-        let pool = Pool::new(launcher.clone(), Arc::clone(&config), pool_counters(&metrics), publish, None);
+        // Without a folder that is safe there is none in this place either, and that is counted.
+        let kept = storage.as_deref().unwrap_or(Path::new("/dev/null")).join("captures");
+        let captures = Captures::open(&kept, &config.load().captures, capture_counters(&metrics));
+        let keeper = crate::probes::Keeper {
+            captures: captures.clone(),
+            node: node_name(),
+            kept: {
+                let samples = Arc::clone(&samples);
+                Box::new(move |result: &RunResult| samples.mark_capture(result))
+            },
+        };
+        let pool =
+            Pool::new(launcher.clone(), Arc::clone(&config), pool_counters(&metrics), publish, Some(keeper));
 
         let (events, _) = broadcast::channel(EVENTS);
         let registry = Registry::start(containers::Start {
@@ -211,9 +223,6 @@ impl App {
             },
             node: node_name(),
         }));
-        // Without a folder that is safe there is none in this place either, and that is counted.
-        let kept = storage.as_deref().unwrap_or(Path::new("/dev/null")).join("captures");
-        let captures = Captures::open(&kept, &config.load().captures, capture_counters(&metrics));
         let alerts = alerted::open(storage.as_deref(), &config, &registry, &pool, Some(&captures), &metrics);
         let reloading = Arc::default();
         Ok(Self {

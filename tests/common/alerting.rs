@@ -44,7 +44,7 @@ pub(crate) async fn post(agent: &Agent, payload: &Value) -> anyhow::Result<Answe
     agent.post("/api/v1/alerts", &payload.to_string()).await
 }
 
-/// The newest captures that match, as the agent lists them.
+/// The newest captures that match, as the agent lists them: in short.
 pub(crate) async fn captures(agent: &Agent, query: &str) -> Vec<Value> {
     let answer = agent.get(&format!("/api/v1/captures?{query}")).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.body);
@@ -52,13 +52,25 @@ pub(crate) async fn captures(agent: &Agent, query: &str) -> Vec<Value> {
     body["captures"].as_array().unwrap_or_else(|| panic!("no captures in {body}")).clone()
 }
 
-/// Waits until there are so many that match, and no more.
+/// The whole record of one.
+pub(crate) async fn record(agent: &Agent, capture: &Value) -> Value {
+    let answer = agent.get(&format!("/api/v1/captures/{}", capture["id"].as_str().unwrap())).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+/// Waits until there are so many that match, and no more; the whole record of each.
 pub(crate) async fn captured(agent: &Agent, query: &str, count: usize) -> Vec<Value> {
-    eventually(&format!("{count} captures are listed"), SOON, async || {
+    let found = eventually(&format!("{count} captures are listed"), SOON, async || {
         let found = captures(agent, query).await;
         if found.len() == count { Ok(found) } else { Err(format!("{} are", found.len())) }
     })
-    .await
+    .await;
+    let mut all = Vec::new();
+    for capture in &found {
+        all.push(record(agent, capture).await);
+    }
+    all
 }
 
 /// What a capture holds of standard output.
