@@ -63,7 +63,7 @@ async fn a_full_and_a_read_only_disk_stop_the_keeping_alone() {
     })
     .await;
 
-    disk.again("ro");
+    disk.read_only();
     let before = self::failures(&agent).await;
     let kept = captures(&agent, "").await.len();
     assert_eq!(run(&agent, "little").await["outcome"], "ok");
@@ -330,8 +330,9 @@ impl Mounted {
         Self { path, device: Some(device) }
     }
 
-    fn again(&self, option: &str) {
-        succeeds(Command::new("mount").args(["-o", &format!("remount,{option}")]).arg(&self.path));
+    /// The mount alone: the journal is open for writing, which the file system's own change would wait for.
+    fn read_only(&self) {
+        succeeds(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(&self.path));
     }
 }
 
