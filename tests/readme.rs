@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use parachute::{config, metrics, privileges};
+use parachute::{config, http, metrics, privileges};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
 
@@ -13,6 +13,7 @@ fn tables_are_what_the_sources_say() {
     let readme = fs::read_to_string(README).unwrap();
     let made = with(&readme, "metrics", &metrics::docs::readme_table());
     let made = with(&made, "capabilities", &capabilities());
+    let made = with(&made, "roles", &http::roles::readme_table());
     if std::env::var_os("UPDATE_README").is_some() {
         fs::write(README, made).unwrap();
     } else {
@@ -27,7 +28,7 @@ fn configurations_are_right() {
         readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     let (ours, theirs): (Vec<_>, Vec<_>) =
         blocks.into_iter().partition(|block| !block.starts_with("scrape_configs:"));
-    assert_eq!((ours.len(), theirs.len()), (2, 1), "README.md has other blocks of YAML than this test knows");
+    assert_eq!((ours.len(), theirs.len()), (3, 1), "README.md has other blocks of YAML than this test knows");
     for block in ours {
         let mistakes = config::from_str(block, Path::new("README.md")).err().map(|all| all.to_string());
         assert_eq!(mistakes, None, "{block}");

@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::captures::Captures;
+use crate::config::parse::Table;
 use crate::config::{Config, Source, node_name};
 use crate::containers::{self, Hook, Registry};
 use crate::detect::{DetectError, Reason};
@@ -24,7 +25,7 @@ use crate::http::{self, Backend, Bound, ProbeAnswer, ProbeAsk, ProbeRefusal, Run
 use crate::metrics::samples::LastRun;
 use crate::metrics::{self, AgentMetrics, AlertWords, Samples, Words};
 use crate::model::{Container, ContainerEvent, RunRequest, RunResult, Way};
-use crate::probes::{Pool, Quarantined, Record, Refusal, Terms};
+use crate::probes::{Keeper, Pool, Quarantined, Record, Refusal, Terms};
 use crate::triggers::alerts::{self, Alerts};
 use crate::triggers::{self, Resolved};
 
@@ -92,6 +93,8 @@ pub async fn run(setup: Setup) -> Result<(), AppError> {
         requests: app.metrics.http_requests.clone(),
         access,
         timeout_offset,
+        connections: connections(&app.metrics),
+        web_config_good: app.metrics.web_config_last_reload_successful.clone(),
     };
     let front = tokio::spawn(http::serve(bound, Arc::new(app.clone()), options, stop.clone(), GRACE));
     let ended = loop {
@@ -160,6 +163,7 @@ impl App {
                 dropped: &alerts::Reason::ALL.map(alerts::Reason::as_str),
                 runs_dropped: &alerts::Dropped::ALL.map(alerts::Dropped::as_str),
             },
+            closed: &http::seats::CLOSED,
         });
         loaded(&metrics, true);
         let samples = Arc::new(Samples::new(config.limits.results_grace, metrics.series_dropped.clone()));
@@ -172,16 +176,13 @@ impl App {
         // Without a folder that is safe there is none in this place either, and that is counted.
         let kept = storage.as_deref().unwrap_or(Path::new("/dev/null")).join("captures");
         let captures = Captures::open(&kept, &config.load().captures, capture_counters(&metrics));
-        let keeper = crate::probes::Keeper {
-            captures: captures.clone(),
-            node: node_name(),
-            kept: {
-                let samples = Arc::clone(&samples);
-                Box::new(move |result: &RunResult| samples.mark_capture(result))
-            },
+        let keeper = {
+            let samples = Arc::clone(&samples);
+            let kept = Box::new(move |result: &RunResult| samples.mark_capture(result));
+            Keeper { captures: captures.clone(), node: node_name(), kept }
         };
-        let pool =
-            Pool::new(launcher.clone(), Arc::clone(&config), pool_counters(&metrics), publish, Some(keeper));
+        let counters = pool_counters(&metrics);
+        let pool = Pool::new(launcher.clone(), Arc::clone(&config), counters, publish, Some(keeper));
 
         let (events, _) = broadcast::channel(EVENTS);
         let registry = Registry::start(containers::Start {
@@ -223,7 +224,7 @@ impl App {
             },
             node: node_name(),
         }));
-        let alerts = alerted::open(storage.as_deref(), &config, &registry, &pool, Some(&captures), &metrics);
+        let alerts = alerted::open(storage.as_deref(), &config, &registry, &pool, captures.clone(), &metrics);
         let reloading = Arc::default();
         Ok(Self {
             source,
@@ -345,6 +346,10 @@ impl Backend for App {
         self.captures.clone()
     }
 
+    fn table(&self, probe: &str) -> Option<Table> {
+        Self::table(self, probe)
+    }
+
     fn alerts(&self) -> &Alerts {
         &self.alerts
     }
@@ -355,5 +360,12 @@ fn loaded(metrics: &AgentMetrics, well: bool) {
     if well {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         metrics.config_last_reload_success_timestamp_seconds.set(now.as_secs_f64());
+    }
+}
+
+fn connections(metrics: &AgentMetrics) -> http::Connections {
+    http::Connections {
+        open: metrics.http_connections.clone(),
+        closed: metrics.http_connections_closed.clone(),
     }
 }

@@ -22,7 +22,7 @@
 //! - [`enter`]: the one room that may be unsafe, and the process that has the privileges. Its page is the contract.
 //! - [`parse`]: bytes that a command printed to samples; one file per format.
 //! - [`metrics`]: the agent's own numbers, the probes' results, and the text of a scrape.
-//! - [`http`]: the front door. It reads, asks the others, and decides nothing.
+//! - [`http`]: the front door. It reads, knows who may ask what, asks the others, and decides nothing else.
 //! - [`config`]: the YAML, every mistake in it, and the checked form that the other rooms see.
 //! - [`model`]: the nouns that all rooms share.
 //! - [`exec`]: `parachute exec`: a person's own command in a container, its target and its terminal. Not part of the agent.

@@ -21,10 +21,9 @@ pub(super) fn open(
     config: &Arc<ArcSwap<Config>>,
     registry: &Registry,
     pool: &Pool,
-    captures: Option<&Captures>,
+    captures: Captures,
     metrics: &AgentMetrics,
 ) -> Alerts {
-    let captures = captures.cloned();
     let (live, ready, pool) = (registry.clone(), registry.clone(), pool.clone());
     let run = move |request, cancel| {
         let pool = pool.clone();
@@ -44,7 +43,7 @@ pub(super) fn open(
         live: Box::new(move || live.containers()),
         ready: async move { ready.described().await }.boxed(),
         run: Box::new(run),
-        kept: Box::new(move |run| captures.as_ref().is_some_and(|captures| captures.contains(run))),
+        kept: Box::new(move |run| captures.contains(run)),
         counters: alert_counters(metrics),
     };
     Alerts::open(folder, wiring)

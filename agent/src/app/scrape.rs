@@ -1,9 +1,13 @@
-//! What scrapes ask of the agent besides its own page: one probe in one container, and which containers there are.
+//! What scrapes and people ask of the agent besides its own metrics: one probe in one container, which containers there are,
+//! and how a probe's output is read.
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio_util::sync::CancellationToken;
+
 use super::App;
+use crate::config::parse::{Parse, Table};
 use crate::http::{ProbeAnswer, ProbeAsk, ProbeRefusal};
 use crate::model::{Container, RunRequest};
 use crate::probes::Terms;
@@ -33,7 +37,11 @@ impl App {
         };
         let timeout = probe.timeout.min(within);
         let request = RunRequest::new(probe.name.clone(), trigger.clone(), Arc::clone(&container));
-        let terms = Terms { within: Some(timeout), publish: false, reserved: true, ..Terms::default() };
+        let cancel = CancellationToken::new();
+        // Nobody else wants it: when the scrape has left, or was answered without it, the command ends.
+        let _until_answered = cancel.clone().drop_guard();
+        let terms =
+            Terms { within: Some(timeout), cancel, publish: false, reserved: true, ..Terms::default() };
         // The pool ends the command at the deadline. One that hangs in the kernel does not go at once.
         let run = match tokio::time::timeout(timeout + patience, self.pool.run(request, terms)).await {
             Ok(Ok(result)) => Ok(Box::new(result)),
@@ -42,6 +50,14 @@ impl App {
         };
         let took = started.elapsed();
         Ok(ProbeAnswer { probe: Arc::clone(probe), container, trigger: trigger.clone(), timeout, took, run })
+    }
+
+    /// How the probe's parser takes rows and columns, if it is of that kind.
+    pub(super) fn table(&self, probe: &str) -> Option<Table> {
+        match &self.config.load().probes.get(probe)?.parse {
+            Parse::Table(table) => Some(table.clone()),
+            _ => None,
+        }
     }
 
     /// The containers in which `module` may be asked for, or all of them; None if it is not configured.

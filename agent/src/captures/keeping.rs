@@ -266,20 +266,10 @@ impl Shared {
 fn write(shared: &Arc<Shared>, id: &RunId, mut steps: mpsc::Receiver<Step>) -> Result<Option<Kept>, NotKept> {
     shared.prepare()?;
     let mut draft = Draft::begin(&shared.folder, id)?;
-    let mut counted = 0;
-    let record = loop {
-        match steps.blocking_recv() {
-            Some(Step::Piece(stream, piece)) => {
-                draft.write(stream, &piece)?;
-                if draft.size() - counted >= GROWTH {
-                    counted = draft.size();
-                    shared.grown(id, counted)?;
-                }
-            }
-            Some(Step::Commit(record)) => break record,
-            None => return Ok(None),
-        }
-    };
+    let written = take(shared, id, &mut draft, &mut steps);
+    // Whoever sends learns of a failure before its leftovers are removed.
+    drop(steps);
+    let Some(record) = written? else { return Ok(None) };
     shared.grown(id, draft.size())?;
     let Committed { record, size, existed } = draft.commit(*record)?;
     {
@@ -307,6 +297,29 @@ impl Shared {
             retain::fits(&state.index, state.besides(), &state.bounds)
         };
         if room || self.make_room() { Ok(()) } else { Err(NotKept::NoRoom) }
+    }
+}
+
+/// Writes what the run prints until there is a record, or none because it is thrown away.
+fn take(
+    shared: &Shared,
+    id: &RunId,
+    draft: &mut Draft,
+    steps: &mut mpsc::Receiver<Step>,
+) -> Result<Option<Box<Record>>, NotKept> {
+    let mut counted = 0;
+    loop {
+        match steps.blocking_recv() {
+            Some(Step::Piece(stream, piece)) => {
+                draft.write(stream, &piece)?;
+                if draft.size() - counted >= GROWTH {
+                    counted = draft.size();
+                    shared.grown(id, counted)?;
+                }
+            }
+            Some(Step::Commit(record)) => return Ok(Some(record)),
+            None => return Ok(None),
+        }
     }
 }
 

@@ -74,6 +74,14 @@ pub(super) fn open(
     Ok((record, reader))
 }
 
+impl Folder {
+    /// One stream of a capture, all of it, and its record; for who has the folder and no agent. Of damage nobody is told but
+    /// the reader.
+    pub fn read(&self, id: &RunId, stream: Stream) -> Result<(Record, StreamReader), Fault> {
+        open(self, id, stream, (0, None), None)
+    }
+}
+
 impl StreamReader {
     /// Raw bytes of the whole stream.
     pub fn length(&self) -> u64 {

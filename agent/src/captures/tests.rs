@@ -282,7 +282,7 @@ async fn a_folder_that_is_not_safe_is_not_used_until_it_is() {
     let link = temporary.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
     assert!(matches!(Folder::new(&link).prepare(), Err(FolderError::NoFolder(_))));
-    assert!(Folder::new(std::path::Path::new("/dev/null/captures")).prepare().is_err());
+    assert!(Folder::new(Path::new("/dev/null/captures")).prepare().is_err());
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn which_stream_was_cut_is_told_by_the_cap() {
 #[test]
 fn what_a_stream_is_does_not_hang_on_how_it_was_cut() {
     let kind = |pieces: &[&[u8]]| {
-        let mut observed = super::record::Observed::default();
+        let mut observed = record::Observed::default();
         pieces.iter().for_each(|piece| observed.see(piece));
         observed.part(0).kind
     };

@@ -13,7 +13,7 @@ use super::{ConfigFile, Logging, check_config, logging};
 use crate::app::{self, Setup};
 use crate::config::Source;
 use crate::enter::{self, LauncherOptions, LauncherProcess};
-use crate::http::{Access, Bound, ListenAddress, Token};
+use crate::http::{Access, Bound, ListenAddress};
 use crate::metrics::AgentMetrics;
 use crate::{detect, privileges};
 
@@ -28,11 +28,15 @@ pub(super) struct Args {
     /// Where to serve: ADDRESS:PORT, :PORT or unix:PATH; may be given several times.
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10068")]
     listen: Vec<ListenAddress>,
+    /// TLS, users and tokens with roles for TCP, in the format of Prometheus' exporters; read anew when it has changed.
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    web_config: Option<PathBuf>,
     /// Over TCP answer nothing but health and readiness without `Authorization: Bearer TOKEN`; the token is the file's
-    /// first line.
+    /// first line, and has all roles.
     #[arg(long = "web.token-file", value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Let everybody who can connect over TCP start runs. Containers on the host's network can, also on a loopback address.
+    /// Let everybody who can connect over TCP see everything and start runs, on any address. Containers on the host's network
+    /// can connect to a loopback address, too.
     #[arg(long = "web.allow-unauthenticated", conflicts_with = "token_file")]
     allow_unauthenticated: bool,
     /// Allow POST /-/reload.
@@ -55,6 +59,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let source = Source::of(args.config.config_file);
     if args.config_check {
+        Access::new(args.web_config.as_deref(), args.token_file.as_deref(), args.allow_unauthenticated)?;
         return check_config::check(&source);
     }
     logging::start(&args.logging)?;
@@ -74,11 +79,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let launcher = LauncherProcess::start(&source, &options, &log, true)?;
     ensure!(launcher.digest == config.digest, "{source} changed while it was read; start again");
-    let access = match &args.token_file {
-        Some(path) => Access::Token(Token::read(path)?),
-        None if args.allow_unauthenticated => Access::Open,
-        None => Access::ReadOnly,
-    };
+    let access =
+        Access::new(args.web_config.as_deref(), args.token_file.as_deref(), args.allow_unauthenticated)?;
+    access.suits(&args.listen)?;
     raise_open_files();
     // One thread: it only moves bytes. Parsing and rendering go to others, which are made after the privileges are gone.
     let runtime =

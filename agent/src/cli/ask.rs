@@ -1,4 +1,4 @@
-//! One GET of a running agent, over TCP or a Unix socket. The agent answers one request per connection, so that reading
+//! One request to a running agent, over TCP or a Unix socket. The agent answers one request per connection, so that reading
 //! to the end is reading the answer.
 
 use std::io::{ErrorKind, Read, Write};
@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 
 use crate::http::ListenAddress;
 
@@ -25,6 +25,33 @@ pub(super) fn get_within(
     path: &str,
     within: Duration,
 ) -> anyhow::Result<Option<String>> {
+    match exchange(address, "GET", path, within)? {
+        Some((200, body)) => Ok(Some(body)),
+        Some((status, body)) => Err(refused(address, status, &body)),
+        None => Ok(None),
+    }
+}
+
+/// Removes what stands at the path: true if it was there, `None` if nobody listens.
+pub(super) fn delete(address: &ListenAddress, path: &str) -> anyhow::Result<Option<bool>> {
+    match exchange(address, "DELETE", path, DEADLINE)? {
+        Some((200 | 204, _)) => Ok(Some(true)),
+        Some((404, _)) => Ok(Some(false)),
+        Some((status, body)) => Err(refused(address, status, &body)),
+        None => Ok(None),
+    }
+}
+
+fn refused(address: &ListenAddress, status: u16, body: &str) -> anyhow::Error {
+    anyhow!("asking the agent at {address}: it answers {status}: {}", body.trim())
+}
+
+fn exchange(
+    address: &ListenAddress,
+    method: &str,
+    path: &str,
+    within: Duration,
+) -> anyhow::Result<Option<(u16, String)>> {
     let stream: std::io::Result<Box<dyn Stream>> = match address {
         ListenAddress::Tcp(tcp) => TcpStream::connect_timeout(tcp, within).and_then(|stream| {
             stream.set_read_timeout(Some(within))?;
@@ -37,7 +64,7 @@ pub(super) fn get_within(
     };
     match stream {
         Ok(stream) => {
-            exchange(stream, path).map(Some).with_context(|| format!("asking the agent at {address}"))
+            talk(stream, method, path).map(Some).with_context(|| format!("asking the agent at {address}"))
         }
         Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("connecting to the agent at {address}")),
@@ -47,15 +74,12 @@ pub(super) fn get_within(
 trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
-fn exchange(mut stream: Box<dyn Stream>, path: &str) -> anyhow::Result<String> {
+fn talk(mut stream: Box<dyn Stream>, method: &str, path: &str) -> anyhow::Result<(u16, String)> {
     // HTTP/1.0: the answer is not chunked and ends with the connection.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
     let mut answer = String::new();
     stream.take(MAX_ANSWER).read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
-    let status = head.split(' ').nth(1).unwrap_or_default();
-    if status != "200" {
-        bail!("it answers {status}: {}", body.trim());
-    }
-    Ok(body.to_owned())
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.context("the answer is not HTTP")?, body.to_owned()))
 }

@@ -15,7 +15,9 @@ use clap_complete::env::Shells;
 use clap_complete::{CompleteEnv, CompletionCandidate};
 
 use super::run_directory::RunDirectory;
+use super::storage::Storage;
 use super::{Cli, Verb, ask, rows};
+use crate::captures::Folder;
 
 /// Longer than this nobody waits after a Tab.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -25,6 +27,8 @@ const VARIABLE: &str = "COMPLETE";
 const INDEX: &str = "_CLAP_COMPLETE_INDEX";
 /// More are no help to anybody.
 const MAX_COMMANDS: usize = 500;
+/// Of captures' ids, the newest.
+const MAX_IDS: usize = 100;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -74,6 +78,21 @@ pub(super) fn containers(typed: &OsStr) -> Vec<CompletionCandidate> {
         .collect();
     names.sort();
     names.into_iter().map(CompletionCandidate::new).collect()
+}
+
+/// For ID: the captures' ids, the newest first, and `last`.
+pub(super) fn captures(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let folder = Folder::new(&Storage::from_environment().captures());
+    let ids = folder.check().ok().and_then(|()| folder.ids().ok()).unwrap_or_default();
+    let last = (!ids.is_empty()).then(|| "last".to_owned());
+    last.into_iter()
+        .chain(ids.iter().map(ToString::to_string))
+        .filter(|id| id.as_bytes().starts_with(typed.as_bytes()))
+        .take(MAX_IDS)
+        // In this order: a shell sorts by itself what it shows.
+        .enumerate()
+        .map(|(place, id)| CompletionCandidate::new(id).display_order(Some(place)))
+        .collect()
 }
 
 /// For the words of exec: first a container, then a command of this host.

@@ -2,6 +2,7 @@
 
 mod agent;
 mod ask;
+mod captures;
 mod check_config;
 pub mod complete;
 mod doctor;
@@ -39,6 +40,7 @@ enum Verb {
     #[command(visible_alias = "containers")]
     Ps(ps::Args),
     Exec(exec::Args),
+    Captures(captures::Args),
     /// Run one configured probe in one container, without a running agent.
     Run(run::Args),
     /// Check a configuration file and show every mistake with its line.
@@ -101,6 +103,7 @@ impl Cli {
             Verb::Agent(args) => agent::run(args),
             Verb::Ps(args) => ps::run(&args),
             Verb::Exec(args) => Ok(exec::run(args)),
+            Verb::Captures(args) => captures::run(args),
             Verb::Run(args) => run::run(args),
             Verb::CheckConfig(args) => check_config::run(args),
             Verb::Schema => {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::Deserialize;
 
+use crate::http::hidden;
+
 /// Longest image that the narrow table shows, in characters; crictl cuts as well.
 const IMAGE: usize = 40;
 /// Characters of an id that are shown, as crictl has it.
@@ -77,6 +79,11 @@ pub(super) fn table(mut rows: Vec<Row>, wide: bool) -> String {
         }
         lines.push(line.into_iter().map(|cell| shown(&cell)).collect());
     }
+    aligned(&lines)
+}
+
+/// The cells under each other.
+pub(super) fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.first().map_or(0, Vec::len);
     let width = |column: usize| {
         lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -88,9 +95,9 @@ pub(super) fn table(mut rows: Vec<Row>, wide: bool) -> String {
     })
 }
 
-/// The runtime's texts are others' choice, and this goes to a terminal.
+/// The runtime's texts are others' choice, and this goes to a terminal: nothing in them may move the cursor or turn the line round.
 pub(super) fn shown(cell: &str) -> String {
-    let cell: String = cell.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    let cell: String = cell.chars().map(|c| if c.is_control() || hidden(c) { '?' } else { c }).collect();
     if cell.is_empty() { "-".to_owned() } else { cell }
 }
 
@@ -104,7 +111,7 @@ fn shortened(image: &str) -> String {
 }
 
 /// As kubectl has it: the largest unit alone.
-fn age(age: Duration) -> String {
+pub(super) fn age(age: Duration) -> String {
     match age.as_secs() {
         seconds @ 0..120 => format!("{seconds}s"),
         seconds @ 120..7_200 => format!("{}m", seconds / 60),

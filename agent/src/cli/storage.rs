@@ -16,6 +16,11 @@ pub(super) struct Storage {
 }
 
 impl Storage {
+    /// For a completion, which has no command line of its own.
+    pub(super) fn from_environment() -> Self {
+        Self { named: std::env::var_os("PARACHUTE_STORAGE_PATH").map(PathBuf::from) }
+    }
+
     pub(super) fn path(&self) -> &Path {
         self.named.as_deref().unwrap_or(Path::new(DEFAULT))
     }

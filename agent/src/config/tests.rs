@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::host::{Host, ProgramFile};
 use super::load::from_str_on;
 use super::parse::{KeyMatch, Parse, RegexTake, Scope, TableTake};
-use super::{Config, ConfigError, Limits, Mistakes, RuntimeEndpoint, Runtimes, When, json_schema, load};
+use super::{
+    AlertWhen, Config, ConfigError, Limits, Mistakes, RuntimeEndpoint, Runtimes, When, json_schema, load,
+};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -59,7 +61,7 @@ fn the_example_has_no_mistake() {
     let text = std::fs::read_to_string(root().join("parachute.example.yml")).unwrap();
     let config = check(&text, "node-1").unwrap_or_else(|mistakes| panic!("{mistakes}"));
     assert_eq!(config.probes.len(), 8);
-    assert_eq!(config.triggers.len(), 4);
+    assert_eq!(config.triggers.len(), 5);
 }
 
 #[test]
@@ -115,6 +117,34 @@ fn the_grammar_of_the_issue_means_what_it_says() {
     assert!(matches!(start.when, When::ContainerStart { delay } if delay == Duration::from_secs(2)));
     assert!(!start.matches.sandboxes && !start.allow_unsafe_joined);
     assert!(matches!(config.triggers["by-hand"].when, When::Http));
+    alert_triggers(&config);
+}
+
+fn alert_triggers(config: &Config) {
+    let rule = |name: &str| match &config.triggers[name].when {
+        When::Alert(rule) => rule.clone(),
+        other => panic!("{other:?}"),
+    };
+    let (slow, fast) = (rule("slow"), rule("fast"));
+    assert_eq!((slow.when, slow.cancel_on_resolve, slow.max_targets), (AlertWhen::Both, true, 7));
+    assert_eq!((fast.when, fast.cancel_on_resolve, fast.max_targets), (AlertWhen::Firing, false, 20));
+    assert_eq!((slow.cooldown, fast.cooldown), (Duration::ZERO, Duration::from_mins(10)));
+    assert!(slow.target.container.is_none() && fast.target.pod.is_none());
+    let labels =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+    let pod = slow.target.pod.as_ref().unwrap();
+    assert_eq!(pod.render(&labels(&[("pod", "cart")])), Ok("cart-0".to_owned()));
+    for (alert, stops) in [
+        (&[("alertname", "TcpRetransmits"), ("severity", "critical")] as &[_], None),
+        (&[("alertname", "TcpRetransmits/x"), ("severity", "warning"), ("team", "web")], None),
+        (&[("alertname", "tcpRetransmits"), ("severity", "critical")], Some("alertname")),
+        (&[("alertname", "TcpRetransmits")], Some("severity")),
+        (&[("alertname", "TcpRetransmits"), ("severity", "critical|warning")], Some("severity")),
+        (&[("alertname", "TcpRetransmits"), ("severity", "critical"), ("team", "dev")], Some("team")),
+        (&[("alertname", "TcpRetransmits"), ("severity", "critical"), ("note", "x")], Some("note")),
+    ] {
+        assert_eq!(slow.mismatch(&labels(alert)).map(|(name, _)| name), stops, "{alert:?}");
+    }
 }
 
 /// A minimal configuration with one schedule.

@@ -297,7 +297,7 @@ fn blocked_text(kind: u8, body: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Caret form: `^[` for ESC, `\x9b` for bytes that are no ASCII.
-pub(super) fn show(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn show(out: &mut Vec<u8>, bytes: &[u8]) {
     for byte in bytes {
         match byte {
             0x20..=0x7e => out.push(*byte),

@@ -1,168 +1,169 @@
 //! Who may ask what over TCP. A Unix socket is its file system's to guard; a TCP port, on a loopback address as well, can be
 //! reached by every process in the host's network namespace, which includes containers with `hostNetwork`.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::net::IpAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use hyper::Request;
-use warp::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use warp::http::{HeaderValue, Method, StatusCode};
-use warp::reply::{Reply as _, Response};
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use hyper::HeaderMap;
+use prometheus::IntGauge;
+use warp::http::HeaderValue;
+use warp::http::header::AUTHORIZATION;
 
-/// A token that could be guessed protects nothing.
-const SHORTEST: usize = 16;
+use super::ListenAddress;
+use super::asker::Asker;
+use super::roles::Roles;
+pub use super::web::WebError;
+use super::web::{Busy, Files, Loaded, Paths, Work};
 
-#[derive(Debug, thiserror::Error)]
-pub enum AccessError {
-    #[error("cannot read the token file {path}: {source}")]
-    Read { path: String, source: std::io::Error },
-    #[error("the token file {0} can be read or changed by others than root; chown root {0} && chmod 600 {0}")]
-    Shared(String),
-    #[error("the token in {0} has fewer than {SHORTEST} characters; make one with: openssl rand -hex 32")]
-    Short(String),
-}
-
-/// What a request over TCP needs.
+/// Says who is who; cheap to clone.
 #[derive(Clone, Debug)]
-pub enum Access {
-    /// Nothing but health and readiness without `Authorization: Bearer TOKEN` (RFC 6750).
-    Token(Token),
-    /// Everything can be read; nothing can be started.
-    ReadOnly,
-    /// Everybody may do everything.
-    Open,
+pub struct Access(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    paths: Paths,
+    /// `--web.allow-unauthenticated`.
+    open: bool,
+    /// Set where the addresses demand that nobody is let in without a name: then no file can take that away.
+    must_authenticate: AtomicBool,
+    loaded: ArcSwap<Loaded>,
+    /// What was read last, rightly or not.
+    files: Mutex<Files>,
+    reading: tokio::sync::Mutex<()>,
+    work: Work,
 }
 
-/// A secret; it is not shown.
-#[derive(Clone)]
-pub struct Token(Vec<u8>);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token")
-    }
-}
-
-impl Token {
-    /// Reads it from the first line of a file that root alone can read.
-    pub fn read(path: &Path) -> Result<Self, AccessError> {
-        let shown = path.display().to_string();
-        let read = |source| AccessError::Read { path: shown.clone(), source };
-        let about = fs::metadata(path).map_err(read)?;
-        if about.uid() != 0 || about.mode() & 0o077 != 0 {
-            return Err(AccessError::Shared(shown));
-        }
-        let text = fs::read_to_string(path).map_err(read)?;
-        let token = text.lines().next().unwrap_or_default().trim();
-        if token.len() < SHORTEST {
-            return Err(AccessError::Short(shown));
-        }
-        Ok(Self(token.as_bytes().to_vec()))
-    }
-
-    /// Takes as long whatever the two have in common, so that the time tells nothing (but their lengths).
-    fn is(&self, given: &[u8]) -> bool {
-        let differences = self.0.iter().zip(given).fold(0, |all, (a, b)| all | (a ^ b));
-        self.0.len() == given.len() && std::hint::black_box(differences) == 0
-    }
+/// Why somebody is not let in.
+#[derive(Debug)]
+pub(super) enum Stranger {
+    /// No name, or one that is not proven.
+    Unknown,
+    /// Too many passwords are being compared.
+    Busy,
 }
 
 impl Access {
-    /// The answer for a request that may not be made.
-    pub(super) fn refuses<B>(&self, request: &Request<B>) -> Option<Response> {
-        let is_health = matches!(request.uri().path(), "/-/healthy" | "/-/ready");
-        match self {
-            Self::Open => None,
-            Self::ReadOnly if *request.method() != Method::POST => None,
-            Self::ReadOnly => Some(refusal(
-                StatusCode::FORBIDDEN,
-                "nothing can be started over TCP without a token: start the agent with --web.token-file, or ask at its \
-                 Unix socket, as with curl --unix-socket /run/parachute/agent.sock",
-            )),
-            Self::Token(_) if is_health => None,
-            Self::Token(token) => {
-                let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-                let bearer = given.and_then(|given| given.strip_prefix(b"Bearer "));
-                if bearer.is_some_and(|given| token.is(given)) {
-                    return None;
+    /// Reads the files that the flags name.
+    pub fn new(
+        config: Option<&Path>,
+        token: Option<&Path>,
+        allow_unauthenticated: bool,
+    ) -> Result<Self, WebError> {
+        let paths = Paths { config: config.map(Path::to_owned), token: token.map(Path::to_owned) };
+        let mut files = Files::default();
+        let loaded = Loaded::read(&paths, &mut files)?;
+        if allow_unauthenticated && loaded.authenticates() {
+            return Err(WebError::Contradiction);
+        }
+        Ok(Self(Arc::new(Inner {
+            paths,
+            open: allow_unauthenticated,
+            must_authenticate: AtomicBool::new(false),
+            loaded: ArcSwap::from_pointee(loaded),
+            files: Mutex::new(files),
+            reading: tokio::sync::Mutex::default(),
+            work: Work::default(),
+        })))
+    }
+
+    /// Refuses to listen where others than this host can connect and nobody would have to say who he is.
+    pub fn suits(&self, addresses: &[ListenAddress]) -> Result<(), WebError> {
+        let far = addresses.iter().find(|address| match address {
+            ListenAddress::Tcp(address) => !is_loopback(address.ip()),
+            ListenAddress::Unix(_) => false,
+        });
+        let Some(far) = far.filter(|_| !self.0.open) else { return Ok(()) };
+        if !self.0.loaded.load().authenticates() {
+            return Err(WebError::Unauthenticated(far.to_string()));
+        }
+        self.0.must_authenticate.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What the files say now. Where they have changed they are read first; what is wrong with them is logged once, and the old
+    /// content stays in use. `good` is set to whether the last reading went well.
+    pub(super) async fn current(&self, good: &IntGauge) -> Arc<Loaded> {
+        let changed = self.0.files.lock().is_ok_and(|files| files.changed());
+        // Who comes meanwhile is not kept waiting.
+        if changed && let Ok(_one) = self.0.reading.try_lock() {
+            let (mut files, paths) = (Files::default(), self.0.paths.clone());
+            let read = tokio::task::spawn_blocking(move || (Loaded::read(&paths, &mut files), files)).await;
+            if let Ok((read, files)) = read {
+                if let Ok(mut known) = self.0.files.lock() {
+                    *known = files;
                 }
-                let mut response = refusal(
-                    StatusCode::UNAUTHORIZED,
-                    "the token is missing or wrong: Authorization: Bearer TOKEN",
-                );
-                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                Some(response)
+                self.take(read, good);
             }
         }
+        self.0.loaded.load_full()
+    }
+
+    fn take(&self, read: Result<Loaded, WebError>, good: &IntGauge) {
+        let needs_names = self.0.must_authenticate.load(Ordering::Relaxed);
+        let read = read.and_then(|loaded| match (needs_names, self.0.open, loaded.authenticates()) {
+            (true, _, false) => Err(WebError::Unauthenticated("one of --web.listen-address".to_owned())),
+            (_, true, true) => Err(WebError::Contradiction),
+            _ => Ok(loaded),
+        });
+        good.set(read.is_ok().into());
+        match read {
+            Ok(loaded) => {
+                self.0.loaded.store(Arc::new(loaded));
+                tracing::info!("the web configuration was read anew");
+            }
+            Err(error) => tracing::error!(%error, "the old web configuration stays in use"),
+        }
+    }
+
+    /// Who sends these headers. `certificate` is the name in a client certificate that was verified.
+    pub(super) async fn asker(
+        &self,
+        loaded: &Loaded,
+        headers: &HeaderMap,
+        certificate: Option<&str>,
+        address: &str,
+    ) -> Result<Asker, Stranger> {
+        let asker = |name: String, roles| Ok(Asker { name, roles, address: address.to_owned() });
+        if !loaded.has_secrets() {
+            return match certificate {
+                Some(name) => asker(format!("cert:{name}"), Roles::ALL),
+                None if self.0.open => asker("anonymous".to_owned(), Roles::ALL),
+                // A certificate that is only asked for: who has none is nobody.
+                None if loaded.authenticates() => Err(Stranger::Unknown),
+                None => asker("anonymous".to_owned(), Roles::READ),
+            };
+        }
+        let mut given = headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+        let (Some(given), None) = (given.next(), given.next()) else { return Err(Stranger::Unknown) };
+        let Some((scheme, credentials)) = split(given, b' ') else { return Err(Stranger::Unknown) };
+        if scheme.eq_ignore_ascii_case(b"Bearer") {
+            let (name, roles) = loaded.token(credentials.trim_ascii()).ok_or(Stranger::Unknown)?;
+            return asker(format!("token:{name}"), roles);
+        }
+        if !scheme.eq_ignore_ascii_case(b"Basic") {
+            return Err(Stranger::Unknown);
+        }
+        let decoded = base64::engine::general_purpose::STANDARD.decode(credentials.trim_ascii());
+        let decoded = decoded.map_err(|_| Stranger::Unknown)?;
+        let (name, password) = split(&decoded, b':').ok_or(Stranger::Unknown)?;
+        let name = std::str::from_utf8(name).map_err(|_| Stranger::Unknown)?;
+        match loaded.users.roles(name, password, &self.0.work).await {
+            Ok(Some(roles)) => asker(format!("user:{name}"), roles),
+            Ok(None) => Err(Stranger::Unknown),
+            Err(Busy) => Err(Stranger::Busy),
+        }
     }
 }
 
-fn refusal(status: StatusCode, reason: &str) -> Response {
-    let body = serde_json::json!({ "error": reason });
-    warp::reply::with_status(warp::reply::json(&body), status).into_response()
+fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == at)?;
+    Some((bytes.get(..end)?, bytes.get(end + 1..)?))
 }
 
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    const SECRET: &str = "0123456789abcdef0123";
-
-    fn status(access: &Access, method: &str, path: &str, header: Option<&str>) -> Option<u16> {
-        let mut request = Request::builder().method(method).uri(path);
-        if let Some(header) = header {
-            request = request.header(AUTHORIZATION, header);
-        }
-        access.refuses(&request.body(()).unwrap()).map(|response| response.status().as_u16())
-    }
-
-    #[test]
-    fn each_request_needs_what_the_flags_say() {
-        let token = Access::Token(Token(SECRET.into()));
-        let bearer = format!("Bearer {SECRET}");
-        let longer = format!("{bearer}0");
-        for (access, method, path, header, refused) in [
-            (&token, "GET", "/metrics", Some(bearer.as_str()), None),
-            (&token, "POST", "/api/v1/run", Some(bearer.as_str()), None),
-            (&token, "GET", "/-/ready", None, None),
-            (&token, "GET", "/metrics", None, Some(401)),
-            (&token, "GET", "/", None, Some(401)),
-            (&token, "GET", "/api/v1/containers", Some(SECRET), Some(401)),
-            (&token, "POST", "/api/v1/run", Some(longer.as_str()), Some(401)),
-            (&token, "POST", "/-/reload", Some("Bearer "), Some(401)),
-            (&token, "POST", "/api/v1/run", Some("Basic Og=="), Some(401)),
-            (&Access::ReadOnly, "GET", "/metrics", None, None),
-            (&Access::ReadOnly, "POST", "/api/v1/run", None, Some(403)),
-            (&Access::ReadOnly, "POST", "/-/reload", Some(bearer.as_str()), Some(403)),
-            (&Access::Open, "POST", "/api/v1/run", None, None),
-        ] {
-            assert_eq!(
-                status(access, method, path, header),
-                refused,
-                "{access:?} {method} {path} {header:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_token_file_is_roots_alone_and_long_enough() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
-        for (text, mode, good) in [
-            (SECRET, 0o600, true),
-            (SECRET, 0o400, true),
-            (SECRET, 0o640, false),
-            ("short\n", 0o600, false),
-            ("", 0o600, false),
-        ] {
-            fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(Token::read(&path).is_ok(), good, "{text:?} {mode:o}");
-        }
-        assert!(Token::read(Path::new("/nowhere")).unwrap_err().to_string().contains("/nowhere"));
-        assert_eq!(format!("{:?}", Token(SECRET.into())), "Token");
-    }
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }

@@ -13,7 +13,7 @@ use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use warp::reply::Response;
 
 use super::routes::{BODY_TIMEOUT, content_length, get_only, is_json, json, post_only, refuse, set};
-use super::{Backend, body};
+use super::{Asker, Backend, body};
 use crate::triggers::alerts::MAX_BODY;
 
 /// A body is read without further ado up to this size; some hundred alerts.
@@ -36,6 +36,7 @@ pub(super) async fn alerts(
     method: Method,
     headers: HeaderMap,
     asked: Asked,
+    asker: Asker,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
     backend: &dyn Backend,
 ) -> Response {
@@ -76,7 +77,7 @@ pub(super) async fn alerts(
         // Not the client's fault, perhaps: it is to try again.
         Err(_) => return refuse(true, StatusCode::SERVICE_UNAVAILABLE, "the body did not arrive in time"),
     };
-    let answer = backend.alerts().receive(body, "unknown").await;
+    let answer = backend.alerts().receive(body, &asker.to_string()).await;
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json(status, &answer.body);
     if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -13,6 +13,13 @@ pub struct Asker {
     pub address: String,
 }
 
+/// The name, and where from.
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.name, self.address)
+    }
+}
+
 impl Asker {
     /// Says in the log that this one has started something: `what` is the route's word for it (`run`, `reload`), `detail`
     /// what it is about. To be called once the request is understood, and before it is done.

@@ -2,7 +2,6 @@
 //! handed out as a file to save, never as something that a browser draws.
 
 use std::io::{self, Read as _};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -10,9 +9,8 @@ use futures_util::stream::unfold;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use warp::Filter;
 use warp::http::header::{
-    ACCEPT_RANGES, ALLOW, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, ORIGIN, RANGE,
-    RETRY_AFTER,
+    ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, ORIGIN, RANGE, RETRY_AFTER,
 };
 use warp::http::{Method, StatusCode};
 use warp::reply::{Reply as _, Response};
@@ -95,7 +93,7 @@ async fn list(method: &Method, query: &Query, backend: &dyn Backend) -> Response
 }
 
 /// The filter, the limit, and where to begin; the error says which parameter is wrong.
-fn read(query: &Query, now: SystemTime) -> Result<(Wanted, usize, Option<RunId>), String> {
+pub(super) fn read(query: &Query, now: SystemTime) -> Result<(Wanted, usize, Option<RunId>), String> {
     query.only(&NAMES)?;
     let text = |name: &str| query.get(name).map(str::to_owned);
     let time = |name: &str| {

@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use rustix::fs::Mode;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 
 /// Waiting connections that the kernel keeps for a Unix socket; TCP's default in tokio is the same.
 const BACKLOG: i32 = 1024;
+
+/// What the kernel keeps of an answer that is not read: enough for a scrape's round trip over a slow network.
+const SEND_BUFFER: usize = 256 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
@@ -68,6 +71,24 @@ pub enum Bound {
     Unix(UnixListener, PathBuf),
 }
 
+/// Who is at the other end: an address, or a user of this host.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Peer {
+    Tcp(SocketAddr),
+    Unix(u32),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => {
+                write!(f, "{}", SocketAddr::new(address.ip().to_canonical(), address.port()))
+            }
+            Self::Unix(_) => f.write_str("unix"),
+        }
+    }
+}
+
 /// A connection of either kind.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -85,10 +106,6 @@ impl Bound {
         }
     }
 
-    pub(super) fn is_unix(&self) -> bool {
-        matches!(self, Self::Unix(..))
-    }
-
     /// The address in use, with the port that the kernel chose where 0 was asked for.
     pub fn address(&self) -> io::Result<ListenAddress> {
         match self {
@@ -97,10 +114,20 @@ impl Bound {
         }
     }
 
-    pub(super) async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Stream>, Peer)> {
         Ok(match self {
-            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
-            Self::Unix(listener, _) => Box::new(listener.accept().await?.0),
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // Without it the kernel would hold megabytes for each client that does not read.
+                // A connection that has gone already ends by itself.
+                let _ = sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER);
+                (Box::new(stream), Peer::Tcp(address))
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                let uid = stream.peer_cred()?.uid();
+                (Box::new(stream), Peer::Unix(uid))
+            }
         })
     }
 }

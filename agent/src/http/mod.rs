@@ -1,8 +1,9 @@
 //! The front door: it listens, keeps clients within bounds, and passes what they ask to the rooms behind it, which
 //! it knows as one [`Backend`]. It decides nothing: not which container is meant, not what may run.
 //!
-//! One request per connection, and the whole connection under a deadline: that bounds slow readers, slow writers
-//! and idle ones alike, which warp's own server does not. A scrape every few seconds does not miss keep-alive.
+//! One request at a time per connection (and over HTTP/1.1 one in all), and the whole connection under a deadline: that bounds
+//! slow readers, slow writers and idle ones alike, which warp's own server does not. A scrape every few seconds does not miss
+//! keep-alive. Who asks is found out in `door`, before any route.
 
 pub mod access;
 mod alerts;
@@ -10,62 +11,63 @@ mod asker;
 mod body;
 mod captures;
 mod deadline;
+mod door;
 mod gzip;
 pub mod listen;
 mod more;
 mod page;
 mod probe;
 mod query;
+mod refusal;
 pub mod roles;
 mod routes;
 mod run;
 mod runs;
+mod scrape;
 mod sd;
+pub mod seats;
+mod stream;
 mod view;
 mod visible;
+mod web;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use prometheus::IntCounterVec;
+use prometheus::{IntCounterVec, IntGauge};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use warp::Filter;
-use warp::reply::Response;
 
-pub use access::{Access, Token};
+pub use access::{Access, WebError};
 pub use asker::Asker;
 pub use listen::{Bound, HttpError, ListenAddress};
 pub use probe::{ProbeAnswer, ProbeAsk, ProbeRefusal};
 pub use roles::Roles;
 pub use run::{RunAsk, RunRefusal};
+pub use seats::Connections;
 pub use view::{ContainerView, RunView};
+pub use visible::hidden;
 
-use self::deadline::Deadline;
+use self::door::Door;
+use self::seats::{Bounds, Table as Seats};
 use crate::captures::Captures;
+use crate::config::parse::Table;
 use crate::metrics::samples::LastRun;
 use crate::model::{Container, RunResult};
 use crate::probes::{Quarantined, Record};
 use crate::triggers::alerts::Alerts;
 
-/// Connections served at once; more wait in the kernel's backlog. Scrapers are few, and waiting runs have a bound of
-/// their own, far below: a scrape or a health check finds a connection however many runs are asked for.
-const MAX_CONNECTIONS: usize = 256;
 /// Requests for a run that wait at once; the next one is refused, so that a client learns at once that it is too many.
 const MAX_WAITING_RUNS: usize = 32;
+/// A TLS handshake must be done by then.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A request's head must be there by then. Shorter than the 10 s after which Prometheus gives a scrape up.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for a run, its time in the queue included; a probe's own deadline is usually seconds.
 const RUN_TIMEOUT: Duration = Duration::from_mins(10);
-/// From accept, or from the end of the run that was waited for, to the last byte of the answer.
+/// From a request's head, or from the end of the run that was waited for, to the last byte of the answer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_mins(1);
 /// After a failed accept (no file descriptor left, mostly); trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -94,6 +96,8 @@ pub trait Backend: Send + Sync + 'static {
     fn run(&self, ask: RunAsk) -> BoxFuture<'static, Result<RunResult, RunRefusal>>;
     /// What runs printed.
     fn captures(&self) -> Captures;
+    /// How the probe's parser takes rows and columns, if it is of that kind.
+    fn table(&self, probe: &str) -> Option<Table>;
     /// Takes alerts, and knows what came of them.
     fn alerts(&self) -> &Alerts;
 }
@@ -109,6 +113,9 @@ pub struct Options {
     pub access: Access,
     /// `--probe.timeout-offset`.
     pub timeout_offset: Duration,
+    pub connections: Connections,
+    /// `parachute_web_config_last_reload_successful`.
+    pub web_config_good: IntGauge,
 }
 
 /// Serves until `stop`, then waits at most `grace` for requests under way.
@@ -119,91 +126,25 @@ pub async fn serve(
     stop: CancellationToken,
     grace: Duration,
 ) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let runs = Arc::new(Semaphore::new(MAX_WAITING_RUNS));
     let scrapes = Arc::new(Semaphore::new(probe::MAX_WAITING));
     let graceful = Arc::new(GracefulShutdown::new());
-    let loops = bound.into_iter().map(|bound| {
-        let routes = routes::routes(backend.clone(), options.clone(), (runs.clone(), scrapes.clone()));
-        // A Unix socket is its folder's and its mode's to guard.
-        let access = if bound.is_unix() { Access::Open } else { options.access.clone() };
-        let door = Door { access, requests: options.requests.clone(), slots: slots.clone() };
-        accept(bound, routes, door, graceful.clone(), stop.clone())
-    });
+    let door = Door {
+        access: options.access.clone(),
+        requests: options.requests.clone(),
+        config_good: options.web_config_good.clone(),
+        table: Seats::new(Bounds::of_this_process(), options.connections.clone()),
+    };
+    door.config_good.set(1);
+    let routes = routes::routes(backend, options, (runs, scrapes));
+    let loops = bound
+        .into_iter()
+        .map(|bound| door::accept(bound, routes.clone(), door.clone(), graceful.clone(), stop.clone()));
     futures_util::future::join_all(loops).await;
     // The loops have ended and each held one of the clones.
     let Some(graceful) = Arc::into_inner(graceful) else { return };
     if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
         tracing::warn!("HTTP requests were still under way after {grace:?}; they are cut off");
-    }
-}
-
-/// What stands between a listening socket and the routes.
-#[derive(Clone)]
-struct Door {
-    access: Access,
-    requests: IntCounterVec,
-    slots: Arc<Semaphore>,
-}
-
-async fn accept(
-    bound: Bound,
-    routes: impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
-    door: Door,
-    graceful: Arc<GracefulShutdown>,
-    stop: CancellationToken,
-) {
-    let service = warp::service(routes);
-    let mut server = hyper::server::conn::http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).keep_alive(false);
-    loop {
-        let accepted = async {
-            // A slot first: what cannot be served stays in the kernel's backlog.
-            let slot = door.slots.clone().acquire_owned().await.map_err(std::io::Error::other)?;
-            bound.accept().await.map(|stream| (slot, stream))
-        };
-        let (slot, stream) = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = accepted => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!("connection was not accepted: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            },
-        };
-        let deadline = Deadline::after(CONNECTION_TIMEOUT);
-        let (service, of_request) = (TowerToHyperService::new(service.clone()), deadline.clone());
-        let of_door = door.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            let refused = of_door.access.refuses(&request);
-            request.extensions_mut().insert(of_request.clone());
-            // Until the door knows who it is.
-            let asker = Asker { name: "anonymous".into(), roles: Roles::ALL, address: String::new() };
-            request.extensions_mut().insert(asker);
-            let answer = refused.is_none().then(|| service.call(request));
-            let requests = of_door.requests.clone();
-            async move {
-                match (refused, answer) {
-                    (Some(refused), _) => {
-                        requests.with_label_values(&[refused.status().as_str()]).inc();
-                        Ok(refused)
-                    }
-                    (None, Some(answer)) => answer.await,
-                    (None, None) => Ok(Response::default()),
-                }
-            }
-        });
-        let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
-        tokio::spawn(async move {
-            match deadline.bound(connection).await {
-                Some(Ok(())) => {}
-                Some(Err(error)) => tracing::debug!("connection ended early: {error}"),
-                None => tracing::debug!("connection met its deadline"),
-            }
-            drop(slot);
-        });
     }
 }
 

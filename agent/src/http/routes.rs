@@ -15,9 +15,10 @@ use warp::http::header::{
 };
 use warp::http::{Method, StatusCode};
 use warp::path::FullPath;
-use warp::reply::{Reply as _, Response};
+use warp::reply::Response;
 
 use super::deadline::Deadline;
+use super::scrape::Scrapes;
 use super::view::{ContainerView, RunView};
 use super::{Asker, Backend, Options, RunAsk, alerts, body, captures, gzip, more, run};
 use crate::metrics;
@@ -46,7 +47,11 @@ pub(super) fn routes(
     let asked = warp::method().and(warp::header::headers_cloned());
     let lifecycle = options.enable_lifecycle;
 
-    let metrics = warp::path!("metrics").and(asked).and(shared.clone()).then(metrics);
+    let scrapes = Scrapes::default();
+    let metrics = warp::path!("metrics")
+        .and(asked)
+        .and(shared.clone())
+        .then(move |method, headers, backend| metrics(method, headers, backend, scrapes.clone()));
     let healthy = warp::path!("-" / "healthy").and(warp::method()).map(|method: Method| {
         get_only(&method).unwrap_or_else(|| answer(StatusCode::OK, TEXT, "parachute is healthy\n".to_owned()))
     });
@@ -76,10 +81,11 @@ pub(super) fn routes(
     let alerts = warp::path!("api" / "v1" / "alerts")
         .and(asked)
         .and(warp::query::<alerts::Asked>())
+        .and(warp::ext::get::<Asker>())
         .and(warp::body::stream())
         .and(shared)
-        .then(async |method, headers, asked, body, backend: Shared| {
-            alerts::alerts(method, headers, asked, body, &*backend).await
+        .then(async |method, headers, asked, asker, body, backend: Shared| {
+            alerts::alerts(method, headers, asked, asker, body, &*backend).await
         });
     let nowhere = warp::path::full().map(|path: FullPath| not_found(&path));
     // To warp's `path!` a slash at the end is nothing; here it makes another path.
@@ -109,17 +115,13 @@ pub(super) fn routes(
     )
 }
 
-async fn metrics(method: Method, headers: HeaderMap, backend: Shared) -> Response {
+async fn metrics(method: Method, headers: HeaderMap, backend: Shared, scrapes: Scrapes) -> Response {
     if let Some(refused) = get_only(&method) {
         return refused;
     }
     let zip = gzip::accepted(&headers);
-    let rendered = tokio::task::spawn_blocking(move || {
-        let text = backend.metrics();
-        if zip { gzip::compress(&text) } else { Ok(text.into_bytes()) }
-    });
-    match tokio::time::timeout(ANSWER_TIMEOUT, rendered).await {
-        Ok(Ok(Ok(body))) => {
+    match tokio::time::timeout(ANSWER_TIMEOUT, scrapes.text(zip, move || backend.metrics())).await {
+        Ok(Ok(body)) => {
             let mut response = answer(StatusCode::OK, metrics::CONTENT_TYPE, body);
             set(&mut response, VARY, "accept-encoding");
             if zip {
@@ -128,8 +130,8 @@ async fn metrics(method: Method, headers: HeaderMap, backend: Shared) -> Respons
             response
         }
         Err(_) => refuse(false, StatusCode::GATEWAY_TIMEOUT, "the metrics were not ready in time"),
-        Ok(failed) => {
-            tracing::error!("metrics could not be rendered: {failed:?}");
+        Ok(Err(error)) => {
+            tracing::error!("metrics could not be rendered: {error}");
             refuse(false, StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be rendered; see the log")
         }
     }
@@ -287,7 +289,9 @@ pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Respons
 }
 
 pub(super) fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
-    let mut response = warp::reply::with_status(body.into().to_vec(), status).into_response();
+    let body: Bytes = body.into();
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
     set(&mut response, CONTENT_TYPE, content_type);
     response
 }

@@ -2,8 +2,12 @@
 
 pub(super) mod alerts;
 mod captures;
+mod doors;
 mod limits;
+mod runs;
 mod scrape;
+mod slow;
+mod tls;
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -11,14 +15,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::task::JoinHandle;
-
 use super::*;
 use crate::metrics::{AgentMetrics, Samples};
 use crate::model::testing::{container, named, result};
-use crate::model::{ContainerLabels, Family, MetricKind, Outcome, ProbeName, Sample};
+use crate::model::Outcome;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
 
 const RUN: &str = r#"{"probe":"sockets","target":{"pod":"cart-0"}}"#;
 
@@ -28,8 +31,7 @@ struct Fake {
     not_ready: Mutex<Option<String>>,
     run: Mutex<Option<Result<RunResult, RunRefusal>>>,
     asked: AtomicUsize,
-    /// Bytes of a comment below the metrics.
-    padding: AtomicUsize,
+    padding: AtomicUsize, // bytes of a comment below the metrics
     reload: Result<(), String>,
     scrape: scrape::Scrape,
     alerts: Alerts,
@@ -62,20 +64,7 @@ impl Backend for Fake {
         vec![container("a", named("shop", "cart-0", "<b>cart</b>")), container("b", None)]
     }
     fn last_runs(&self, limit: usize) -> Vec<LastRun> {
-        let run = LastRun {
-            probe: ProbeName::new("sock&ets"),
-            container: crate::model::ContainerId::new("a"),
-            labels: ContainerLabels {
-                namespace: "shop".into(),
-                pod: "cart-0".into(),
-                container: "\"x\"".into(),
-            },
-            started_at: std::time::UNIX_EPOCH,
-            duration: Duration::from_millis(12),
-            outcome: Outcome::Timeout,
-            way: Some(crate::model::Way::ObserverPidns),
-        };
-        vec![run; limit.min(2)]
+        vec![scrape::last_run(); limit.min(2)]
     }
     fn history(&self) -> Vec<Arc<Record>> {
         self.scrape.history.lock().unwrap().clone()
@@ -95,6 +84,9 @@ impl Backend for Fake {
     fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
         let answer = self.reload.clone();
         Box::pin(async move { answer })
+    }
+    fn table(&self, _: &str) -> Option<Table> {
+        None
     }
     fn captures(&self) -> Captures {
         self.captures.captures.clone()
@@ -122,14 +114,28 @@ struct Served {
     task: JoinHandle<()>,
 }
 
-fn options(enable_lifecycle: bool, agent: &AgentMetrics) -> Options {
-    let (requests, timeout_offset) = (agent.http_requests.clone(), Duration::from_millis(500));
-    Options { enable_lifecycle, requests, access: Access::Open, timeout_offset }
+fn options(agent: &AgentMetrics, access: Access, enable_lifecycle: bool) -> Options {
+    Options {
+        enable_lifecycle,
+        requests: agent.http_requests.clone(),
+        access,
+        connections: Connections {
+            open: agent.http_connections.clone(),
+            closed: agent.http_connections_closed.clone(),
+        },
+        timeout_offset: Duration::from_millis(500),
+        web_config_good: agent.web_config_last_reload_successful.clone(),
+    }
 }
 
+/// Where everybody may do everything.
 async fn served(enable_lifecycle: bool, reload: Result<(), String>) -> Served {
+    served_by(Access::new(None, None, true).unwrap(), enable_lifecycle, reload).await
+}
+
+async fn served_by(access: Access, enable_lifecycle: bool, reload: Result<(), String>) -> Served {
     let agent = AgentMetrics::new().unwrap();
-    let options = options(enable_lifecycle, &agent);
+    let options = options(&agent, access, enable_lifecycle);
     let fake = Arc::new(Fake::new(agent, reload));
     let bound = Bound::new(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
     let ListenAddress::Tcp(address) = bound.address().unwrap() else { panic!("TCP was asked for") };
@@ -168,6 +174,10 @@ impl Served {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
         Answer { status: head[9..12].parse().unwrap(), head, body: bytes[end..].to_vec() }
+    }
+
+    fn closed(&self, reason: &str) -> u64 {
+        self.fake.agent.http_connections_closed.with_label_values(&[reason]).get()
     }
 
     async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
@@ -278,65 +288,6 @@ async fn reload_needs_its_flag_and_says_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_run_is_answered_in_full() {
-    let served = served(false, Ok(())).await;
-    let labels = vec![("state".into(), "estab".to_owned())];
-    let sample = |value| Sample { suffix: "", labels: labels.clone(), value };
-    let family = Family {
-        name: "tcp".into(),
-        kind: MetricKind::Gauge,
-        help: "Help.".into(),
-        samples: vec![sample(3.0), sample(f64::NAN), Sample { suffix: "_sum", ..sample(f64::NEG_INFINITY) }],
-    };
-    let mut finished =
-        result("sockets", &container("a", named("shop", "cart-0", "cart")), Outcome::Ok, vec![family]);
-    finished.output.stderr = b"\xff\n".to_vec();
-    let answer = served.run(Ok(finished)).await;
-    assert_eq!(answer.status, 200);
-    let expected = serde_json::json!({
-        "outcome": "ok", "probe": "sockets", "trigger": "by-hand",
-        "container": { "id": "a".repeat(64), "namespace": "shop", "pod": "cart-0", "container": "cart" },
-        "started_at": "1970-01-01T00:00:01.500Z", "duration_seconds": 0.25, "exit_status": 0, "truncated": false, "way": null,
-        "parse_errors": 0, "series_dropped": 0,
-        "families": [{ "name": "tcp", "type": "gauge", "help": "Help.", "samples": [
-            { "labels": { "state": "estab" }, "value": 3.0 },
-            { "labels": { "state": "estab" }, "value": "NaN" },
-            { "name": "tcp_sum", "labels": { "state": "estab" }, "value": "-Inf" },
-        ] }],
-        "stdout": "out", "stderr": "\u{fffd}\n", "stderr_base64": "/wo=",
-    });
-    assert_eq!(answer.json(), expected);
-}
-
-#[tokio::test]
-async fn failed_runs_are_answers_and_refusals_are_statuses() {
-    let served = served(false, Ok(())).await;
-    let entering =
-        Outcome::EnterFailed { step: "setns_pid".into(), errno: 1, message: "not permitted".into() };
-    let answer = served.run(Ok(result("sockets", &container("a", None), entering, Vec::new()))).await;
-    assert_eq!(answer.status, 200);
-    assert_eq!(
-        (&answer.json()["outcome"], &answer.json()["step"]),
-        (&"enter_failed".into(), &"setns_pid".into())
-    );
-    let full = RunRefusal::Full { retry_after: Duration::from_secs(7) };
-    for (refusal, status, says, retry) in [
-        (RunRefusal::UnknownProbe("x".into()), 404, "\"x\" is not configured", None),
-        (RunRefusal::NotByRequest("x".into()), 404, "`http: {}`", None),
-        (RunRefusal::NoContainer, 404, "no running container", None),
-        (RunRefusal::Ambiguous(vec!["a/b/c".into(), "d/e/f".into()]), 409, "one of: a/b/c, d/e/f", None),
-        (full, 503, "too many", Some("retry-after: 7\r\n")),
-        (RunRefusal::Unavailable("the agent is ending".into()), 503, "ending", Some("retry-after: 5\r\n")),
-    ] {
-        let answer = served.run(Err(refusal)).await;
-        assert_eq!(answer.status, status);
-        assert!(answer.error().contains(says), "{}", answer.error());
-        assert_eq!(answer.head.contains("retry-after"), retry.is_some());
-        assert!(retry.is_none_or(|retry| answer.head.contains(retry)), "{}", answer.head);
-    }
-}
-
-#[tokio::test]
 async fn bad_run_requests_never_reach_the_rooms() {
     let served = served(false, Ok(())).await;
     let json = "Content-Type: application/json\r\n";
@@ -375,6 +326,34 @@ async fn bad_run_requests_never_reach_the_rooms() {
 }
 
 #[tokio::test]
+async fn containers_and_the_page_show_what_is_there_escaped() {
+    let served = served(false, Ok(())).await;
+    let list = served.get("/api/v1/containers").await.json();
+    assert_eq!(list["containers"][0]["container"], "<b>cart</b>");
+    assert_eq!(
+        (&list["containers"][1]["container"], &list["containers"][1]["described"]),
+        (&"b".repeat(12).into(), &false.into())
+    );
+    *served.fake.not_ready.lock().unwrap() = Some("<scan>".into());
+    let page = served.get("/").await;
+    assert!(page.head.contains("content-security-policy: default-src 'none'"), "{}", page.head);
+    for text in [
+        "&lt;b&gt;cart&lt;/b&gt;",
+        "sock&amp;ets",
+        "&quot;x&quot;",
+        "Not ready: &lt;scan&gt;",
+        "href=\"/metrics\"",
+        "timeout",
+    ] {
+        assert!(page.text().contains(text), "{text}");
+    }
+    assert!(!page.text().contains("<b>") && !page.text().contains("<scan>"));
+    if let Some(path) = std::env::var_os("PARACHUTE_TEST_PAGE") {
+        std::fs::write(path, &page.body).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_unix_socket_is_private_and_replaces_only_a_dead_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("agent.sock");
@@ -383,12 +362,13 @@ async fn a_unix_socket_is_private_and_replaces_only_a_dead_one() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(matches!(Bound::new(&address).await, Err(HttpError::InUse(_))));
     let agent = AgentMetrics::new().unwrap();
-    let options = options(false, &agent);
+    // Who may ask here is the file system's to say.
+    let options = options(&agent, Access::new(None, None, false).unwrap(), false);
     let fake = Fake::new(agent, Ok(()));
     let stop = CancellationToken::new();
     let task = tokio::spawn(serve(vec![bound], Arc::new(fake), options, stop.clone(), Duration::ZERO));
     let mut stream = UnixStream::connect(&path).await.unwrap();
-    stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    stream.write_all(b"GET /api/v1/containers HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");

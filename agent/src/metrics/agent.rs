@@ -22,9 +22,9 @@ const DETECTION_BUCKETS: &[f64] =
 const RUN_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// Values of `code` in `parachute_http_requests_total`: every status that `http` answers with.
-pub const HTTP_CODES: [&str; 17] = [
-    "200", "202", "206", "304", "400", "401", "403", "404", "405", "408", "409", "413", "415", "416", "500",
-    "503", "504",
+pub const HTTP_CODES: [&str; 19] = [
+    "200", "202", "206", "304", "400", "401", "403", "404", "405", "408", "409", "413", "415", "416", "429",
+    "431", "500", "503", "504",
 ];
 
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +97,10 @@ pub struct AgentMetrics {
     pub captures_set_aside: IntCounterVec,
     /// By code, one of [`HTTP_CODES`].
     pub http_requests: IntCounterVec,
+    pub http_connections: IntGauge,
+    /// By reason, one of `http`'s.
+    pub http_connections_closed: IntCounterVec,
+    pub web_config_last_reload_successful: IntGauge,
 }
 
 /// The label values that other rooms count by.
@@ -113,6 +117,8 @@ pub struct Words<'a> {
     /// Why there is another launcher.
     pub restarts: &'a [&'a str],
     pub alerts: AlertWords<'a>,
+    /// Why the agent ends a connection.
+    pub closed: &'a [&'a str],
 }
 
 /// Those of `triggers::alerts`.
@@ -220,6 +226,9 @@ impl AgentMetrics {
             captures_evicted: make.counters("parachute_capture_evicted_total")?,
             captures_set_aside: make.counters("parachute_capture_set_aside_total")?,
             http_requests: make.counters("parachute_http_requests_total")?,
+            http_connections: make.gauge("parachute_http_connections")?,
+            http_connections_closed: make.counters("parachute_http_connections_closed_total")?,
+            web_config_last_reload_successful: make.gauge("parachute_web_config_last_reload_successful")?,
             registry: make.0,
         };
         zero(&metrics.http_requests, &HTTP_CODES);
@@ -237,6 +246,7 @@ impl AgentMetrics {
         zero(&self.alerts_received, words.alerts.statuses);
         zero(&self.alerts_dropped, words.alerts.dropped);
         zero(&self.alert_runs_dropped, words.alerts.runs_dropped);
+        zero(&self.http_connections_closed, words.closed);
     }
 
     /// Brings the label sets in step with a configuration: a zero for every probe and trigger that can count, and

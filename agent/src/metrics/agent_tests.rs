@@ -68,6 +68,7 @@ fn an_idle_agent_shows_zeros_and_promtool_is_content() {
         ways: &["joined"],
         restarts: &["died"],
         alerts: ALERT_WORDS,
+        closed: &["deadline"],
     });
     metrics.runtime_requests.with_label_values(&["containerd", "list"]);
     metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);
@@ -101,6 +102,7 @@ fn what_is_registered_is_what_the_table_says() {
         ways: &["joined"],
         restarts: &["died"],
         alerts: ALERT_WORDS,
+        closed: &["deadline"],
     });
     metrics.runtime_requests.with_label_values(&["containerd", "list"]);
     metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);

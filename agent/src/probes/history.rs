@@ -17,6 +17,8 @@ const WELL: usize = 1000;
 const FAILED: usize = 1000;
 /// Runs that alerts asked for, whatever became of them.
 const ALERTED: usize = 1000;
+/// Runs for scrapes that ended well, of which there may be dozens in a second.
+const SCRAPED: usize = 500;
 /// Runs that were not begun; the same refusal again is one entry.
 const REFUSED: usize = 500;
 
@@ -50,19 +52,21 @@ pub(super) struct History {
     well: VecDeque<Arc<Record>>,
     failed: VecDeque<Arc<Record>>,
     alerted: VecDeque<Arc<Record>>,
+    scraped: VecDeque<Arc<Record>>,
     refused: VecDeque<Arc<Record>>,
 }
 
 impl History {
-    /// Takes note of a run that has ended.
-    pub(super) fn ended(&mut self, result: &RunResult) {
+    /// Takes note of a run that has ended; `published` is whether its result is for everybody, and not one scrape's alone.
+    pub(super) fn ended(&mut self, result: &RunResult, published: bool) {
         let mut record = record(&result.request, result.started_at, result.outcome.clone());
         (record.duration, record.way) = (result.output.duration, result.output.way);
         record.captured = result.captured;
         if record.alert.is_some() {
             push(&mut self.alerted, ALERTED, record);
         } else if record.outcome.is_ok() {
-            push(&mut self.well, WELL, record);
+            let (ring, most) = if published { (&mut self.well, WELL) } else { (&mut self.scraped, SCRAPED) };
+            push(ring, most, record);
         } else {
             merge(&mut self.failed, FAILED, record);
         }
@@ -78,7 +82,7 @@ impl History {
 
     /// Everything, newest first.
     pub(super) fn all(&self) -> Vec<Arc<Record>> {
-        let rings = [&self.well, &self.failed, &self.alerted, &self.refused];
+        let rings = [&self.well, &self.failed, &self.alerted, &self.scraped, &self.refused];
         let mut all: Vec<_> = rings.into_iter().flatten().cloned().collect();
         // By the id where the moment is the same, so that the order is always one.
         all.sort_by(|a, b| (b.at, &b.id).cmp(&(a.at, &a.id)));
@@ -151,20 +155,21 @@ mod tests {
     #[test]
     fn failures_outlive_what_went_well_and_alerts_both() {
         let mut history = History::default();
-        history.ended(&run("sockets", Outcome::Timeout, 1));
+        history.ended(&run("sockets", Outcome::Timeout, 1), true);
         let mut alerted = run("dump", Outcome::Ok, 2);
         let labels = [("alertname".to_owned(), "Slow".to_owned())].into();
         alerted.request.alert = Some(Arc::new(Alert { labels, ..Alert::default() }));
         alerted.captured = true;
-        history.ended(&alerted);
+        history.ended(&alerted, true);
         for second in 3..5000 {
-            history.ended(&run("sockets", Outcome::Ok, second));
+            history.ended(&run("sockets", Outcome::Ok, second), true);
+            history.ended(&run("scraped", Outcome::Ok, 0), false);
         }
         let all = history.all();
-        assert_eq!(all.len(), WELL + 2);
+        assert_eq!(all.len(), WELL + 2 + SCRAPED);
         assert_eq!(shown(&history)[0], ("sockets".into(), "ok", 4999, 1));
         assert_eq!(
-            shown(&history)[WELL..],
+            shown(&history)[WELL..WELL + 2],
             [("dump".into(), "ok", 2, 1), ("sockets".into(), "timeout", 1, 1)]
         );
         assert_eq!((all[WELL].alert.as_deref(), all[WELL].captured), (Some("Slow"), true));
@@ -181,13 +186,13 @@ mod tests {
             (Outcome::Timeout, false, 4),
             (Outcome::Timeout, false, 5),
         ] {
-            history.ended(&RunResult { captured, ..run("p", outcome, second) });
+            history.ended(&RunResult { captured, ..run("p", outcome, second) }, true);
         }
         let p = |outcome, at, times| ("p".to_owned(), outcome, at, times);
         assert_eq!(shown(&history), [p("timeout", 5, 3), p("timeout", 3, 1), p("truncated", 2, 1)]);
         assert_eq!(history.all()[0].since, SystemTime::UNIX_EPOCH + Duration::from_secs(1));
         for number in 0..3000 {
-            history.ended(&run(&format!("p{number}"), Outcome::Timeout, 10));
+            history.ended(&run(&format!("p{number}"), Outcome::Timeout, 10), false);
         }
         assert_eq!(history.all().len(), FAILED);
     }

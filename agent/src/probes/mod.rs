@@ -266,7 +266,7 @@ impl Pool {
         if let Some((keeping, probe)) = kept {
             result.captured = self.shared.keep(keeping, &result, &probe).await;
         }
-        self.shared.history().ended(&result);
+        self.shared.history().ended(&result, job.publish);
         if let Some(reply) = job.reply {
             // Whoever asked may have left; the result is published all the same.
             let _ = reply.send(result);

@@ -6,7 +6,8 @@ const MANY: u32 = 100_000;
 
 #[tokio::test]
 async fn a_hundred_thousand_are_listed_in_order_and_in_little_memory() {
-    let (_temporary, path) = folder();
+    let disk = disks::Mounted::tmpfs("size=1g,nr_inodes=0,mode=700");
+    let path = disk.path();
     fs::create_dir_all(&path).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
     let id = |number: u32| {
@@ -14,10 +15,7 @@ async fn a_hundred_thousand_are_listed_in_order_and_in_little_memory() {
             .unwrap()
     };
     let mut one = record(&at(1), Outcome::Ok);
-    one.complete([
-        super::super::record::Observed::default().part(0),
-        super::super::record::Observed::default().part(0),
-    ]);
+    one.complete([record::Observed::default().part(0), record::Observed::default().part(0)]);
     for number in 0..MANY {
         // As in a cluster: many pods, of which each has some captures.
         one.id = id(number);

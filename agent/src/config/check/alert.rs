@@ -1,5 +1,6 @@
 //! A trigger that answers alerts: its `alert`, and the keys beside it that only such a trigger has.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use globset::{GlobBuilder, GlobSet};
@@ -60,8 +61,8 @@ impl Checker<'_> {
         }
     }
 
-    fn label_patterns(&self, raw: &RawAlert) -> std::collections::BTreeMap<String, LabelPattern> {
-        let Some(labels) = raw.labels.get() else { return Default::default() };
+    fn label_patterns(&self, raw: &RawAlert) -> BTreeMap<String, LabelPattern> {
+        let Some(labels) = raw.labels.get() else { return BTreeMap::new() };
         if labels.value.is_empty() {
             self.found.add(&labels.place, "no label is named; name at least one, as in alertname: \"*\"");
         }

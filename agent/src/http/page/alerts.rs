@@ -1,13 +1,11 @@
 //! What came of the alerts: which ran what, and why the others ran nothing.
 
-use std::collections::HashSet;
-
 use super::frame::{Place, frame};
 use super::html::Html;
 use super::{Wrong, words};
+use crate::captures::Captures;
 use crate::http::Backend;
 use crate::http::query::Query;
-use crate::model::RunId;
 use crate::triggers::alerts::{DecidedRun, Decision, Status};
 
 /// Alerts on one page; more is a filter away.
@@ -81,20 +79,15 @@ fn dropped(html: &mut Html, dropped: &[(&'static str, u64)]) {
 }
 
 pub(super) fn list(html: &mut Html, alerts: &[Decision], backend: &dyn Backend) {
-    let kept = kept(backend);
+    let captures = backend.captures();
     html.raw("<div class=\"card\">\n");
     for alert in alerts {
-        one(html, alert, &kept);
+        one(html, alert, &captures);
     }
     html.raw("</div>\n");
 }
 
-/// The runs of which a capture was kept.
-fn kept(backend: &dyn Backend) -> HashSet<RunId> {
-    backend.history().iter().filter(|run| run.captured).map(|run| run.id.clone()).collect()
-}
-
-fn one(html: &mut Html, alert: &Decision, kept: &HashSet<RunId>) {
+fn one(html: &mut Html, alert: &Decision, captures: &Captures) {
     html.raw("<div class=\"hit\"><div>");
     html.raw(match alert.status {
         Status::Firing => "<span class=\"pill bad\">firing</span>",
@@ -126,7 +119,7 @@ fn one(html: &mut Html, alert: &Decision, kept: &HashSet<RunId>) {
         }
         html.raw("</ul>");
     }
-    runs(html, alert, kept);
+    runs(html, alert, captures);
     html.raw("<details><summary>Labels</summary><div class=\"labels\">");
     for (name, value) in &alert.labels {
         html.raw("<span>").text(name).raw("=").text(value).raw("</span>");
@@ -142,27 +135,27 @@ fn one(html: &mut Html, alert: &Decision, kept: &HashSet<RunId>) {
         .raw("</small></details></div>\n");
 }
 
-fn runs(html: &mut Html, alert: &Decision, kept: &HashSet<RunId>) {
+fn runs(html: &mut Html, alert: &Decision, captures: &Captures) {
     let (first, rest) = alert.runs.split_at(alert.runs.len().min(RUNS));
     if first.is_empty() {
         return;
     }
-    lines(html, first, kept);
+    lines(html, first, captures);
     if !rest.is_empty() {
         html.raw("<details><summary>").show(alert.run_count - first.len()).raw(" more runs</summary>");
-        lines(html, rest, kept);
+        lines(html, rest, captures);
         html.raw("</details>");
     }
 }
 
-fn lines(html: &mut Html, runs: &[DecidedRun], kept: &HashSet<RunId>) {
+fn lines(html: &mut Html, runs: &[DecidedRun], captures: &Captures) {
     html.raw("<ul>");
     for run in runs {
         html.raw("<li><b>").text(&run.probe).raw("</b> in ").text(&words::name(&run.container)).raw(" ");
         let (word, more) = run.state.split_once(": ").unwrap_or((&run.state, ""));
         words::pill(html, word);
         html.raw(" <small class=\"dim\">").text(more).raw("</small>");
-        if kept.contains(&run.id) {
+        if captures.contains(&run.id) {
             html.link("/captures/", run.id.as_str(), "capture");
         }
     }

@@ -2,15 +2,17 @@
 
 use super::frame::{Place, frame};
 use super::html::Html;
-use super::{Wrong, runs, words};
+use super::{Wrong, captures, runs, words};
+use crate::captures::{Filter, Listing};
 use crate::http::Backend;
 use crate::http::view::ContainerView;
 use crate::metrics::samples::LastRun;
-use crate::model::ContainerId;
+use crate::model::{ContainerId, ContainerLabels};
 use crate::probes::{Quarantined, Record};
 
 /// Runs of the container on its page; the rest is a filter away.
 const RUNS: usize = 50;
+const CAPTURES: usize = 10;
 
 pub(super) fn page(id: &str, backend: &dyn Backend) -> Result<Html, Wrong> {
     let id = ContainerId::new(id);
@@ -38,6 +40,7 @@ pub(super) fn page(id: &str, backend: &dyn Backend) -> Result<Html, Wrong> {
     let last: Vec<LastRun> =
         backend.last_runs(usize::MAX).into_iter().filter(|run| run.container == id).collect();
     latest(&mut html, &last);
+    kept(&mut html, &labels, backend);
     html.raw("<h2>Runs <small>").show(ran.len()).raw(" remembered</small></h2>\n");
     if ran.is_empty() {
         html.raw("<p class=\"card pad dim\">None yet.</p>\n");
@@ -57,6 +60,27 @@ pub(super) fn page(id: &str, backend: &dyn Backend) -> Result<Html, Wrong> {
         about(&mut html, &ContainerView::from(&**container));
     }
     Ok(frame(&words::name(&labels), Place::Nowhere, &html))
+}
+
+/// What was kept of runs in a container of this name; an earlier one of the same is worth a look, too.
+fn kept(html: &mut Html, labels: &ContainerLabels, backend: &dyn Backend) {
+    let ContainerLabels { namespace, pod, container } = labels;
+    let filter = Filter {
+        namespace: Some(namespace.clone()),
+        pod: Some(pod.clone()),
+        container: Some(container.clone()),
+        ..Filter::default()
+    };
+    let Listing { captures: rows, next, .. } = backend.captures().list(&filter, CAPTURES, None);
+    if rows.is_empty() {
+        return;
+    }
+    html.raw("<h2>Captures</h2>\n");
+    captures::table(html, &rows, false);
+    if next.is_some() {
+        let filter = [("namespace", namespace.as_str()), ("pod", pod), ("container", container)];
+        html.raw("<p>").link_query("/captures", &filter, "All captures of it").raw("</p>\n");
+    }
 }
 
 fn about(html: &mut Html, view: &ContainerView) {

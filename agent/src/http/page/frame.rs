@@ -10,12 +10,14 @@ pub(super) enum Place {
     Overview,
     Runs,
     Alerts,
+    Captures,
     Nowhere,
 }
 
-const PAGES: [(Place, &str, &str); 3] = [
+const PAGES: [(Place, &str, &str); 4] = [
     (Place::Overview, "/", "Overview"),
     (Place::Alerts, "/alerts", "Alerts"),
+    (Place::Captures, "/captures", "Captures"),
     (Place::Runs, "/runs", "Runs"),
 ];
 

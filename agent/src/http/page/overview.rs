@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::frame::{Place, frame};
 use super::html::Html;
-use super::{alerts, runs, words};
+use super::{alerts, captures, runs, words};
+use crate::captures::Filter;
 use crate::config::node_name;
 use crate::http::Backend;
 use crate::http::view::ContainerView;
@@ -15,7 +16,8 @@ use crate::probes::{Quarantined, Record};
 
 /// Rows of each list; the rest is on a page of its own.
 const ROWS: usize = 10;
-const ALERTS: usize = 5;
+/// Alerts, and captures.
+const NEWEST: usize = 5;
 /// Rows of containers; the rest is in the JSON list.
 const CONTAINERS: usize = 200;
 
@@ -42,6 +44,7 @@ pub(super) fn page(backend: &dyn Backend) -> Html {
     recent_alerts(&mut html, backend);
     self::failing(&mut html, &failing);
     self::quarantined(&mut html, &quarantined, &containers);
+    recent_captures(&mut html, backend);
     recent(&mut html, &history);
     self::containers(&mut html, &containers, &last);
     frame("Overview", Place::Overview, &html)
@@ -74,7 +77,7 @@ fn tile(html: &mut Html, href: &'static str, name: &'static str, number: usize, 
 
 /// What came last, and what it brought.
 fn recent_alerts(html: &mut Html, backend: &dyn Backend) {
-    let last = backend.alerts().log(ALERTS);
+    let last = backend.alerts().log(NEWEST);
     if !last.is_empty() {
         html.raw("<h2>Alerts <small><a href=\"/alerts\">all</a></small></h2>\n");
         alerts::list(html, &last, backend);
@@ -124,6 +127,15 @@ fn quarantined(html: &mut Html, quarantined: &[Quarantined], containers: &[Conta
     html.raw("</tbody></table></div>\n");
     if quarantined.len() > ROWS {
         html.raw("<p class=\"dim\">and ").show(quarantined.len() - ROWS).raw(" more</p>\n");
+    }
+}
+
+/// What was kept last.
+fn recent_captures(html: &mut Html, backend: &dyn Backend) {
+    let last = backend.captures().list(&Filter::default(), NEWEST, None).captures;
+    if !last.is_empty() {
+        html.raw("<h2>Captures <small><a href=\"/captures\">all</a></small></h2>\n");
+        captures::table(html, &last, true);
     }
 }
 

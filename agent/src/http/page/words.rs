@@ -31,6 +31,11 @@ pub(super) fn age(age: Duration) -> String {
     }
 }
 
+/// A number of bytes, as a person says it.
+pub(super) fn size(bytes: u64) -> String {
+    if bytes < 1024 { format!("{bytes} B") } else { bytesize::ByteSize(bytes).display().iec().to_string() }
+}
+
 /// How long something took.
 pub(super) fn took(duration: Duration) -> String {
     if duration < Duration::from_secs(1) {
@@ -91,6 +96,7 @@ mod tests {
         {
             assert_eq!(took(Duration::from_millis(millis)), text);
         }
+        assert_eq!([0, 1023, 1536].map(size), ["0 B", "1023 B", "1.5 KiB"]);
         assert_eq!(
             (age(Duration::from_hours(3)), age(Duration::from_hours(72))),
             ("3 h".into(), "3 d".into())

@@ -12,12 +12,20 @@ pub(in crate::http) fn room(agent: &AgentMetrics) -> Alerts {
         captures: crate::config::Captures::default(),
         runtimes: Runtimes::Auto,
         limits: Limits { concurrent_runs: 1, queued_runs: 1, results_grace: Duration::ZERO },
-        captures: crate::config::Captures::default(),
         probes: BTreeMap::new(),
         triggers: BTreeMap::new(),
         digest: [0; 32],
     };
-    let counters: Counters = crate::app::alert_counters(agent);
+    let counters = Counters {
+        webhooks: agent.alert_webhooks.clone(),
+        received: agent.alerts_received.clone(),
+        dropped: agent.alerts_dropped.clone(),
+        runs: agent.alert_runs.clone(),
+        runs_dropped: agent.alert_runs_dropped.clone(),
+        queued: agent.alert_runs_queued.clone(),
+        journal_failures: agent.alert_journal_failures.clone(),
+        journals_set_aside: agent.alert_journals_set_aside.clone(),
+    };
     Alerts::open(
         None,
         Wiring {

@@ -104,3 +104,41 @@ async fn stopping_waits_for_no_more_than_the_grace() {
     tokio::time::timeout(Duration::from_secs(5), served.task).await.expect("ends").unwrap();
     assert!(TcpStream::connect(served.address).await.is_err(), "nobody listens any more");
 }
+
+#[tokio::test]
+async fn bad_run_requests_never_reach_the_rooms() {
+    let served = served(false, Ok(())).await;
+    let json = "Content-Type: application/json\r\n";
+    let big = "x".repeat(64 * 1024 + 1);
+    for (headers, body, status, says) in [
+        ("", RUN, 415, "application/json"),
+        ("Content-Type: text/plain\r\n", RUN, 415, "application/json"),
+        ("Content-Type: application/x-www-form-urlencoded\r\n", "probe=sockets", 415, "application/json"),
+        ("Content-Type: application/json\r\nOrigin: http://evil.example\r\n", RUN, 403, "web pages"),
+        (json, "{", 400, "EOF"),
+        (
+            json,
+            r#"{"probe":"sockets","target":{"pod":"cart-0"},"command":["sh"]}"#,
+            400,
+            "unknown field `command`",
+        ),
+        (json, r#"["sockets",{"pod":"cart-0"}]"#, 400, "expected a map"),
+        (json, r#"{"probe":"sockets","target":[null,"cart-0",null,null]}"#, 400, "target must be an object"),
+        (json, &big, 413, "65536"),
+        (json, &big.repeat(15), 413, "65536"),
+    ] {
+        let answer = served.ask("POST", "/api/v1/run", headers, body).await;
+        assert_eq!(answer.status, status, "{headers}");
+        assert!(answer.error().contains(says), "{}", answer.error());
+    }
+    // Without a length the body is counted as it comes.
+    let chunk = format!("{:x}\r\n{big}\r\n0\r\n\r\n", big.len());
+    let head = "POST /api/v1/run HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n";
+    assert_eq!(served.raw(&format!("{head}{json}\r\n{chunk}")).await.status, 413);
+    // Nobody sends 5 GiB to hear this.
+    let head =
+        "POST /api/v1/run HTTP/1.1\r\nHost: x\r\nContent-Length: 5368709120\r\nExpect: 100-continue\r\n";
+    let answer = served.raw(&format!("{head}{json}\r\n")).await;
+    assert!(answer.status == 413 && !answer.head.contains("100 Continue"), "{}", answer.head);
+    assert_eq!(served.raw("NONSENSE\r\n\r\n").await.status, 400);
+}

@@ -9,8 +9,12 @@ use super::served;
 use crate::config;
 use crate::http::{ProbeAnswer, ProbeAsk, ProbeRefusal};
 use crate::metrics::promtool::assert_clean;
+use crate::metrics::samples::LastRun;
 use crate::model::testing::{container, named, result};
-use crate::model::{Family, MetricKind, Outcome, Rejected, Rejects, RunResult, Sample, TriggerName};
+use crate::model::{
+    ContainerId, ContainerLabels, Family, MetricKind, Outcome, ProbeName, Rejected, Rejects, RunResult,
+    Sample, TriggerName,
+};
 use crate::probes::Record;
 
 /// The part of the fake rooms that is asked here.
@@ -31,6 +35,19 @@ impl Scrape {
                 None => std::future::pending().await,
             }
         })
+    }
+}
+
+/// What the fake rooms say of the last runs.
+pub(super) fn last_run() -> LastRun {
+    LastRun {
+        probe: ProbeName::new("sock&ets"),
+        container: ContainerId::new("a"),
+        labels: ContainerLabels { namespace: "shop".into(), pod: "cart-0".into(), container: "\"x\"".into() },
+        started_at: std::time::UNIX_EPOCH,
+        duration: Duration::from_millis(12),
+        outcome: Outcome::Timeout,
+        way: Some(crate::model::Way::ObserverPidns),
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableHandle as _};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable as _, TableDefinition, TableHandle as _};
 
 use super::payload::Key;
 
@@ -101,10 +101,25 @@ impl Journal {
             let database = builder.create_with_backend(redb::backends::FileBackend::new(file)?)?;
             let journal = Self(database);
             journal.settle()?;
-            let contents = journal.read()?;
+            let contents = read(&journal.0)?;
             // So that the file's name is on the disk as well, and not only what is in it.
             File::open(folder)?.sync_all()?;
             Ok((journal, contents))
+        })
+    }
+
+    /// Reads the journal of a disk that cannot be written, if the agent before this one has closed it.
+    pub(super) fn peek(folder: &Path) -> Result<Contents, JournalError> {
+        guarded(|| {
+            let mut builder = Builder::new();
+            let database = builder.set_cache_size(CACHE).open_read_only(folder.join(FILE))?;
+            let format =
+                database.begin_read()?.open_table(ABOUT)?.get("format")?.map(|format| format.value());
+            if format == Some(FORMAT) {
+                read(&database)
+            } else {
+                Err(JournalError::Foreign("it is of another format".into()))
+            }
         })
     }
 
@@ -184,23 +199,23 @@ impl Journal {
         }
         Ok(write.commit()?)
     }
+}
 
-    fn read(&self) -> Result<Contents, JournalError> {
-        let read = self.0.begin_read()?;
-        let mut contents = Contents::default();
-        for run in read.open_table(RUNS)?.iter()? {
-            let (id, record) = run?;
-            contents.runs.push((id.value().to_owned(), record.value().to_owned()));
-        }
-        for (table, into) in [(SEEN, &mut contents.seen), (RESTS, &mut contents.rests)] {
-            for known in read.open_table(table)?.iter()? {
-                let (key, at) = known?;
-                into.push((key.value(), at.value()));
-            }
-            into.sort_unstable_by_key(|(_, at)| *at);
-        }
-        Ok(contents)
+fn read(database: &impl ReadableDatabase) -> Result<Contents, JournalError> {
+    let read = database.begin_read()?;
+    let mut contents = Contents::default();
+    for run in read.open_table(RUNS)?.iter()? {
+        let (id, record) = run?;
+        contents.runs.push((id.value().to_owned(), record.value().to_owned()));
     }
+    for (table, into) in [(SEEN, &mut contents.seen), (RESTS, &mut contents.rests)] {
+        for known in read.open_table(table)?.iter()? {
+            let (key, at) = known?;
+            into.push((key.value(), at.value()));
+        }
+        into.sort_unstable_by_key(|(_, at)| *at);
+    }
+    Ok(contents)
 }
 
 /// The library panics at some broken files in builds with debug assertions, and promises nothing of others.

@@ -1,7 +1,7 @@
 //! What came of the last alerts, for people: which ran what, and why the others ran nothing. Those that ran nothing are kept
 //! longer: that is what somebody will ask about.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
@@ -100,12 +100,17 @@ impl Decision {
 pub(super) struct Log {
     ran: VecDeque<(Key, Decision)>,
     nothing: VecDeque<(Key, Decision)>,
+    /// The keys of both, so that what is new is not looked for.
+    keys: HashSet<Key>,
 }
 
 impl Log {
     /// Notes what came of the alert that `key` names. Its later deliveries are counted on what is there: a storm of
     /// duplicates must not push out what it is a duplicate of.
     pub(super) fn note(&mut self, key: Key, decision: Decision) {
+        if !self.keys.contains(&key) {
+            return self.push(key, decision);
+        }
         let ran = decision.run_count > 0;
         if !ran && let Some((_, known)) = self.ran.iter_mut().rev().find(|(of, _)| *of == key) {
             known.deliveries += 1;
@@ -136,9 +141,13 @@ impl Log {
         } else {
             (&mut self.nothing, KEPT_NOTHING)
         };
-        if ring.len() >= kept {
-            ring.pop_front();
+        if ring.len() >= kept
+            && let Some((gone, _)) = ring.pop_front()
+        {
+            // It may stand in the other one as well; then its next delivery has a line of its own.
+            self.keys.remove(&gone);
         }
+        self.keys.insert(key);
         ring.push_back((key, decision));
     }
 

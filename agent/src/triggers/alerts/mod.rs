@@ -26,7 +26,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use self::counts::{ANSWERS, Counters, Dropped, Reason};
@@ -43,6 +43,9 @@ use crate::model::{Outcome, RunId, RunRequest};
 
 /// How long the first look at the journal is waited for before alerts are taken without it: a disk can hang.
 const JOURNAL_WAIT: Duration = Duration::from_secs(30);
+
+/// More would only wait for one another: nodes that run containers have some processors, and the agent is to use few.
+const DECIDING: usize = 4;
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -91,6 +94,8 @@ struct Shared {
     log: Mutex<Log>,
     /// None without a folder, and once closed. Locked after the queue, so that the order of writing is that of deciding.
     writer: Mutex<Option<Writer>>,
+    /// Webhooks that are read and decided on at once: it is work for the processor, and each has its body in memory.
+    deciding: Arc<Semaphore>,
     /// Something may be run.
     work: Notify,
     /// Ends when the room was closed and all runs have.
@@ -118,6 +123,7 @@ impl Alerts {
             queue: Mutex::default(),
             log: Mutex::default(),
             writer: Mutex::default(),
+            deciding: Arc::new(Semaphore::new(DECIDING)),
             work: Notify::new(),
             dispatcher: Mutex::default(),
             stop: CancellationToken::new(),
@@ -135,7 +141,7 @@ impl Alerts {
             match Writer::start(folder.to_owned(), hooks, counters) {
                 Ok(writer) => *shared.writer() = Some(writer),
                 Err(error) => {
-                    tracing::error!(%error, "no thread for the journal of queued runs: they do not survive a restart")
+                    tracing::error!(%error, "no thread for the journal of queued runs: they do not survive a restart");
                 }
             }
         }
@@ -284,7 +290,9 @@ impl Shared {
             }
             self.show(&queue);
             drop(queue);
-            dropped.iter().for_each(|why| self.counters.drop_run(*why));
+            if let Some(why) = dropped {
+                self.counters.drop_run(why);
+            }
             run::log_restored(&mut self.log(), id, &record, state, now);
         }
         tracing::info!(

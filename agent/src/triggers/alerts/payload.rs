@@ -3,7 +3,7 @@
 //! `docs/configuration.md`, `<webhook_config>`. Grafana: "Configure webhook notifications".
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -155,7 +155,11 @@ fn named(text: String) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Where it is nested too deeply, if it is. What is passed over is read without a bound on its depth otherwise.

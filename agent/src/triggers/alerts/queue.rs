@@ -152,11 +152,19 @@ impl Queue {
     pub(super) fn restore(&mut self, contents: Contents) -> (Vec<RunId>, usize) {
         // They are of before all that is known already, which only a journal that was opened late finds here.
         let newer = [self.seen.take(), self.rests.take()];
-        contents.seen.into_iter().for_each(|(key, at)| _ = self.seen.put(key, at));
-        contents.rests.into_iter().for_each(|(key, at)| _ = self.rests.put(key, at));
+        for (key, at) in contents.seen {
+            self.seen.put(key, at);
+        }
+        for (key, at) in contents.rests {
+            self.rests.put(key, at);
+        }
         let [seen, rests] = newer;
-        seen.into_iter().for_each(|(at, key)| _ = self.seen.put(key, at));
-        rests.into_iter().for_each(|(at, key)| _ = self.rests.put(key, at));
+        for (at, key) in seen {
+            self.seen.put(key, at);
+        }
+        for (at, key) in rests {
+            self.rests.put(key, at);
+        }
         let mut broken = 0;
         let mut found = Vec::new();
         for (id, record) in contents.runs {

@@ -1,5 +1,6 @@
 //! Pure: which triggers answer an alert, to which containers its labels lead there, and in words why they do not.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::payload::{Status, Told, shortened};
@@ -100,10 +101,11 @@ fn answer<'a>(trigger: &Trigger, rule: &AlertRule, told: &Told, candidates: &'a 
 }
 
 fn nowhere(trigger: &Trigger, wanted: &[(&str, Result<String, String>)], candidates: &[Candidate]) -> String {
+    // Writing to a String cannot fail.
     let mut reason = String::from("no container matches");
     for (field, value) in wanted {
         if let Ok(value) = value {
-            reason += &format!(" {field}={}", shortened(value, SHOWN));
+            let _ = write!(reason, " {field}={}", shortened(value, SHOWN));
         }
     }
     let rule = &trigger.matches;
@@ -114,12 +116,12 @@ fn nowhere(trigger: &Trigger, wanted: &[(&str, Result<String, String>)], candida
     }
     for (field, value) in wanted {
         if let Err(label) = value {
-            reason += &format!("; the alert has no label {label}, so every {field} was looked at");
+            let _ = write!(reason, "; the alert has no label {label}, so every {field} was looked at");
         }
     }
     let unknown = candidates.iter().filter(|candidate| candidate.container.metadata.load().is_none()).count();
     if unknown > 0 {
-        reason += &format!("; of {unknown} running containers the runtime has not said the names yet");
+        let _ = write!(reason, "; of {unknown} running containers the runtime has not said the names yet");
     }
     reason
 }

@@ -45,7 +45,12 @@ pub(super) async fn receive(shared: &Arc<Shared>, body: Bytes, who: String) -> A
     let answered = tokio::spawn(async move {
         let (decided, of_log, counters) = (Arc::clone(&shared), who.clone(), shared.counters.clone());
         // Some megabytes of JSON against some hundred containers take their time.
-        let decided = tokio::task::spawn_blocking(move || decide(&decided, &body, &who)).await;
+        let turn = Arc::clone(&shared.deciding).acquire_owned().await;
+        let decided = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            decide(&decided, &body, &who)
+        });
+        let decided = decided.await;
         let answer = match decided {
             Ok(Ok(taken)) => settle(&shared, taken).await,
             Ok(Err(refused)) => refused,
@@ -132,7 +137,9 @@ fn decide(shared: &Shared, body: &[u8], who: &str) -> Result<Taken, Answer> {
 }
 
 fn put_off(shared: &Shared, alerts: &[Told], why: Reason, words: &str) -> Answer {
-    alerts.iter().for_each(|_| shared.counters.drop_alert(why));
+    for _ in alerts {
+        shared.counters.drop_alert(why);
+    }
     unavailable(&format!("{words}; deliver it again"))
 }
 

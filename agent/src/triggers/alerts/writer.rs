@@ -183,7 +183,19 @@ impl Work {
             }
             opened => opened,
         };
-        let (journal, contents) = opened?;
+        let (journal, contents) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                // What was left is run also while the disk takes nothing, and written anew when it does.
+                if !self.restored
+                    && let Ok(contents) = Journal::peek(&self.folder)
+                {
+                    self.restored = true;
+                    (self.hooks.restore)(contents);
+                }
+                return Err(error);
+            }
+        };
         if !self.restored {
             self.restored = true;
             (self.hooks.restore)(contents);
