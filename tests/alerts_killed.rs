@@ -85,7 +85,11 @@ async fn what_was_answered_is_captured_once_and_whole() {
     common::eventually("all that was accepted has run", SOON * 9, async || {
         let queued = common::sum(&agent.scrape().await.unwrap(), "parachute_alert_runs_queued", &[]);
         let kept = pages(&agent).await.len();
-        if queued == 0.0 && kept >= accepted.len() { Ok(()) } else { Err(format!("{queued} wait, {kept} are kept")) }
+        if queued == 0.0 && kept >= accepted.len() {
+            Ok(())
+        } else {
+            Err(format!("{queued} wait, {kept} are kept"))
+        }
     })
     .await;
     let mut all = Vec::new();

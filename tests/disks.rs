@@ -33,17 +33,17 @@ const PATIENCE: Duration = Duration::from_secs(15);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_and_a_read_only_disk_stop_the_keeping_alone() {
     let rig = Rig::new().await;
-    let disk = Mounted::tmpfs(rig.path("disk"), "4m");
+    let disk = Mounted::ext4(&rig, 8);
     let flags = ["--storage.path", disk.path.to_str().unwrap()];
     let configuration = CONFIGURATION.replace("MAX_SIZE", "1GiB");
     let agent = rig.agent_with(&configuration, &flags).await;
     let _pod = pod(&rig, &agent).await;
 
-    for _ in 0..10 {
+    for _ in 0..16 {
         assert_eq!(run(&agent, "noise").await["outcome"], "ok", "a run does not need the disk");
     }
     let kept = settled(&agent).await;
-    assert!((1..7).contains(&kept.len()), "{} captures of 600 kB on a disk of 4 MB", kept.len());
+    assert!((1..13).contains(&kept.len()), "{} captures of 600 kB on a disk of 8 MB", kept.len());
     for capture in &kept {
         assert_eq!(alerting::stdout(&agent, capture).await.len(), 600_000, "half a capture is none");
     }
@@ -63,7 +63,7 @@ async fn a_full_and_a_read_only_disk_stop_the_keeping_alone() {
     })
     .await;
 
-    disk.read_only();
+    disk.fail();
     let before = self::failures(&agent).await;
     let kept = captures(&agent, "").await.len();
     assert_eq!(run(&agent, "little").await["outcome"], "ok");
@@ -91,7 +91,7 @@ async fn a_full_and_a_read_only_disk_stop_the_keeping_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_hangs_holds_up_nobody() {
     let rig = Rig::new().await;
-    let disk = Mounted::ext4(&rig);
+    let disk = Mounted::ext4(&rig, 64);
     let flags = ["--storage.path", disk.path.to_str().unwrap()];
     let agent = rig.agent_with(&CONFIGURATION.replace("MAX_SIZE", "1GiB"), &flags).await;
     let _pod = pod(&rig, &agent).await;
@@ -319,20 +319,25 @@ impl Mounted {
         Self { path, device: None }
     }
 
-    fn ext4(rig: &Rig) -> Self {
+    /// Of so many MiB, and without a journal of its own, which would take half of a small one.
+    fn ext4(rig: &Rig, size: u64) -> Self {
         let (file, path) = (rig.path("ext4"), rig.path("disk"));
         fs::create_dir(&path).unwrap();
-        fs::File::create(&file).unwrap().set_len(64 << 20).unwrap();
-        succeeds(Command::new("mkfs.ext4").arg("-q").arg(&file));
+        fs::File::create(&file).unwrap().set_len(size << 20).unwrap();
+        succeeds(Command::new("mkfs.ext4").args(["-q", "-O", "^has_journal"]).arg(&file));
         let device = succeeds(Command::new("losetup").args(["--find", "--show"]).arg(&file));
-        succeeds(Command::new("mount").arg(&device).arg(&path));
+        succeeds(Command::new("mount").args(["-o", "errors=remount-ro", &device]).arg(&path));
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
         Self { path, device: Some(device) }
     }
 
-    /// The mount alone: the journal is open for writing, which the file system's own change would wait for.
-    fn read_only(&self) {
-        succeeds(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(&self.path));
+    /// Lets the file system believe that it has found an error, as Debian's would on a failing disk: it is read-only from
+    /// then on, whoever has files open.
+    fn fail(&self) {
+        let device =
+            Path::new(self.device.as_ref().unwrap()).file_name().unwrap().to_string_lossy().into_owned();
+        fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "a test").unwrap();
+        assert!(fs::write(self.path.join("a file"), "").is_err(), "the disk is read-only");
     }
 }
 

@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::metrics::{AgentMetrics, Samples};
-use crate::model::testing::{container, named, result};
 use crate::model::Outcome;
+use crate::model::testing::{container, named, result};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
