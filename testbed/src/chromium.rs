@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long a loaded page's own timers may take to do something.
-const SETTLED: Duration = Duration::from_millis(500);
+const SETTLED: Duration = Duration::from_millis(250);
 
 /// In a pid namespace of its own, so that all of its processes end together and leave no zombies to init. Its sandbox
 /// refuses root, and the pages are our own; it talks to nobody else.
