@@ -29,7 +29,7 @@ const KILLS: usize = 200;
 /// Senders, each with one webhook under way at a time.
 const SENDERS: u64 = 3;
 /// How long an agent lives after it is ready, at most.
-const LIFE: Duration = Duration::from_millis(250);
+const LIFE: Duration = Duration::from_millis(150);
 /// Between a sender's webhooks, so that the runs can keep up.
 const PAUSE: Duration = Duration::from_millis(30);
 

@@ -22,11 +22,13 @@ probes:
         metrics:
           - { name: seen_processes, type: gauge, help: Processes., aggregate: count, labels: { arguments: arguments } }
   fails: { command: ['false'], keep: always, parse: none }
+  # Every byte as it is, which ps does not print.
+  raw: { command: [bash, -c, "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n'"], keep: always, parse: none }
 triggers:
   any:
     alert: { labels: { alertname: "*" } }
     target: { namespace: "{{namespace}}", pod: "{{pod}}", container: "{{container}}" }
-    probes: [processes, listeners, fails]
+    probes: [processes, listeners, fails, raw]
 "#;
 
 const SCREENSHOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/screenshots");
@@ -62,7 +64,7 @@ async fn nothing_of_a_container_or_an_alert_is_markup() {
     });
     let answer = alerting::post(&agent, &payload(SCRIPT, &alerts)).await.unwrap();
     assert_eq!(answer.status, 202, "{}", answer.body);
-    let all = captured(&agent, "pod=cart-0", 3).await;
+    let all = captured(&agent, "pod=cart-0", 4).await;
 
     fs::create_dir_all(SCREENSHOTS).unwrap();
     let chromium = Chromium::start(&rig.path("chromium"));
@@ -115,7 +117,13 @@ async fn nothing_of_a_container_or_an_alert_is_markup() {
     for text in [SCRIPT, "<img src=x onerror=document.title='PWNED'>", "<svg/onload=", "<!--<style>"] {
         assert!(shown.contains(text), "{text} is nowhere to be seen");
     }
-    assert!(!shown.contains('\x1b') && !shown.contains('\x07'), "control characters are shown as such");
+    let raw = all.iter().find(|capture| capture["probe"] == "raw").unwrap();
+    let raw = alerting::stdout(&agent, raw).await;
+    assert!(raw.windows(5).any(|bytes| bytes == b"\x1b]0;P"), "the container has printed escapes");
+    assert!(
+        !shown.contains('\x1b') && !shown.contains(['\x07', '\u{202e}']),
+        "control characters are shown as such"
+    );
     drop(chromium);
     rig.finish(agent);
 }
