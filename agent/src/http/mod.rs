@@ -18,6 +18,7 @@ mod more;
 mod page;
 mod probe;
 mod query;
+mod range;
 mod refusal;
 pub mod roles;
 mod routes;
