@@ -94,7 +94,7 @@ async fn a_disk_that_hangs_holds_up_nobody() {
     let disk = Mounted::ext4(&rig, 64);
     let flags = ["--storage.path", disk.path.to_str().unwrap()];
     let agent = rig.agent_with(&CONFIGURATION.replace("MAX_SIZE", "1GiB"), &flags).await;
-    let pod = pod(&rig, &agent).await;
+    let _pod = pod(&rig, &agent).await;
     run(&agent, "noise").await;
     assert_eq!(settled(&agent).await.len(), 1);
 
