@@ -9,8 +9,13 @@
 
 mod common;
 
+mod alert_storm;
+mod alerted;
+mod alerts_killed;
 mod asked;
 mod attacks;
+mod captured;
+mod disks;
 mod doctor;
 mod exec_complete;
 mod exec_killed;
@@ -22,7 +27,9 @@ mod hostile;
 mod killed;
 mod launcher_restarts;
 mod losses;
+mod page;
 mod restarts;
+mod scrape_config;
 mod scraped;
 mod storm;
 mod truth;

@@ -94,7 +94,7 @@ pub async fn run(setup: Setup) -> Result<(), AppError> {
     let mut successors = launcher.clone();
     #[cfg(feature = "object-store")]
     let kept = storage.as_deref().map(|storage| storage.join("captures"));
-    let app = App::start(source, config, metrics, launcher.clone(), hook, storage)?;
+    let app = App::start(source, config, metrics, launcher.clone(), hook, storage.as_deref())?;
 
     let stop = CancellationToken::new();
     #[cfg(feature = "object-store")]
@@ -162,7 +162,7 @@ impl App {
         metrics: AgentMetrics,
         launcher: Launcher,
         hook: Hook,
-        storage: Option<PathBuf>,
+        storage: Option<&Path>,
     ) -> Result<Self, DetectError> {
         metrics.declare(&config);
         let steps: Vec<_> = enter::STEPS.iter().copied().chain(["launcher"]).collect();
@@ -189,7 +189,7 @@ impl App {
             Box::new(move |result: &RunResult| samples.publish(result))
         };
         // Without a folder that is safe there is none in this place either, and that is counted.
-        let kept = storage.as_deref().unwrap_or(Path::new("/dev/null")).join("captures");
+        let kept = storage.unwrap_or(Path::new("/dev/null")).join("captures");
         let captures = Captures::open(&kept, &config.load().captures, capture_counters(&metrics));
         let keeper = {
             let samples = Arc::clone(&samples);
@@ -239,7 +239,7 @@ impl App {
             },
             node: node_name(),
         }));
-        let alerts = alerted::open(storage.as_deref(), &config, &registry, &pool, captures.clone(), &metrics);
+        let alerts = alerted::open(storage, &config, &registry, &pool, captures.clone(), &metrics);
         let reloading = Arc::default();
         Ok(Self {
             source,

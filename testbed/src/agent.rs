@@ -1,5 +1,6 @@
 //! The agent as a child process: its log is handed on line by line, and it never outlives whoever started it.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
@@ -39,7 +40,7 @@ impl Agent {
         Self::start_with(program, configuration, &["--web.allow-unauthenticated"], show)
     }
 
-    /// The same with more flags.
+    /// The same with more flags. Without `--storage.path` among them, what it keeps goes with it.
     pub fn start_with(
         program: &Path,
         configuration: &Path,
@@ -48,6 +49,9 @@ impl Agent {
     ) -> anyhow::Result<Self> {
         let address = free_address()?;
         let run_directory = tempfile::Builder::new().prefix("pt-run-").tempdir()?;
+        let storage = run_directory.path().join("storage");
+        let storage =
+            (!flags.contains(&"--storage.path")).then(|| [OsStr::new("--storage.path"), storage.as_os_str()]);
         let mut child = Command::new(program)
             .arg("agent")
             .arg("--config.file")
@@ -55,8 +59,7 @@ impl Agent {
             .args(["--web.listen-address", &address.to_string()])
             .arg("--run-directory")
             .arg(run_directory.path())
-            .arg("--storage.path")
-            .arg(run_directory.path().join("storage"))
+            .args(storage.into_iter().flatten())
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -4,24 +4,34 @@
 //! once beside whatever containers the machine already has, and so that dropping it can find and remove all of it.
 
 pub use agent::Agent;
+pub use alertmanager::{Alertmanager, AlertmanagerVersion, newest_alertmanager};
+pub use chromium::{Chromium, Page, View};
 pub use cleanup::alone;
 pub use containerd::Containerd;
 pub use image::{WORKLOAD_IMAGE, attacker};
 pub use kind::{CGROUPS, Kind};
 pub use leftovers::Snapshot;
 pub use pod::{Pod, PodBuilder, PodContainer};
-pub use scrape::{Answer, Sample, request, samples};
+pub use prometheus::Prometheus;
+pub use recorder::{Recorded, Recorder};
+pub use scrape::{Answer, Sample, exchange, request, samples};
+pub use served::free_address;
 pub use tmux::Tmux;
 pub use userns::UserContainer;
 
 mod agent;
+mod alertmanager;
+mod chromium;
 mod cleanup;
 mod containerd;
 mod image;
 mod kind;
 mod leftovers;
 mod pod;
+mod prometheus;
+mod recorder;
 mod scrape;
+mod served;
 mod settings;
 mod tmux;
 mod userns;

@@ -36,9 +36,22 @@ impl Sample {
 
 /// Sends one request on a connection of its own and reads the whole answer.
 pub async fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> anyhow::Result<Answer> {
+    let (status, head, body) = exchange(address, method, path, &[], body).await?;
+    Ok(Answer { status, head, body: String::from_utf8(body).context("an answer that is not UTF-8")? })
+}
+
+/// The same with more headers, for an answer that may be any bytes: its status, its head and its body.
+pub async fn exchange(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> anyhow::Result<(u16, String, Vec<u8>)> {
+    let more = headers.iter().fold(String::new(), |all, (name, value)| format!("{all}{name}: {value}\r\n"));
     // HTTP/1.0: the answer comes unchunked and ends with the connection.
     let request = format!(
-        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\n{more}Content-Length: {}\r\n\r\n{body}",
         body.len()
     );
     let exchange = async {
@@ -52,10 +65,11 @@ pub async fn request(address: SocketAddr, method: &str, path: &str, body: &str) 
         .await
         .with_context(|| format!("no answer from {address}{path} in {DEADLINE:?}"))?
         .with_context(|| format!("asking {address}{path}"))?;
-    let answer = String::from_utf8(answer).context("an answer that is not UTF-8")?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer without an end of its headers")?;
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    let end = end.context("an answer without an end of its headers")?;
+    let head = String::from_utf8(answer[..end].to_vec()).context("headers that are not UTF-8")?;
     let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).context("no status line")?;
-    Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
+    Ok((status, head, answer[end + 4..].to_vec()))
 }
 
 /// Reads the samples of an exposition text; every line that is neither a sample nor a comment is an error.

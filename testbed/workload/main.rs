@@ -10,7 +10,7 @@ use std::time::Duration;
 use std::{env, fs, io, thread};
 
 const USAGE: &str = "usage: workload sleep | true | listen LISTENERS CLIENTS | udp SOCKETS | tree DESCENDANTS | \
-                     execs COUNT | hostile";
+                     execs COUNT | hostile | surge CONNECTIONS SECONDS | talk ADDRESS PORT | markup";
 
 /// Where this program stands in every image.
 const SELF: &str = "/workload";
@@ -29,6 +29,9 @@ fn main() -> ExitCode {
         Some("tree") => tree(number(2)),
         Some("execs") => execs(number(2)),
         Some("hostile") => hostile(),
+        Some("surge") => surge(number(2), number(3)),
+        Some("talk") => talk(args.get(2).map_or("", String::as_str), number(3)),
+        Some("markup") => markup(),
         _ => Err(io::Error::other(USAGE)),
     };
     match done {
@@ -97,5 +100,49 @@ fn hostile() -> io::Result<()> {
         .collect::<io::Result<_>>()?;
     // comm is what ps -e shows: 15 bytes of whatever the process likes.
     fs::write("/proc/self/comm", b"\"\n\xff fake{a=\"b\"}")?;
+    sleep().map(|()| drop(children))
+}
+
+/// Holds `connections` to itself for so many seconds, then none for as long, over and over: an alert that fires, is
+/// resolved and fires again. Both ends live here.
+fn surge(connections: u16, seconds: u16) -> io::Result<()> {
+    let rest = Duration::from_secs(seconds.into());
+    let listener = TcpListener::bind(("0.0.0.0", FIRST_PORT))?;
+    loop {
+        let mut held = Vec::new();
+        for _ in 0..connections {
+            let client = TcpStream::connect(("127.0.0.1", FIRST_PORT))?;
+            held.push((client, listener.accept()?));
+        }
+        thread::sleep(rest);
+        drop(held);
+        thread::sleep(rest);
+    }
+}
+
+/// Sends a datagram to this address every 10 ms. Whether anybody listens there is of no interest.
+fn talk(address: &str, port: u16) -> io::Result<()> {
+    let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+    loop {
+        // Refused when nobody listens, which ICMP tells and the next call returns.
+        let _ = socket.send_to(b"said in the pod", (address, port));
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Names that are markup and scripts for whoever prints them into a page.
+fn markup() -> io::Result<()> {
+    let names: [&[u8]; 6] = [
+        b"</pre><script>document.title='PWNED'</script>",
+        b"<img src=x onerror=document.title='PWNED'>",
+        b"\"><svg/onload=document.title='PWNED'>",
+        b"<!--<style>body{display:none}</style>",
+        b"javascript:document.title='PWNED'",
+        b"\x1b]0;PWNED\x07\x1b[31mred \xe2\x80\xaeedoc &lt;b&gt; &amp;",
+    ];
+    let children: Vec<Child> = names
+        .into_iter()
+        .map(|name| Command::new(SELF).arg0(OsStr::from_bytes(name)).arg("sleep").spawn())
+        .collect::<io::Result<_>>()?;
     sleep().map(|()| drop(children))
 }

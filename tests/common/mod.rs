@@ -1,6 +1,8 @@
 //! What every whole-agent test stands on: a private containerd, the agent of this build beside it, and the proof at the
 //! end that nothing was left over.
 
+pub(crate) mod alerting;
+
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::ops::Range;
@@ -50,10 +52,7 @@ impl Rig {
 
     /// The same with more flags.
     pub(crate) async fn agent_with(&self, configuration: &str, flags: &[&str]) -> Agent {
-        let program = Path::new(env!("CARGO_BIN_EXE_parachute"));
-        let path = self.configuration(configuration);
-        let flags: Vec<_> = flags.iter().copied().chain(["--web.allow-unauthenticated"]).collect();
-        let mut agent = Agent::start_with(program, &path, &flags, |line| println!("agent: {line}")).unwrap();
+        let mut agent = self.unready_agent_with(configuration, flags);
         agent.ready(READY).await.unwrap();
         agent
     }
@@ -78,6 +77,19 @@ impl Rig {
     pub(crate) fn unready_agent(&self, configuration: &str) -> Agent {
         let program = Path::new(env!("CARGO_BIN_EXE_parachute"));
         Agent::start(program, &self.configuration(configuration), |line| println!("agent: {line}")).unwrap()
+    }
+
+    /// With more flags, and not waited for.
+    pub(crate) fn unready_agent_with(&self, configuration: &str, flags: &[&str]) -> Agent {
+        let flags: Vec<_> = flags.iter().copied().chain(["--web.allow-unauthenticated"]).collect();
+        self.unready_guarded(configuration, &flags)
+    }
+
+    /// With flags that say who may ask, instead of everybody, and not waited for.
+    pub(crate) fn unready_guarded(&self, configuration: &str, flags: &[&str]) -> Agent {
+        let program = Path::new(env!("CARGO_BIN_EXE_parachute"));
+        let path = self.configuration(configuration);
+        Agent::start_with(program, &path, flags, |line| println!("agent: {line}")).unwrap()
     }
 
     /// A file in the test's folder, for programs that want one.
@@ -114,6 +126,11 @@ pub(crate) fn exec(agent: &Agent, words: &[&str]) -> Command {
     command.arg("exec").args(words).stdin(Stdio::null());
     command.env("PARACHUTE_RUN_DIRECTORY", agent.run_directory());
     command
+}
+
+/// Makes a file with a secret one that nobody else can read.
+pub(crate) fn roots_alone(path: &Path) {
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
 }
 
 /// Tries until it works; what it said last is the failure.

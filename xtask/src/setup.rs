@@ -3,6 +3,8 @@
 //! A need is met by a program or file wherever it came from: Docker's containerd serves as well as Debian's, and is not
 //! replaced. No service is started or enabled by what this installs.
 
+mod newest;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -44,6 +46,11 @@ enum From {
     Packages(&'static [&'static str]),
     BpfRustc,
     Cargo(&'static [&'static str]),
+    /// A package of Debian's newest suite, unpacked beside the build and not installed.
+    Newest {
+        package: &'static str,
+        into: fn() -> PathBuf,
+    },
 }
 
 const NEEDS: &[Need] = &[
@@ -81,6 +88,21 @@ const NEEDS: &[Need] = &[
         || found("promtool"),
         &["prometheus"],
     ),
+    package(
+        "Alertmanager",
+        "the tests are alerted by it",
+        || found("prometheus-alertmanager"),
+        &["prometheus-alertmanager"],
+    ),
+    Need {
+        what: "the newest Alertmanager",
+        why: "the tests are alerted by it, too",
+        met: || testbed::newest_alertmanager().join("usr/bin/prometheus-alertmanager").is_file(),
+        from: From::Newest { package: "prometheus-alertmanager", into: testbed::newest_alertmanager },
+    },
+    package("tcpdump", "a test records a pod's packets with it", || found("tcpdump"), &["tcpdump"]),
+    package("tshark", "the tests read such a record with it", || found("tshark"), &["tshark"]),
+    package("chromium", "the tests look at the agent's page with it", || found("chromium"), &["chromium"]),
     package("groff-base", "the tests read man pages with it", || found("groff"), &["groff-base"]),
     package("zsh", "the tests complete a container's name in it", || found("zsh"), &["zsh"]),
     package("fish", "the tests complete a container's name in it", || found("fish"), &["fish"]),
@@ -138,12 +160,14 @@ pub(crate) fn ensure(verb: &str) -> anyhow::Result<()> {
     }
     let mut packages = Vec::new();
     let mut crates = Vec::new();
+    let mut unpacked = Vec::new();
     for need in &missing {
         match need.from {
             From::Packages(names) => packages.extend(names),
             From::BpfRustc if debian < 13 => packages.extend(BPF_RUSTC_BOOKWORM),
             From::BpfRustc => packages.extend(BPF_RUSTC_LATER),
             From::Cargo(name) => crates.push(name),
+            From::Newest { package, into } => unpacked.push((package, into)),
         }
     }
     if !packages.is_empty() {
@@ -154,6 +178,9 @@ pub(crate) fn ensure(verb: &str) -> anyhow::Result<()> {
             &format!("compiling {}", what[0]),
             progress::cargo().args(["install", "--locked"]).args(what),
         )?;
+    }
+    for (package, into) in unpacked {
+        newest::unpack(package, &into())?;
     }
     Ok(())
 }
@@ -167,8 +194,8 @@ fn install(packages: &[&str]) -> anyhow::Result<()> {
     let what = format!("installing {}", packages.join(" "));
     progress::quietly(&what, Command::new("sh").args(["-c", INSTALL, "sh"]).args(packages))?;
     // The policy only keeps them from starting now: this, from starting at the next boot.
-    let services: Vec<_> =
-        packages.iter().filter(|name| ["containerd", "prometheus"].contains(*name)).collect();
+    let starting = ["containerd", "prometheus", "prometheus-alertmanager"];
+    let services: Vec<_> = packages.iter().filter(|name| starting.contains(*name)).collect();
     if !services.is_empty() && found("systemctl") {
         let mut disable = Command::new("systemctl");
         progress::quietly(

@@ -85,7 +85,7 @@ impl Pending {
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    tracing::warn!(folder = %self.folder.display(), %error, "captures to upload cannot be looked for")
+                    tracing::warn!(folder = %self.folder.display(), %error, "captures to upload cannot be looked for");
                 }
             }
             self.count(&index);

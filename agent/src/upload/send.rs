@@ -120,7 +120,7 @@ async fn send(
     stop: &CancellationToken,
 ) -> Result<u64, SendError> {
     let file = Arc::new(file);
-    let length = file.metadata().map_err(local)?.len();
+    let length = file.metadata().map_err(|error| local(&error))?.len();
     if length <= PART {
         let whole = read(&file, 0, length).await?;
         let options = PutOptions { attributes, ..PutOptions::default() };
@@ -158,7 +158,7 @@ async fn read(file: &Arc<File>, at: u64, size: u64) -> Result<Bytes, SendError> 
     let file = Arc::clone(file);
     blocking(move || {
         let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
-        file.read_exact_at(&mut bytes, at).map_err(local)?;
+        file.read_exact_at(&mut bytes, at).map_err(|error| local(&error))?;
         Ok(bytes.into())
     })
     .await
@@ -171,8 +171,8 @@ async fn blocking<T: Send + 'static>(
     spawn_blocking(work).await.unwrap_or(Err(SendError::Stopped))
 }
 
-fn local(error: std::io::Error) -> SendError {
-    SendError::Local(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+fn local(error: &std::io::Error) -> SendError {
+    SendError::Local(Errno::from_io_error(error).unwrap_or(Errno::IO))
 }
 
 async fn until<T>(

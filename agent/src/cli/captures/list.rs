@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Format::Table => table(&captures),
         Format::Wide => wide(&captures),
         Format::Json => serde_json::to_string_pretty(&serde_json::json!({ "captures": captures }))? + "\n",
-        Format::Name => captures.iter().map(|capture| format!("{}\n", capture.id)).collect(),
+        Format::Name => captures.iter().flat_map(|capture| [capture.id.as_str(), "\n"]).collect(),
     };
     print(&text)?;
     if chosen.more {

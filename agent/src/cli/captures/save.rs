@@ -68,8 +68,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(path) => one_file(&folder, &id, stream, path, args.force)?,
         None => files(&folder, &id, &args.directory, args.force)?,
     };
-    let lines: String = saved.iter().map(|path| format!("{}\n", path.display())).collect();
-    print(&lines)?;
+    let lines: Vec<String> = saved.iter().map(|path| format!("{}\n", path.display())).collect();
+    print(&lines.concat())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -159,7 +159,9 @@ fn place(ready: Vec<(NamedTempFile, PathBuf)>, force: bool) -> anyhow::Result<Ve
         if let Err(error) = moved {
             // What --force has replaced cannot be brought back: better half of it than nothing.
             if !force {
-                placed.iter().for_each(|path| drop(fs::remove_file(path)));
+                for path in &placed {
+                    let _ = fs::remove_file(path);
+                }
             }
             return Err(error).with_context(|| format!("writing {}", path.display()));
         }

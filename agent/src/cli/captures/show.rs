@@ -99,7 +99,8 @@ fn about(record: &Record) -> String {
         ("labels", labels(place.labels.iter())),
     ]);
     let known = lines.iter().filter(|(_, text)| !text.trim().is_empty());
-    known.map(|(name, text)| format!("{name:11}{}\n", visible(text).trim_end())).collect()
+    let lines = known.map(|(name, text)| format!("{name:11}{}\n", visible(text).trim_end()));
+    lines.collect::<Vec<_>>().concat()
 }
 
 fn of_alert(alert: &Alert) -> Vec<(&'static str, String)> {

@@ -119,7 +119,7 @@ pub(super) fn one(folder: &Folder, wanted: &str, filter: &Filter) -> anyhow::Res
             bail!("there is no capture {wanted} in {shown}; `parachute captures list` shows those there are")
         }
         several => {
-            let ids: String = several.iter().take(TOLD).map(|id| format!("\n  {id}")).collect();
+            let ids: String = several.iter().take(TOLD).flat_map(|id| ["\n  ", id.as_str()]).collect();
             bail!(
                 "{wanted} may be one of {} captures in {shown}; write more of its id, as of{ids}",
                 several.len()

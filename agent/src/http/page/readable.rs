@@ -175,7 +175,7 @@ mod tests {
         let start = "<pre tabindex=\"0\">";
         assert_eq!(shown, format!("{start}a&lt;script&gt;<i>⟨CR⟩</i>\n<i>⟨0xFF⟩</i><i>⟨0xC3⟩</i></pre>"));
         assert_eq!(made(|html| text(html, "é".as_bytes().split_at(1).0, false)), format!("{start}</pre>"));
-        let long = made(|html| text(html, &[b'x'; 100_000], true));
+        let long = made(|html| text(html, &vec![b'x'; 100_000], true));
         assert!(long.len() < 5000 && long.contains("(95904 bytes more in this line)"), "{}", long.len());
         let dumped = made(|html| dump(html, b"\0<a>\xff0123456789abcdef"));
         assert!(

@@ -214,8 +214,12 @@ impl Inner {
             let Some(entry) = self.entries.get(&number) else { continue };
             let runs: Vec<ProbeName> = entry.runs.keys().cloned().collect();
             let marks: Vec<ProbeName> = entry.marks.iter().cloned().collect();
-            runs.iter().for_each(|probe| self.forget(number, probe));
-            marks.iter().for_each(|probe| self.unmark(number, probe));
+            for probe in &runs {
+                self.forget(number, probe);
+            }
+            for probe in &marks {
+                self.unmark(number, probe);
+            }
             if let Some(entry) = self.entries.remove(&number) {
                 self.numbers.remove(&entry.life);
             }
