@@ -76,7 +76,10 @@ async fn a_disk_that_cannot_be_written_stops_the_keeping_and_is_read_all_the_sam
     let disk = Mounted::tmpfs("size=4m,mode=700");
     let room = Room::open(disk.path(), &config::Captures::default()).await;
     room.keep(&at(1), FAILED, b"before").await.unwrap();
+    let first = Arc::downgrade(&room.captures.shared);
     drop(room);
+    // Its threads may still end, and with the last of them it lets go of the folder.
+    until("the folder is free", || first.strong_count() == 0).await;
     disk.remount(MsFlags::MS_RDONLY);
     // Also at the start.
     let counters = counters();
