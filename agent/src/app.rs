@@ -3,6 +3,8 @@
 mod alerted;
 mod counters;
 mod scrape;
+#[cfg(feature = "object-store")]
+mod uploads;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +31,8 @@ use crate::probes::{Keeper, Pool, Quarantined, Record, Refusal, Terms};
 use crate::triggers::alerts::{self, Alerts};
 use crate::triggers::{self, Resolved};
 
+#[cfg(feature = "object-store")]
+pub use self::counters::upload_counters;
 pub use self::counters::{alert_counters, capture_counters, pool_counters, registry_counters};
 
 /// From a signal to the end: runs that are still going are ended by the launcher after this.
@@ -46,6 +50,9 @@ pub enum AppError {
     Enter(#[from] EnterError),
     #[error("signals cannot be listened to: {0}")]
     Signal(std::io::Error),
+    #[cfg(feature = "object-store")]
+    #[error(transparent)]
+    Store(#[from] crate::upload::StoreError),
 }
 
 /// What stands before the agent runs.
@@ -85,9 +92,13 @@ pub async fn run(setup: Setup) -> Result<(), AppError> {
     let restarts = metrics.launcher_restarts.clone();
     let launcher = launcher.attach(move |why| restarts.with_label_values(&[why.as_str()]).inc())?;
     let mut successors = launcher.clone();
+    #[cfg(feature = "object-store")]
+    let kept = storage.as_deref().map(|storage| storage.join("captures"));
     let app = App::start(source, config, metrics, launcher.clone(), hook, storage)?;
 
     let stop = CancellationToken::new();
+    #[cfg(feature = "object-store")]
+    let uploads = uploads::start(&app, kept, stop.clone())?;
     let options = http::Options {
         enable_lifecycle,
         requests: app.metrics.http_requests.clone(),
@@ -119,6 +130,10 @@ pub async fn run(setup: Setup) -> Result<(), AppError> {
     // Together: what waits in the pool for an alert is given back by it.
     tokio::join!(app.alerts.close(GRACE), app.pool.close(GRACE));
     let _ = front.await;
+    #[cfg(feature = "object-store")]
+    if let Some(uploads) = uploads {
+        let _ = uploads.await;
+    }
     launcher.close(GRACE).await;
     ended
 }
@@ -266,6 +281,9 @@ impl App {
         }
         self.metrics.declare(&config);
         self.captures.bound(&config.captures);
+        if old.store != config.store {
+            tracing::warn!("a change of `captures.store` takes effect at the agent's next start");
+        }
         self.samples.set_grace(config.limits.results_grace);
         let gone = old.probes.keys().filter(|probe| !config.probes.contains_key(*probe));
         gone.for_each(|probe| self.samples.forget_probe(probe));

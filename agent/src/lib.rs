@@ -22,6 +22,7 @@
 //! - [`enter`]: the one room that may be unsafe, and the process that has the privileges. Its page is the contract.
 //! - [`parse`]: bytes that a command printed to samples; one file per format.
 //! - [`metrics`]: the agent's own numbers, the probes' results, and the text of a scrape.
+//! - `upload`: copies captures to an object store; only in builds with the feature `object-store`.
 //! - [`http`]: the front door. It reads, knows who may ask what, asks the others, and decides nothing else.
 //! - [`config`]: the YAML, every mistake in it, and the checked form that the other rooms see.
 //! - [`model`]: the nouns that all rooms share.
@@ -70,3 +71,5 @@ pub mod parse;
 pub mod privileges;
 pub mod probes;
 pub mod triggers;
+#[cfg(feature = "object-store")]
+pub mod upload;

@@ -14,7 +14,10 @@ use anyhow::bail;
 use crate::progress;
 
 /// The version that links against the LLVM inside the rustc of rust-toolchain.toml.
-const BPF_LINKER: &str = "bpf-linker@0.10.0";
+const BPF_LINKER: &[&str] = &["bpf-linker@0.10.0"];
+
+/// The newest that this project's compiler takes.
+const S3_SERVER: &[&str] = &["s3s-fs@0.14.1", "--features", "binary"];
 
 /// Debian's rustc packages, compiled with a ready-made `core` for BPF targets: rustup offers none for stable.
 const BPF_RUSTC_BOOKWORM: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf"];
@@ -42,7 +45,7 @@ struct Need {
 enum From {
     Packages(&'static [&'static str]),
     BpfRustc,
-    Cargo(&'static str),
+    Cargo(&'static [&'static str]),
     /// A package of Debian's newest suite, unpacked beside the build and not installed.
     Newest {
         package: &'static str,
@@ -62,6 +65,12 @@ const NEEDS: &[Need] = &[
         why: "links the exec tracepoint",
         met: || found("bpf-linker"),
         from: From::Cargo(BPF_LINKER),
+    },
+    Need {
+        what: "s3s-fs",
+        why: "the S3 server that the uploads are tested against",
+        met: || found("s3s-fs"),
+        from: From::Cargo(S3_SERVER),
     },
     package("containerd", "runs the pods", || found("containerd") && found("ctr"), &["containerd"]),
     package("runc", "starts the pods' containers", || found("runc"), &["runc"]),
@@ -164,10 +173,10 @@ pub(crate) fn ensure(verb: &str) -> anyhow::Result<()> {
     if !packages.is_empty() {
         install(&packages)?;
     }
-    for name in crates {
+    for what in crates {
         progress::quietly(
-            &format!("compiling {name}"),
-            progress::cargo().args(["install", "--locked", name]),
+            &format!("compiling {}", what[0]),
+            progress::cargo().args(["install", "--locked"]).args(what),
         )?;
     }
     for (package, into) in unpacked {

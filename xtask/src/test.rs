@@ -14,21 +14,31 @@ pub(crate) fn run() -> anyhow::Result<()> {
         progress::cargo().args(["build", "--locked", "--package", "parachute"]),
     )?;
     eprintln!("running every test ...");
+    let mut counts = Counts::default();
+    let everything = run_counted(&["--workspace"], &mut counts);
+    // Last, as it puts another build of the agent in the place of the usual one.
+    let feature = ["--package", "parachute", "--features", "object-store"];
+    let with_store = [&feature[..], &["--test", "object_store"]].concat();
+    let config = [&feature[..], &["--lib", "--", "config::", "upload::"]].concat();
+    let uploads = run_counted(&with_store, &mut counts).and(run_counted(&config, &mut counts));
+    let Counts { programs, passed, failed, ignored } = counts;
+    println!("\n{passed} tests passed, {failed} failed, {ignored} ignored, in {programs} test programs");
+    everything.and(uploads)
+}
+
+fn run_counted(what: &[&str], counts: &mut Counts) -> anyhow::Result<()> {
     let mut cargo = progress::cargo();
-    cargo.args(["test", "--locked", "--workspace", "--no-fail-fast"]).stdout(Stdio::piped());
+    cargo.args(["test", "--locked", "--no-fail-fast"]).args(what).stdout(Stdio::piped());
     let mut child = cargo.spawn().with_context(|| progress::starting(&cargo))?;
     let output = child.stdout.take().context("the tests' output is piped")?;
-    let mut counts = Counts::default();
     for line in BufReader::new(output).lines() {
         let line = line?;
         println!("{line}");
         counts.add(&line);
     }
     let status = child.wait()?;
-    let Counts { programs, passed, failed, ignored } = counts;
-    println!("\n{passed} tests passed, {failed} failed, {ignored} ignored, in {programs} test programs");
     if !status.success() {
-        bail!("cargo test ended with {status}");
+        bail!("cargo test {} ended with {status}", what.join(" "));
     }
     Ok(())
 }

@@ -51,6 +51,18 @@ pub fn alert_counters(metrics: &AgentMetrics) -> alerts::Counters {
     }
 }
 
+/// The counters that the uploads move.
+#[cfg(feature = "object-store")]
+pub fn upload_counters(metrics: &AgentMetrics) -> crate::upload::Counters {
+    crate::upload::Counters {
+        uploads: metrics.capture_uploads.clone(),
+        failures: metrics.capture_upload_failures.clone(),
+        missed: metrics.capture_uploads_missed.clone(),
+        bytes: metrics.capture_upload_bytes.clone(),
+        pending: metrics.capture_uploads_pending.clone(),
+    }
+}
+
 /// The counters that captures move.
 pub fn capture_counters(metrics: &AgentMetrics) -> captures::Counters {
     captures::Counters {

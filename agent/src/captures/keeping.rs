@@ -281,6 +281,9 @@ fn write(shared: &Arc<Shared>, id: &RunId, mut steps: mpsc::Receiver<Step>) -> R
     }
     if !existed {
         shared.counters.written.inc();
+        if let Some(tell) = shared.on_kept.get() {
+            tell(id);
+        }
     }
     shared.make_room();
     shared.changed.notify_one();

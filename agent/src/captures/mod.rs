@@ -26,7 +26,7 @@ mod upkeep;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 use serde::Serialize;
@@ -81,7 +81,11 @@ struct Shared {
     /// The next expiry may be another one.
     changed: Arc<Notify>,
     loaded: watch::Sender<bool>,
+    on_kept: OnceLock<OnKept>,
 }
+
+/// Called with each new capture, by the thread that has written it: it must not wait.
+type OnKept = Box<dyn Fn(&RunId) + Send + Sync>;
 
 #[derive(Debug)]
 struct State {
@@ -131,7 +135,9 @@ impl Captures {
             (&counters.evicted, &Why::ALL.map(Why::as_str)),
             (&counters.set_aside, &Fault::ASIDE),
         ] {
-            reasons.iter().for_each(|reason| _ = counter.with_label_values(&[reason]));
+            for reason in reasons {
+                counter.with_label_values(&[reason]);
+            }
         }
         let shared = Arc::new(Shared {
             folder: Folder::new(folder),
@@ -147,6 +153,7 @@ impl Captures {
             }),
             changed: Arc::default(),
             loaded: watch::Sender::new(false),
+            on_kept: OnceLock::new(),
         });
         let opened = Arc::clone(&shared);
         // Without a thread there is none for a run's output either, and that is counted.
@@ -157,6 +164,11 @@ impl Captures {
         });
         tokio::spawn(upkeep::expire(Arc::downgrade(&shared), Arc::clone(&shared.changed)));
         Self { shared }
+    }
+
+    /// Has `tell` called with each new capture, as soon as it stands in its place; only the first caller's is.
+    pub fn on_kept(&self, tell: impl Fn(&RunId) + Send + Sync + 'static) {
+        let _ = self.shared.on_kept.set(Box::new(tell));
     }
 
     /// From now on these bounds, as after a reload of the configuration.

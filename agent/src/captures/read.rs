@@ -13,7 +13,7 @@ use super::record::{Record, hex};
 use crate::model::{RunId, Stream};
 
 /// So much is skipped at once.
-const PIECE: usize = 32 * 1024;
+const PIECE: usize = 16 * 1024;
 
 /// What is done with the news that a stream is not what its record says.
 pub(super) type Tell = Box<dyn FnOnce(String) + Send + Sync>;

@@ -305,7 +305,9 @@ fn which_stream_was_cut_is_told_by_the_cap() {
 fn what_a_stream_is_does_not_hang_on_how_it_was_cut() {
     let kind = |pieces: &[&[u8]]| {
         let mut observed = record::Observed::default();
-        pieces.iter().for_each(|piece| observed.see(piece));
+        for piece in pieces {
+            observed.see(piece);
+        }
         observed.part(0).kind
     };
     for (bytes, expected) in [

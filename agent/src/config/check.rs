@@ -58,6 +58,7 @@ pub(super) fn check(raw: &RawConfig, digest: [u8; 32], host: &Host<'_>, found: &
         runtimes: checker.runtimes(raw.runtimes.as_ref().and_then(|section| section.0.as_ref())),
         limits: checker.limits(raw.limits.as_ref().and_then(|section| section.0.as_ref())),
         captures: checker.captures(raw.captures.as_ref().and_then(|section| section.0.as_ref())),
+        store: checker.store(raw.captures.as_ref().and_then(|section| section.0.as_ref())),
         probes,
         triggers,
         digest,

@@ -12,6 +12,7 @@ mod load;
 pub mod parse;
 mod raw;
 mod source;
+mod store;
 #[cfg(test)]
 mod tests;
 mod yaml;
@@ -29,6 +30,7 @@ pub use error::{ConfigError, Mistake, Mistakes};
 pub use host::{PROGRAM_PATH, node_hash, node_name};
 pub use load::{from_str, json_schema, load};
 pub use source::Source;
+pub use store::{Store, StoreKind};
 
 use crate::model::{ProbeName, TriggerName};
 
@@ -38,6 +40,8 @@ pub struct Config {
     pub runtimes: Runtimes,
     pub limits: Limits,
     pub captures: Captures,
+    /// Where captures are copied to. Only in builds with the feature `object-store`.
+    pub store: Option<Store>,
     pub probes: BTreeMap<ProbeName, Arc<Probe>>,
     pub triggers: BTreeMap<TriggerName, Arc<Trigger>>,
     /// SHA-256 of the file's bytes: agent and launcher compare it before both swap to a new configuration.

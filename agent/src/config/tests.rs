@@ -46,7 +46,11 @@ fn each_rule_has_its_exact_message() {
             Ok(_) => "no mistake was found\n".to_owned(),
             Err(mistakes) => format!("{mistakes}\n"),
         };
-        let expected = std::fs::read_to_string(path.with_extension("txt")).unwrap_or_default();
+        let mut expected = std::fs::read_to_string(path.with_extension("txt")).unwrap_or_default();
+        // The one mistake that depends on how the agent was built.
+        if cfg!(feature = "object-store") && path.ends_with("captures-store-not-built.yml") {
+            expected = "no mistake was found\n".into();
+        }
         if said != expected {
             writeln!(wrong, "{}\n  expected {expected}  but got  {said}", path.display()).unwrap();
         }

@@ -1,7 +1,7 @@
 //! Every status, over real sockets.
 
 pub(super) mod alerts;
-mod captures;
+pub(super) mod captures;
 mod doors;
 mod limits;
 mod runs;

@@ -40,6 +40,7 @@ fn config(triggers: &[(&str, &[&str])]) -> Config {
         runtimes: Runtimes::Auto,
         limits: Limits { concurrent_runs: 1, queued_runs: 1, results_grace: Duration::from_secs(1) },
         captures: crate::config::Captures::default(),
+        store: None,
         probes: probes.collect(),
         triggers: triggers.collect::<BTreeMap<_, _>>(),
         digest: [0; 32],

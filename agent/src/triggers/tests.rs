@@ -45,6 +45,7 @@ fn config(when: When, matches: Match) -> Config {
         probes: BTreeMap::new(),
         triggers: BTreeMap::from([(trigger.name.clone(), Arc::new(trigger))]),
         captures: crate::config::Captures::default(),
+        store: None,
         digest: [0; 32],
     }
 }

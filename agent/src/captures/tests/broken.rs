@@ -23,11 +23,15 @@ fn copy(from: &Path, to: &Path, names: &[&str]) {
     }
 }
 
+/// Of a good capture's folder, and a draft's.
+type Step = fn(&Path, &Path);
+/// Breaks the capture in this folder, whose record is this.
+type Break<'a> = &'a dyn Fn(&Path, String);
+
 #[tokio::test]
 async fn a_crash_between_any_two_steps_leaves_all_or_nothing() {
     let (_temporary, good) = whole(&at(1)).await;
     // What is on the disk after each step of the writer; the last one is the move.
-    type Step = fn(&Path, &Path);
     let steps: [(Step, usize); 7] = [
         (|_, _| {}, 0),
         (|_, tmp| fs::create_dir_all(tmp).unwrap(), 0),
@@ -80,7 +84,7 @@ async fn what_is_no_good_capture_is_set_aside_and_the_rest_is_read() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
     copy(&good, &path.join(at(1).as_str()), &["stdout.zst", "record.json"]);
     let mut number = 1;
-    let mut broken = |how: &dyn Fn(&Path, String)| {
+    let mut broken = |how: Break<'_>| {
         number += 1;
         let id = at(number);
         let place = path.join(id.as_str());
@@ -90,7 +94,7 @@ async fn what_is_no_good_capture_is_set_aside_and_the_rest_is_read() {
         how(&place, record);
     };
     let write = |place: &Path, text: &str| fs::write(place.join("record.json"), text).unwrap();
-    let corrupt: [&dyn Fn(&Path, String); 22] = [
+    let corrupt: [Break<'_>; 22] = [
         &|place, _| write(place, ""),
         &|place, record| write(place, &record[..record.len() / 2]),
         &|place, _| fs::write(place.join("record.json"), noise(5000)).unwrap(),
@@ -128,10 +132,12 @@ async fn what_is_no_good_capture_is_set_aside_and_the_rest_is_read() {
         },
         &|place, _| symlink("/etc/passwd", place.join("stderr.zst")).unwrap(),
     ];
-    corrupt.iter().for_each(|how| broken(how));
+    for how in corrupt {
+        broken(how);
+    }
     for version in ["2", "99999999999"] {
         broken(&|place, record| {
-            write(place, &record.replace("\"version\":1", &format!("\"version\":{version}")))
+            write(place, &record.replace("\"version\":1", &format!("\"version\":{version}")));
         });
     }
     // Other things, four of them in the place of a capture.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Checker;
 use crate::config::raw::captures::{RawCaptures, RawKeep};
-use crate::config::{Captures, Keep};
+use crate::config::{Captures, Keep, Store};
 
 /// In bytes. Less would not hold the output of one run.
 const SMALLEST: u64 = 1 << 20;
@@ -25,6 +25,21 @@ impl Checker<'_> {
             max_age..=LONGEST,
         );
         Captures { max_size, max_age, failures_max_age }
+    }
+}
+
+impl Checker<'_> {
+    pub(super) fn store(&self, raw: Option<&RawCaptures>) -> Option<Store> {
+        let raw = raw?.store.as_ref()?.get()?;
+        let store = Store::parse(&raw.value).and_then(|store| {
+            if cfg!(feature = "object-store") {
+                return Ok(store);
+            }
+            Err("this build cannot reach an object store; take one made by \
+                 cargo build --release --features object-store, or leave `store` out"
+                .into())
+        });
+        self.found.ok(&raw.place, store)
     }
 }
 

@@ -20,6 +20,10 @@ pub(in crate::config) struct RawCaptures {
     /// How long captures of failed runs are kept, from max_age to 10y. Default 30d, or max_age where that is longer.
     #[serde(default)]
     pub(in crate::config) failures_max_age: Option<Tried<At<String>>>,
+    /// Object store that captures are copied to as well, in builds that have the feature object-store: s3://BUCKET/PREFIX,
+    /// gs://BUCKET/PREFIX or az://CONTAINER/PREFIX. Credentials and endpoint come from the agent's environment.
+    #[serde(default)]
+    pub(in crate::config) store: Option<Tried<At<String>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

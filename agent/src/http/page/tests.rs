@@ -83,7 +83,7 @@ impl Backend for Stage {
 fn empty() -> Stage {
     let agent = crate::metrics::AgentMetrics::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let counters = crate::app::capture_counters(&agent);
+    let counters = crate::http::tests::captures::counters(&agent);
     Stage {
         containers: Vec::new(),
         history: Vec::new(),

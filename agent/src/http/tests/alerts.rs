@@ -10,6 +10,7 @@ use crate::triggers::alerts::{Counters, RunEnd, Wiring};
 pub(in crate::http) fn room(agent: &AgentMetrics) -> Alerts {
     let config = Config {
         captures: crate::config::Captures::default(),
+        store: None,
         runtimes: Runtimes::Auto,
         limits: Limits { concurrent_runs: 1, queued_runs: 1, results_grace: Duration::ZERO },
         probes: BTreeMap::new(),

@@ -1,7 +1,7 @@
 //! Captures over HTTP: who is told what, and how it is handed out.
 
 use super::*;
-use crate::captures::{Filter, Record as Written};
+use crate::captures::{Counters, Filter, Record as Written};
 use crate::model::{RunId, Stream};
 
 /// A folder of captures of the test's own.
@@ -12,10 +12,23 @@ pub(in crate::http) struct Room {
 
 pub(in crate::http) fn room(agent: &AgentMetrics) -> Room {
     let folder = tempfile::tempdir().unwrap();
-    let counters = crate::app::capture_counters(agent);
     let captures =
-        Captures::open(&folder.path().join("captures"), &crate::config::Captures::default(), counters);
+        Captures::open(&folder.path().join("captures"), &crate::config::Captures::default(), counters(agent));
     Room { captures, _folder: folder }
+}
+
+/// As `app` has them.
+pub(in crate::http) fn counters(agent: &AgentMetrics) -> Counters {
+    Counters {
+        captures: agent.captures.clone(),
+        bytes: agent.capture_bytes.clone(),
+        budget_bytes: agent.capture_budget_bytes.clone(),
+        working: agent.capture_working.clone(),
+        written: agent.captures_written.clone(),
+        failures: agent.capture_failures.clone(),
+        evicted: agent.captures_evicted.clone(),
+        set_aside: agent.captures_set_aside.clone(),
+    }
 }
 
 async fn keep(served: &Served, id: &str, outcome: Outcome, stdout: &[u8]) -> RunId {
