@@ -37,7 +37,7 @@ async fn a_full_and_a_read_only_disk_stop_the_keeping_alone() {
     let flags = ["--storage.path", disk.path.to_str().unwrap()];
     let configuration = CONFIGURATION.replace("MAX_SIZE", "1GiB");
     let agent = rig.agent_with(&configuration, &flags).await;
-    let _pod = pod(&rig, &agent).await;
+    let pod = pod(&rig, &agent).await;
 
     for _ in 0..16 {
         assert_eq!(run(&agent, "noise").await["outcome"], "ok", "a run does not need the disk");
@@ -80,7 +80,7 @@ async fn a_full_and_a_read_only_disk_stop_the_keeping_alone() {
 
     // It also starts on such a disk.
     let agent = rig.agent_with(&configuration, &flags).await;
-    common::knows(&agent, std::slice::from_ref(&_pod)).await;
+    common::knows(&agent, std::slice::from_ref(&pod)).await;
     assert_eq!(run(&agent, "little").await["outcome"], "ok");
     promised(&agent).await;
     drop(agent);

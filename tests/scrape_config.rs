@@ -9,14 +9,14 @@ use crate::common::{self, Rig, SOON};
 
 const README: &str = include_str!("../README.md");
 
-const CONFIGURATION: &str = r#"
+const CONFIGURATION: &str = r"
 probes:
   sockets:
     command: [ss, -tln]
     parse: { regex: [{ name: asked_listeners, type: gauge, help: Listening TCP sockets., pattern: '^LISTEN' }] }
 triggers:
   by-hand: { http: {}, probes: [sockets] }
-"#;
+";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_readmes_lines_scrape_every_container() {
@@ -140,11 +140,11 @@ async fn prometheus_proves_who_it_is_over_tls() {
 }
 
 /// A password and two tokens with a role each; the hashes are of `a password of the tests` and of the tokens above.
-const WEB: &str = r#"
+const WEB: &str = r"
 tls_server_config: { cert_file: cert.pem, key_file: key.pem }
 basic_auth_users: { prometheus: '$2y$05$abcdefghijklmnopqrstuuComanBKiU1JTRzmmvE2xk8ApqQhbSI.' }
 user_roles: { prometheus: [read] }
 bearer_tokens:
   reader: { roles: [read], sha256: 7f6eee980daed2cb650582c6e0fccc48e2cde15f148edf01fbe81a95aae2e466 }
   starter: { roles: [trigger], sha256: 895941c5c2e8130c8ec844491ee21c85b8f33ed03069260f8237e54ac1986095 }
-"#;
+";
