@@ -288,45 +288,7 @@ async fn reload_needs_its_flag_and_says_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn bad_run_requests_never_reach_the_rooms() {
-    let served = served(false, Ok(())).await;
-    let json = "Content-Type: application/json\r\n";
-    let big = "x".repeat(64 * 1024 + 1);
-    for (headers, body, status, says) in [
-        ("", RUN, 415, "application/json"),
-        ("Content-Type: text/plain\r\n", RUN, 415, "application/json"),
-        ("Content-Type: application/x-www-form-urlencoded\r\n", "probe=sockets", 415, "application/json"),
-        ("Content-Type: application/json\r\nOrigin: http://evil.example\r\n", RUN, 403, "web pages"),
-        (json, "{", 400, "EOF"),
-        (
-            json,
-            r#"{"probe":"sockets","target":{"pod":"cart-0"},"command":["sh"]}"#,
-            400,
-            "unknown field `command`",
-        ),
-        (json, r#"["sockets",{"pod":"cart-0"}]"#, 400, "expected a map"),
-        (json, r#"{"probe":"sockets","target":[null,"cart-0",null,null]}"#, 400, "target must be an object"),
-        (json, &big, 413, "65536"),
-        (json, &big.repeat(15), 413, "65536"),
-    ] {
-        let answer = served.ask("POST", "/api/v1/run", headers, body).await;
-        assert_eq!(answer.status, status, "{headers}");
-        assert!(answer.error().contains(says), "{}", answer.error());
-    }
-    // Without a length the body is counted as it comes.
-    let chunk = format!("{:x}\r\n{big}\r\n0\r\n\r\n", big.len());
-    let head = "POST /api/v1/run HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n";
-    assert_eq!(served.raw(&format!("{head}{json}\r\n{chunk}")).await.status, 413);
-    // Nobody sends 5 GiB to hear this.
-    let head =
-        "POST /api/v1/run HTTP/1.1\r\nHost: x\r\nContent-Length: 5368709120\r\nExpect: 100-continue\r\n";
-    let answer = served.raw(&format!("{head}{json}\r\n")).await;
-    assert!(answer.status == 413 && !answer.head.contains("100 Continue"), "{}", answer.head);
-    assert_eq!(served.raw("NONSENSE\r\n\r\n").await.status, 400);
-}
-
-#[tokio::test]
-async fn containers_and_the_page_show_what_is_there_escaped() {
+async fn containers_are_listed_as_they_are() {
     let served = served(false, Ok(())).await;
     let list = served.get("/api/v1/containers").await.json();
     assert_eq!(list["containers"][0]["container"], "<b>cart</b>");
@@ -334,23 +296,6 @@ async fn containers_and_the_page_show_what_is_there_escaped() {
         (&list["containers"][1]["container"], &list["containers"][1]["described"]),
         (&"b".repeat(12).into(), &false.into())
     );
-    *served.fake.not_ready.lock().unwrap() = Some("<scan>".into());
-    let page = served.get("/").await;
-    assert!(page.head.contains("content-security-policy: default-src 'none'"), "{}", page.head);
-    for text in [
-        "&lt;b&gt;cart&lt;/b&gt;",
-        "sock&amp;ets",
-        "&quot;x&quot;",
-        "Not ready: &lt;scan&gt;",
-        "href=\"/metrics\"",
-        "timeout",
-    ] {
-        assert!(page.text().contains(text), "{text}");
-    }
-    assert!(!page.text().contains("<b>") && !page.text().contains("<scan>"));
-    if let Some(path) = std::env::var_os("PARACHUTE_TEST_PAGE") {
-        std::fs::write(path, &page.body).unwrap();
-    }
 }
 
 #[tokio::test]

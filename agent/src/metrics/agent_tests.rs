@@ -108,7 +108,12 @@ fn what_is_registered_is_what_the_table_says() {
     metrics.runtime_requests.with_label_values(&["containerd", "list"]);
     metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);
     metrics.alert_runs.with_label_values(&["hand"]);
-    for by_reason in [&metrics.capture_failures, &metrics.captures_evicted, &metrics.captures_set_aside] {
+    for by_reason in [
+        &metrics.capture_failures,
+        &metrics.captures_evicted,
+        &metrics.captures_set_aside,
+        &metrics.capture_upload_failures,
+    ] {
         by_reason.with_label_values(&["io"]);
     }
     let gathered = metrics.gather();
