@@ -1,15 +1,15 @@
 //! parachute lands a host command beside a running container and brings back numbers. This page is the map.
 //!
 //! ```text
-//!  kernel: sched_process_exec                          schedule    HTTP    container start    CLI
-//!         │ one record per NEW cgroup                      └───────────┬───────────────────────┘
+//!  kernel: sched_process_exec              Alertmanager    schedule    HTTP    container start    CLI
+//!         │ one record per NEW cgroup           └──────────────────────┬───────────────────────┘
 //!         ▼                                                            ▼
 //!    ┌────────┐ ExecSeen ┌────────────┐ ContainerEvent ┌──────────┐ RunRequest ┌────────┐  run  ┌───────┐
 //!    │ detect ├─────────►│ containers ├───────────────►│ triggers ├───────────►│ probes ├──────►│ enter │ launcher
 //!    └────────┘          └────────────┘                └──────────┘            └───┬────┘◄──────┴───────┘ process
 //!                          ▲ metadata/: the bundle on disk, CRI             Output │  stdout, stderr, end
 //!                                                              ┌─────────┐         ▼
-//!                                                 /metrics  ◄──┤ metrics │◄────  parse
+//!                                                 /metrics  ◄──┤ metrics │◄────  parse ────► captures (raw output, kept)
 //!                                                              └─────────┘
 //! ```
 //!
@@ -17,11 +17,12 @@
 //!
 //! - [`detect`]: a first exec in a new cgroup, as the kernel tells it; what already runs; cgroup path to container id.
 //! - [`containers`]: the live set, each container held by the pidfd of its init; names from its runtime, asked once.
-//! - [`triggers`]: a start, a schedule or a request becomes runs of probes in containers. It runs nothing.
+//! - [`triggers`]: an alert, a start, a schedule or a request becomes runs of probes in containers. It runs nothing.
 //! - [`probes`]: runs them: so many at once, so many waiting, each to one of a closed set of outcomes.
 //! - [`enter`]: the one room that may be unsafe, and the process that has the privileges. Its page is the contract.
 //! - [`parse`]: bytes that a command printed to samples; one file per format.
 //! - [`metrics`]: the agent's own numbers, the probes' results, and the text of a scrape.
+//! - [`captures`]: what runs printed, on disk, with the reason, the place and the outcome: whole, or not at all.
 //! - `upload`: copies captures to an object store; only in builds with the feature `object-store`.
 //! - [`http`]: the front door. It reads, knows who may ask what, asks the others, and decides nothing else.
 //! - [`config`]: the YAML, every mistake in it, and the checked form that the other rooms see.
@@ -54,7 +55,8 @@
 //! - `probes` runs one command at a time in each container. A joined command is a process of its container, and two at
 //!   once would count each other.
 //! - `privileges` is a file of its own and not a part of `enter`, because it is the agent that gives its privileges up.
-//! - Raw output is kept nowhere: there is no `captures` yet, only what the answer to a request holds.
+//! - A command's output goes to `captures` as `enter` reads it, beside `parse` and not after it: what is kept must not go
+//!   through memory. What is parsed is in memory as well, up to the probe's cap.
 
 pub mod app;
 pub mod captures;

@@ -85,7 +85,7 @@ async fn a26_a_false_proc_is_not_believed() {
         let answer = liar.run(&agent, "either").await;
         assert!(answer["reason"].as_str().unwrap().contains("allow_unsafe_joined"), "{lie}: {answer}");
     }
-    let page = agent.get("/").await.unwrap().body;
+    let page = agent.get("/runs").await.unwrap().body;
     assert!(page.contains("procfs_untrusted") && page.contains("observer_mount"), "{page}");
     drop(agent);
 

@@ -94,7 +94,11 @@ pub(super) fn table<'r>(html: &mut Html, runs: impl Iterator<Item = &'r Record>,
         };
         html.raw("</span><td class=\"n\" data-l=\"took\">");
         if run.refused.is_none() {
-            html.raw("<span>").text(&words::took(run.duration)).raw("</span>");
+            html.raw("<span>").text(&words::took(run.duration));
+            if let Some(way) = run.way {
+                html.raw(" <small>").raw(way.as_str()).raw("</small>");
+            }
+            html.raw("</span>");
         }
         html.raw("<td class=\"t\">");
         if run.captured {
