@@ -156,7 +156,7 @@ fn lines(html: &mut Html, runs: &[DecidedRun], captures: &Captures) {
         words::pill(html, word);
         html.raw(" <small class=\"dim\">").text(more).raw("</small>");
         if captures.contains(&run.id) {
-            html.link("/captures/", run.id.as_str(), "capture");
+            html.raw(" ").link("/captures/", run.id.as_str(), "capture");
         }
     }
     html.raw("</ul>");
