@@ -118,11 +118,6 @@ impl Record {
         let known = container.metadata.load_full().map(|metadata| (*metadata).clone()).unwrap_or_default();
         let pod_uid =
             if known.pod_uid.is_empty() { container.cgroup_pod_uid.clone() } else { Some(known.pod_uid) };
-        let exit_status = match result.output.end {
-            End::Exited { code } => Some(code),
-            End::Signaled { signal } => Some(128 + signal),
-            _ => None,
-        };
         Self {
             version: VERSION,
             id: request.id.clone(),
@@ -147,7 +142,7 @@ impl Record {
             duration_seconds: result.output.duration.as_secs_f64(),
             outcome: result.outcome.clone(),
             end: result.output.end.clone(),
-            exit_status,
+            exit_status: result.output.end.exit_status(),
             max_output: probe.map_or(0, |probe| probe.max_output),
             truncated: result.output.truncated,
             stdout: Part::default(),

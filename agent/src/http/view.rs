@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use base64::Engine as _;
 use serde::{Serialize, Serializer};
 
-use crate::model::{Container, ContainerLabels, End, Family, Metadata, MetricKind, Outcome, RunResult, Way};
+use crate::model::{Container, ContainerLabels, Family, Metadata, MetricKind, Outcome, RunResult, Way};
 
 /// One row of `GET /api/v1/containers` and of `parachute ps -o json`.
 #[derive(Clone, Debug, Serialize)]
@@ -120,11 +120,6 @@ struct SampleView<'a> {
 impl<'a> From<&'a RunResult> for RunView<'a> {
     fn from(result: &'a RunResult) -> Self {
         let container = &result.request.container;
-        let exit_status = match result.output.end {
-            End::Exited { code } => Some(code),
-            End::Signaled { signal } => Some(128 + signal),
-            _ => None,
-        };
         Self {
             outcome: &result.outcome,
             probe: result.request.probe.as_str(),
@@ -133,7 +128,7 @@ impl<'a> From<&'a RunResult> for RunView<'a> {
             started_at: rfc3339(result.started_at),
             duration_seconds: result.output.duration.as_secs_f64(),
             way: result.output.way,
-            exit_status,
+            exit_status: result.output.end.exit_status(),
             truncated: result.output.truncated,
             parse_errors: result.parse_errors,
             series_dropped: result.series_dropped,

@@ -77,6 +77,17 @@ pub enum End {
     },
 }
 
+impl End {
+    /// As a shell has it, 128 + signal for a killed command; None where the command never came to an end by itself.
+    pub fn exit_status(&self) -> Option<i32> {
+        match self {
+            Self::Exited { code } => Some(*code),
+            Self::Signaled { signal } => Some(128 + signal),
+            _ => None,
+        }
+    }
+}
+
 /// How a command was led to its container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -99,7 +99,7 @@ fn about(record: &Record) -> String {
         ("labels", labels(place.labels.iter())),
     ]);
     let known = lines.iter().filter(|(_, text)| !text.trim().is_empty());
-    let lines = known.map(|(name, text)| format!("{name:11}{}\n", visible(text).trim_end()));
+    let lines = known.map(|(name, text)| format!("{name:12}{}\n", visible(text).trim_end()));
     lines.collect::<Vec<_>>().concat()
 }
 

@@ -176,8 +176,8 @@ fn a_person_sees_the_record_and_text_that_cannot_deceive() {
     let (text, result) = shown(1);
     assert!(result.is_ok());
     for part in [
-        "capture    20261126T030411.000Z-00000001\n",
-        "container  shop/cart-0/cart\n",
+        "capture     20261126T030411.000Z-00000001\n",
+        "container   shop/cart-0/cart\n",
         "alertname=\"Retransmits\\u{1b}[m\\u{202e}\"",
         "stdout: 27 B of text\n  one^[[2J\n  stderr: nothing<U+202E>\n\nstderr: 9 B of text\n  a warning\n",
     ] {
@@ -186,7 +186,7 @@ fn a_person_sees_the_record_and_text_that_cannot_deceive() {
     let (text, _) = shown(2);
     let hint = format!("\nstdout: 10 bytes of pcap; parachute captures save {}\n\nstderr: nothing\n", id(2));
     assert!(text.ends_with(&hint), "{text}");
-    assert!(shown(3).0.contains("outcome    nonzero: exit status 3"));
+    assert!(shown(3).0.contains("outcome     nonzero: exit status 3"));
 
     tamper(&folder, &id(1), |record| record["stderr"]["sha256"] = "0".repeat(64).into());
     let (text, result) = shown(1);
