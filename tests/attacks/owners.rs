@@ -60,8 +60,16 @@ async fn a29_an_agent_does_not_start_on_what_others_can_change() {
     fs::create_dir(&run).unwrap();
     let token = rig.path("token");
     fs::write(&token, "0123456789abcdef0123").unwrap();
-    let good: [(&Path, u32); 5] =
-        [(&configuration, 0o644), (&run, 0o700), (&token, 0o600), (&tool.path(), 0o755), (&folder, 0o755)];
+    let storage = folder.join("storage");
+    fs::create_dir(&storage).unwrap();
+    let good: [(&Path, u32); 6] = [
+        (&configuration, 0o644),
+        (&run, 0o700),
+        (&storage, 0o700),
+        (&token, 0o600),
+        (&tool.path(), 0o755),
+        (&folder, 0o755),
+    ];
     for (path, mode) in good {
         give(path, 0, mode);
     }
@@ -69,6 +77,7 @@ async fn a29_an_agent_does_not_start_on_what_others_can_change() {
         let mut agent = Command::new("timeout");
         agent.args(["--signal=TERM", "10", env!("CARGO_BIN_EXE_parachute"), "agent", "--config.file"]);
         agent.arg(&configuration).arg("--run-directory").arg(&run).arg("--web.token-file").arg(&token);
+        agent.arg("--storage.path").arg(&storage);
         let ended = agent.args(["--web.listen-address", "127.0.0.1:0"]).output().unwrap();
         (ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned())
     };
