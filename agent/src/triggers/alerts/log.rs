@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use serde::{Serialize, Serializer};
 
 use super::payload::{Key, Status, shortened};
+use super::queue::Record;
 use crate::model::{Alert, ContainerLabels, RunId};
 
 const KEPT_RAN: usize = 250;
@@ -59,6 +60,18 @@ pub struct DecidedRun {
     pub container: ContainerLabels,
     /// `queued`, then what it came to, in words.
     pub state: String,
+}
+
+impl DecidedRun {
+    pub(super) fn of(id: &RunId, record: &Record, state: &str) -> Self {
+        let container = ContainerLabels {
+            namespace: record.namespace.clone(),
+            pod: record.pod.clone(),
+            container: record.container.clone(),
+        };
+        let (probe, trigger) = (record.probe.clone(), record.trigger.clone());
+        Self { id: id.clone(), probe, trigger, container, state: state.to_owned() }
+    }
 }
 
 impl Decision {

@@ -13,7 +13,7 @@ use super::log::{DecidedRun, Decision, Log};
 use super::payload::Told;
 use super::queue::Record;
 use super::{RunEnd, Shared};
-use crate::model::{ContainerLabels, Outcome, RunId};
+use crate::model::{Outcome, RunId};
 
 /// Runs that are handed to the pool at once. It has a bound of its own on what runs; this is on what waits there, in
 /// memory and before others.
@@ -71,17 +71,7 @@ fn finish(shared: &Shared, id: &RunId, end: &RunEnd) {
 pub(super) fn log_restored(log: &mut Log, id: &RunId, record: &Record, state: &str, now: SystemTime) {
     let mut decision = Decision::of(&record.alert, record.status, "the agent before this one", "", now);
     decision.result = "restored";
-    decision.add(DecidedRun {
-        id: id.clone(),
-        probe: record.probe.clone(),
-        trigger: record.trigger.clone(),
-        container: ContainerLabels {
-            namespace: record.namespace.clone(),
-            pod: record.pod.clone(),
-            container: record.container.clone(),
-        },
-        state: state.to_owned(),
-    });
+    decision.add(DecidedRun::of(id, record, state));
     let told = Told { status: record.status, alert: Arc::clone(&record.alert), too_large: false };
     log.join(told.key(), decision);
 }

@@ -14,7 +14,7 @@ use super::counts::{Dropped, Reason};
 use super::log::{DecidedRun, Decision};
 use super::payload::{self, MAX_ALERTS, Told, Webhook};
 use super::select::{candidates, consider};
-use crate::model::{ContainerLabels, RunId};
+use crate::model::RunId;
 
 /// How long a webhook waits for the disk. Beyond it the runs are begun, and the sender is to deliver again.
 const WRITE_WAIT: Duration = Duration::from_secs(5);
@@ -148,18 +148,7 @@ fn decision(told: &Told, planned: &Planned, who: &str, receiver: &str, now: Syst
     decision.result = planned.result();
     decision.reasons.clone_from(&planned.words);
     for (id, entry) in &planned.runs {
-        let record = &entry.record;
-        decision.add(DecidedRun {
-            id: id.clone(),
-            probe: record.probe.clone(),
-            trigger: record.trigger.clone(),
-            container: ContainerLabels {
-                namespace: record.namespace.clone(),
-                pod: record.pod.clone(),
-                container: record.container.clone(),
-            },
-            state: "queued".to_owned(),
-        });
+        decision.add(DecidedRun::of(id, &entry.record, "queued"));
     }
     decision
 }
