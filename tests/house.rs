@@ -44,7 +44,7 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
 
 fn all_sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for folder in ["agent", "agent-ebpf", "agent-stub", "fuzz", "testbed", "xtask", "tests"] {
+    for folder in ["agent", "agent-ebpf", "agent-stub", "bench", "fuzz", "testbed", "xtask", "tests"] {
         sources(&root().join(folder), &mut found);
     }
     assert!(found.len() > 40, "the sources were not found: {found:?}");

@@ -24,11 +24,11 @@ enum Task {
     },
     /// Set up and run every test; needs root
     Test,
-    /// Measure what a command in a container costs, and write docs/benchmarks.md; needs root
+    /// Measure what everything costs, and write docs/benchmarks.md; needs root
     Bench {
-        /// Rounds of each table
-        #[arg(long, default_value_t = 200)]
-        runs: usize,
+        /// Flags of the program that measures: --quick, --only SECTION, --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
     },
     /// Feed what reads a container's bytes with what libFuzzer makes; see CONTRIBUTING.md
     Fuzz {
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Demo { once } => demo::run(once),
         Task::Test => test::run(),
-        Task::Bench { runs } => bench::run(runs),
+        Task::Bench { words } => bench::run(&words),
         Task::Fuzz { target, runs, minutes, promtool } => {
             fuzz::run(&fuzz::Asked { target, runs, minutes, promtool })
         }

@@ -7,14 +7,14 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 /// They go when this is dropped.
 #[derive(Debug)]
-pub(super) struct Mounts {
+pub(crate) struct Mounts {
     folder: PathBuf,
     points: Vec<PathBuf>,
 }
 
 impl Mounts {
     /// `count` bind mounts of one small tmpfs, below `folder`.
-    pub(super) fn make(folder: &Path, count: usize) -> anyhow::Result<Self> {
+    pub(crate) fn make(folder: &Path, count: usize) -> anyhow::Result<Self> {
         let mut mounts = Self { folder: folder.to_owned(), points: Vec::new() };
         std::fs::create_dir_all(folder)?;
         let none = None::<&str>;

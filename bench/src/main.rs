@@ -1,0 +1,97 @@
+//! Every figure of docs/benchmarks.md, measured in one run beside what it is compared with. `cargo xtask bench` starts this
+//! program; a section is a file that returns the rows of the table. Nothing is tested here but the figures.
+
+mod mounts;
+mod row;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+use clap::Parser;
+
+use self::row::Row;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+#[derive(Debug, Parser)]
+struct Asked {
+    /// Few rounds, under 3 minutes in all; prints the table and writes nothing
+    #[arg(long)]
+    quick: bool,
+    /// Only sections of these names; prints the table and writes nothing
+    #[arg(long)]
+    only: Vec<String>,
+}
+
+/// What every section is given.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub quick: bool,
+    /// For the sections' files; it goes at the end.
+    pub dir: tempfile::TempDir,
+    /// The agent's program as it is shipped.
+    pub parachute: PathBuf,
+}
+
+impl Bench {
+    /// How often something is done: so often in a full run, and a tenth of it in a quick one.
+    pub(crate) fn rounds(&self, full: usize) -> usize {
+        if self.quick { (full / 10).max(1) } else { full }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let asked = Asked::parse();
+    let bench = Bench {
+        quick: asked.quick,
+        dir: tempfile::Builder::new().prefix("parachute-").tempdir()?,
+        parachute: Path::new(ROOT).join("target/release/parachute"),
+    };
+    let mut rows: Vec<Row> = Vec::new();
+    // One line for each section, in the order of the table.
+    macro_rules! section {
+        ($name:ident) => {
+            if asked.only.is_empty() || asked.only.iter().any(|name| name == stringify!($name)) {
+                eprintln!("measuring {}", stringify!($name));
+                rows.extend($name::measure(&bench).await.context(stringify!($name))?);
+            }
+        };
+    }
+    let report = report(&rows)?;
+    println!("{report}");
+    if !asked.quick && asked.only.is_empty() {
+        let path = Path::new(ROOT).join("docs/benchmarks.md");
+        std::fs::write(&path, &report).with_context(|| path.display().to_string())?;
+    }
+    let far: Vec<_> = rows.iter().filter(|row| row.far_off()).map(|row| row.what.as_str()).collect();
+    if far.is_empty() { Ok(()) } else { bail!("off by more than twice: {}", far.join("; ")) }
+}
+
+fn report(rows: &[Row]) -> anyhow::Result<String> {
+    let said = |program: &str, words: &[&str]| -> anyhow::Result<String> {
+        let output = Command::new(program).args(words).current_dir(ROOT).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let processors = std::fs::read_to_string("/proc/cpuinfo")?;
+    let model = processors.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+    let mut text = format!(
+        "# Benchmarks\n\nMade by `cargo xtask bench`, everything in one run, what is compared interleaved. Ratios are what is \
+         compared; times are of this machine on this day.\n\n- {} × {}\n- Linux {}\n- commit {}\n\n\
+         | what | measured | beside | figure | target | holds |\n| --- | --- | --- | --- | --- | --- |\n",
+        model.trim_start_matches(['\t', ' ', ':']),
+        std::thread::available_parallelism()?,
+        said("uname", &["-r"])?,
+        said("git", &["describe", "--always", "--dirty"])?,
+    );
+    for row in rows {
+        writeln!(text, "{}", row.line())?;
+    }
+    Ok(text)
+}
