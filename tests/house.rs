@@ -135,7 +135,7 @@ fn files_are_short_and_say_what_they_are_for() {
 
 #[test]
 fn every_crate_takes_part_in_the_lints() {
-    for member in ["agent", "agent-ebpf", "agent-stub", "testbed", "xtask"] {
+    for member in ["agent", "agent-ebpf", "agent-stub", "bench", "testbed", "xtask"] {
         let manifest = fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap();
         assert!(
             manifest.contains("[lints]\nworkspace = true"),
