@@ -6,8 +6,9 @@ use super::super::web::testing::Folder;
 use super::*;
 
 const CLIENTS: usize = 1000;
-/// The requirement is 200 ms; this only says "did not wait for them", on a machine where other tests run.
-const SOON: Duration = Duration::from_secs(2);
+/// The requirement is 200 ms; this only says "did not wait for them", who are cut off after 5 s, on a machine where other
+/// tests run.
+const SOON: Duration = Duration::from_secs(4);
 
 /// Opens them all, each with something said, and keeps them.
 async fn crowd(served: &Served, said: &[u8]) -> Vec<TcpStream> {
