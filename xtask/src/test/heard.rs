@@ -1,11 +1,14 @@
 //! What libtest printed, line by line, and what is to be said of it at the end.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 /// Of each failure so many lines are kept, from its panic on.
 const MOST_TOLD: usize = 12;
+/// So many of the longest tests are told.
+const MOST_SLOW: usize = 12;
 
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub(super) struct Heard {
     programs: u32,
     passed: u32,
@@ -17,10 +20,15 @@ pub(super) struct Heard {
     told: Vec<String>,
     /// The test whose output this is, and how many lines of it are still kept.
     telling: Option<(String, usize)>,
+    /// When the last test ended, and how long after the one before it each did: for tests that run one at a time, as those on
+    /// real containers, that is how long they took.
+    last: Option<Instant>,
+    took: Vec<(Duration, String)>,
 }
 
 impl Heard {
     pub(super) fn add(&mut self, line: &str) {
+        self.time(line);
         if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
             self.failed.push(name.to_owned());
         } else if let Some(result) = line.strip_prefix("test result: ") {
@@ -40,6 +48,16 @@ impl Heard {
             if *left > 0 {
                 *left -= 1;
                 self.told.push(format!("{name}: {line}"));
+            }
+        }
+    }
+
+    fn time(&mut self, line: &str) {
+        let ended = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... ok"));
+        if ended.is_some() || line.starts_with("running ") {
+            let since = self.last.replace(Instant::now());
+            if let (Some(name), Some(since)) = (ended, since) {
+                self.took.push((since.elapsed(), name.to_owned()));
             }
         }
     }
@@ -70,6 +88,12 @@ impl Heard {
 
 impl fmt::Display for Heard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut took = self.took.clone();
+        took.sort_unstable_by(|a, b| b.cmp(a));
+        writeln!(f, "the longest, if they ran one at a time:")?;
+        for (time, name) in took.iter().take(MOST_SLOW) {
+            writeln!(f, "{:>4} s  {name}", time.as_secs())?;
+        }
         for line in &self.told {
             writeln!(f, "{line}")?;
         }
