@@ -41,9 +41,10 @@ impl App {
         // Nobody else wants it: when the scrape has left, or was answered without it, the command ends.
         let _until_answered = cancel.clone().drop_guard();
         let terms =
-            Terms { within: Some(timeout), cancel, publish: false, reserved: true, ..Terms::default() };
-        // The pool ends the command at the deadline. One that hangs in the kernel does not go at once.
-        let run = match tokio::time::timeout(timeout + patience, self.pool.run(request, terms)).await {
+            Terms { within: Some(within), cancel, publish: false, reserved: true, ..Terms::default() };
+        // The pool ends the command at the deadline, and at the probe's own, which counts from its turn on. One that hangs
+        // in the kernel does not go at once.
+        let run = match tokio::time::timeout(within + patience, self.pool.run(request, terms)).await {
             Ok(Ok(result)) => Ok(Box::new(result)),
             Ok(Err(refusal)) => Err(refusal.to_string()),
             Err(_) => Err("the command was ended at its deadline and has not gone yet".to_owned()),

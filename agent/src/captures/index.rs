@@ -77,6 +77,8 @@ pub(super) struct Entry {
     seconds: f32,
     /// 0 for ok, else the place in `Outcome::FAILURES`, counted from 1.
     outcome: u8,
+    /// It could not be removed, so that others have to make the room.
+    pub(super) stuck: bool,
 }
 
 impl Entry {
@@ -210,6 +212,7 @@ impl Index {
             streams: Stream::BOTH.map(|stream| record.part(stream).bytes),
             seconds: record.duration_seconds as f32,
             outcome: u8::try_from(outcome).unwrap_or(u8::MAX),
+            stuck: false,
         };
         self.bytes += size;
         self.failed_bytes += if entry.failed() { size } else { 0 };
@@ -235,6 +238,11 @@ impl Index {
             }
         }
         true
+    }
+
+    /// It cannot be removed; true if that was not known.
+    pub(super) fn stick(&mut self, id: &RunId) -> bool {
+        self.entries.get_mut(&key(id)).is_some_and(|entry| !std::mem::replace(&mut entry.stuck, true))
     }
 
     /// At most `limit` that fit, newest first, from before `before` on; and where the rest begins, if there is one.

@@ -80,8 +80,17 @@ struct Shared {
     state: Mutex<State>,
     /// The next expiry may be another one.
     changed: Arc<Notify>,
-    loaded: watch::Sender<bool>,
+    reading: watch::Sender<Reading>,
     on_kept: OnceLock<OnKept>,
+}
+
+/// Of the folder, which is read once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    UnderWay,
+    Done,
+    /// It is tried again with the next capture.
+    Failed,
 }
 
 /// Called with each new capture, by the thread that has written it: it must not wait.
@@ -152,13 +161,14 @@ impl Captures {
                 complaint: None,
             }),
             changed: Arc::default(),
-            loaded: watch::Sender::new(false),
+            reading: watch::Sender::new(Reading::UnderWay),
             on_kept: OnceLock::new(),
         });
         let opened = Arc::clone(&shared);
         // Without a thread there is none for a run's output either, and that is counted.
         let _ = keeping::thread("captures", move || {
             if let Err(error) = opened.prepare() {
+                opened.reading.send_replace(Reading::Failed);
                 opened.account(&Err(error.into()));
             }
         });
@@ -194,18 +204,24 @@ impl Captures {
         if self.shared.state().index.contains(id) {
             return true;
         }
-        !*self.shared.loaded.borrow() && self.shared.folder.has(id)
+        !self.shared.is_read() && self.shared.folder.has(id)
     }
 
-    /// Waits until the folder has been read, for as long as the caller does.
-    pub async fn loaded(&self) {
+    /// Waits until the folder has been read or cannot be, for as long as the caller does.
+    pub async fn settled(&self) {
         // The sender lives as long as this does.
-        let _ = self.shared.loaded.subscribe().wait_for(|loaded| *loaded).await;
+        let _ = self.shared.reading.subscribe().wait_for(|reading| *reading != Reading::UnderWay).await;
+    }
+
+    /// Waits until the folder has been read, however often that was tried.
+    #[cfg(test)]
+    pub(crate) async fn loaded(&self) {
+        let _ = self.shared.reading.subscribe().wait_for(|reading| *reading == Reading::Done).await;
     }
 
     /// A page of those that fit, newest first; `limit` within [`MAX_LIMIT`].
     pub fn list(&self, filter: &Filter, limit: usize, before: Option<&RunId>) -> Listing {
-        let complete = *self.shared.loaded.borrow();
+        let complete = self.shared.is_read();
         let (captures, next) = self.shared.state().index.list(filter, limit.min(MAX_LIMIT), before);
         Listing { captures, next, complete }
     }
@@ -248,6 +264,10 @@ impl Captures {
 }
 
 impl Shared {
+    fn is_read(&self) -> bool {
+        *self.reading.borrow() == Reading::Done
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

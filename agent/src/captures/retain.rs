@@ -42,7 +42,7 @@ pub(super) struct Besides {
 }
 
 impl Besides {
-    /// What is set aside is nobody's to remove before its time, and must not keep captures from half of the room.
+    /// What is set aside beyond half of the room goes by itself; one that cannot be removed must not take the captures' half.
     fn counted(self, bounds: &config::Captures) -> u64 {
         self.drafts + self.aside.min(bounds.max_size / 2)
     }
@@ -65,8 +65,13 @@ pub(super) fn millis(time: Duration) -> u64 {
 /// When the next thing is too old.
 pub(super) fn next_expiry(index: &Index, bounds: &config::Captures, aside: &[Aside]) -> Option<u64> {
     let longest = millis(bounds.failures_max_age);
-    let captures = index.entries().map(|(_, entry)| expires(entry, bounds));
+    let captures = movable(index).map(|(_, entry)| expires(entry, bounds));
     captures.chain(aside.iter().map(|aside| aside.since.saturating_add(longest))).min()
+}
+
+/// Those that can be removed, as far as is known.
+fn movable(index: &Index) -> impl Iterator<Item = (Key, &Entry)> {
+    index.entries().filter(|(_, entry)| !entry.stuck)
 }
 
 /// All that has to go now: what is too old; then, until the rest has room, the oldest that ended well, or where failed ones
@@ -80,16 +85,16 @@ pub(super) fn victims(
 ) -> Vec<(Key, Why)> {
     let old = |entry: &Entry| expires(entry, bounds) <= now;
     let mut all: Vec<_> =
-        index.entries().filter(|(_, entry)| old(entry)).map(|(key, _)| (key, Why::Age)).collect();
+        movable(index).filter(|(_, entry)| old(entry)).map(|(key, _)| (key, Why::Age)).collect();
     let of_old = |failed_only: bool| -> u64 {
-        let entries = index.entries().filter(|(_, entry)| old(entry));
+        let entries = movable(index).filter(|(_, entry)| old(entry));
         entries.filter(|(_, e)| !failed_only || e.failed()).map(|(_, e)| e.size).sum()
     };
     let mut total = index.bytes - of_old(false) + besides.counted(bounds);
     let mut failed = index.failed_bytes - of_old(true);
     let mut number = index.len() - all.len();
-    let mut well = index.entries().filter(|(_, e)| !e.failed() && !old(e)).peekable();
-    let mut ill = index.entries().filter(|(_, e)| e.failed() && !old(e)).peekable();
+    let mut well = movable(index).filter(|(_, e)| !e.failed() && !old(e)).peekable();
+    let mut ill = movable(index).filter(|(_, e)| e.failed() && !old(e)).peekable();
     while total > bounds.max_size || number > most {
         let why = if total > bounds.max_size { Why::Size } else { Why::Number };
         let take_ill = match (well.peek(), ill.peek()) {

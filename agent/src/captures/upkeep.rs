@@ -7,40 +7,36 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use tokio::sync::Notify;
 
 use super::disk::{Fault, FolderError, remove_tree};
 use super::index::{id, millis};
 use super::keeping::{self, Kept, NotKept};
 use super::retain::{self, MOST};
-use super::{Shared, Why};
+use super::{Reading, Shared, Why};
 use crate::model::RunId;
 
 /// Where a timer cannot be set far enough, it is set anew.
 const LONGEST_SLEEP: Duration = Duration::from_hours(24);
 /// Of what was too old and could not be removed another try is made so much later.
 const AGAIN: Duration = Duration::from_mins(1);
+/// Of looking for captures in the place of those that cannot be removed; the next capture goes on with it.
+const ROUNDS: usize = 100;
 
 impl Shared {
     /// Makes the folder usable, and has it read if it was not. Cheap when all is well: it is asked before each capture.
     pub(super) fn prepare(self: &Arc<Self>) -> Result<(), FolderError> {
         self.folder.prepare()?;
+        self.lock()?;
         {
             let mut state = self.state();
-            if state.lock.is_none() {
-                let path = self.folder.path();
-                let lock =
-                    File::open(path).map_err(|source| FolderError::Look { path: path.to_owned(), source })?;
-                if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-                    return Err(FolderError::InUse(path.to_owned()));
-                }
-                state.lock = Some(lock.into());
-            }
-            if state.loading || *self.loaded.borrow() {
+            if state.loading || self.is_read() {
                 return Ok(());
             }
             state.loading = true;
         }
+        self.reading.send_replace(Reading::UnderWay);
         self.counters.working.set(1);
         let loader = Arc::clone(self);
         let started = keeping::thread("captures-index", move || {
@@ -48,15 +44,37 @@ impl Shared {
             loader.state().loading = false;
             match loaded {
                 Ok(()) => {
-                    loader.loaded.send_replace(true);
+                    loader.reading.send_replace(Reading::Done);
                     loader.make_room();
                     loader.changed.notify_one();
                 }
-                Err(error) => loader.account(&Err(error.into())),
+                Err(error) => {
+                    loader.reading.send_replace(Reading::Failed);
+                    loader.account(&Err(error.into()));
+                }
             }
         });
         if started.is_err() {
             self.state().loading = false;
+            self.reading.send_replace(Reading::Failed);
+        }
+        Ok(())
+    }
+
+    /// Keeps other agents out of the folder. The disk is not waited for with the state in hand: of two threads that do this
+    /// at once, one is refused by the other's lock, which then is this agent's.
+    fn lock(&self) -> Result<(), FolderError> {
+        if self.state().lock.is_some() {
+            return Ok(());
+        }
+        let path = self.folder.path();
+        let lock = File::open(path).map_err(|source| FolderError::Look { path: path.to_owned(), source })?;
+        let locked = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive);
+        let mut state = self.state();
+        match locked {
+            Ok(()) => state.lock = Some(lock.into()),
+            Err(_) if state.lock.is_some() => {}
+            Err(_) => return Err(FolderError::InUse(path.to_owned())),
         }
         Ok(())
     }
@@ -93,8 +111,13 @@ impl Shared {
                 Err(fault) if fault.aside().is_some() => self.set_aside(&name, &fault),
                 // Removed meanwhile.
                 Err(Fault::Missing) => {}
-                Err(Fault::Io(error)) => return Err(error),
-                Err(fault) => return Err(io::Error::other(fault)),
+                // The agent's own want, and not this capture's fault.
+                Err(Fault::Io(error)) if is_want(&error) => return Err(error),
+                // One that cannot be read must not keep the others from being bounded.
+                Err(fault) => {
+                    tracing::warn!(?name, %fault, "left as it is among the captures, and not counted");
+                    self.counters.failures.with_label_values(&["io"]).inc();
+                }
             }
         }
         self.show();
@@ -123,38 +146,70 @@ impl Shared {
 
     /// Removes what is too old or has no room any more; true if the rest has room now.
     pub(super) fn make_room(&self) -> bool {
-        let now = millis(SystemTime::now());
-        if !*self.loaded.borrow() {
+        if !self.is_read() {
             // What is not known yet can be judged when it is.
             return true;
         }
-        let (victims, old_aside) = {
+        self.expire_aside();
+        // Another round for those that come next in the place of one that stays; a round costs a look at all.
+        let _ = (0..ROUNDS).any(|_| !self.evict());
+        self.show();
+        let state = self.state();
+        retain::fits(&state.index, state.besides(), &state.bounds)
+    }
+
+    fn expire_aside(&self) {
+        let now = millis(SystemTime::now());
+        let old: Vec<_> = {
             let mut state = self.state();
-            let besides = state.besides();
-            let victims = retain::victims(&state.index, besides, &state.bounds, MOST, now);
             let longest = retain::millis(state.bounds.failures_max_age);
             let is_old = |since: u64| since.saturating_add(longest) <= now;
-            let old_aside: Vec<_> = state.aside.extract_if(.., |aside| is_old(aside.since)).collect();
-            (victims, old_aside)
+            let mut old: Vec<_> = state.aside.extract_if(.., |aside| is_old(aside.since)).collect();
+            // They may take half of the room, as captures need the other half; the oldest go.
+            state.aside.sort_by_key(|aside| aside.since);
+            let mut size: u64 = state.aside.iter().map(|aside| aside.size).sum();
+            while size > state.bounds.max_size / 2 && !state.aside.is_empty() {
+                let oldest = state.aside.remove(0);
+                size -= oldest.size;
+                old.push(oldest);
+            }
+            old
         };
-        for aside in old_aside {
+        for aside in old {
             if let Err(error) = self.folder.remove_aside(&aside.name) {
                 tracing::warn!(name = ?aside.name, %error, "what was set aside cannot be removed");
             }
         }
+    }
+
+    /// One round; true if some were found to be stuck, so that others have to go.
+    fn evict(&self) -> bool {
+        let victims = {
+            let state = self.state();
+            retain::victims(&state.index, state.besides(), &state.bounds, MOST, millis(SystemTime::now()))
+        };
+        let mut stuck = false;
         for (key, why) in victims {
             let id = id(key);
-            match self.folder.remove(&id) {
-                Ok(_) => self.forget(&id, why),
-                Err(error) => {
-                    self.account(&Err(error.into()));
-                    break;
+            let error = match self.folder.remove(&id) {
+                Ok(_) => {
+                    self.forget(&id, why);
+                    continue;
                 }
+                Err(error) => error,
+            };
+            let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+            if !matches!(errno, Some(Errno::PERM | Errno::ACCESS | Errno::BUSY)) {
+                self.account(&Err(error.into()));
+                return false;
+            }
+            // It is this one's fault and not the disk's: somebody holds on to it, as by chattr(1) or as its owner.
+            if self.state().index.stick(&id) {
+                stuck = true;
+                tracing::warn!(capture = %id, %error, "cannot be removed; it stays, and others make the room");
             }
         }
-        self.show();
-        let state = self.state();
-        retain::fits(&state.index, state.besides(), &state.bounds)
+        stuck
     }
 
     pub(super) fn forget(&self, id: &RunId, why: Why) {
@@ -192,6 +247,12 @@ impl Shared {
             tracing::warn!(%folder, %error, "what runs print is not kept; it is tried again with the next run");
         }
     }
+}
+
+/// The process lacks something, and not the file.
+fn is_want(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 pub(super) fn whole(bytes: u64) -> i64 {

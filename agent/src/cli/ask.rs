@@ -43,7 +43,10 @@ pub(super) fn delete(address: &ListenAddress, path: &str) -> anyhow::Result<Opti
 }
 
 fn refused(address: &ListenAddress, status: u16, body: &str) -> anyhow::Error {
-    anyhow!("asking the agent at {address}: it answers {status}: {}", body.trim())
+    // Errors of the API are JSON with their text in it.
+    let said: Option<serde_json::Value> = serde_json::from_str(body).ok();
+    let text = said.as_ref().and_then(|said| said["error"].as_str()).unwrap_or(body.trim());
+    anyhow!("asking the agent at {address}: it answers {status}: {text}")
 }
 
 fn exchange(

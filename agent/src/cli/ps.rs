@@ -84,6 +84,9 @@ fn list(args: &Args) -> anyhow::Result<String> {
         Ok(serde_json::to_string_pretty(&serde_json::json!({ "containers": containers }))?)
     })
     .with_context(|| {
-        format!("no agent answers at {} or {usual}, and its own look fails", args.run_directory.agent())
+        format!(
+            "no agent gives its list at {} or {usual}, and its own look fails",
+            args.run_directory.agent()
+        )
     })
 }

@@ -45,9 +45,11 @@ pub(super) fn parse(json: &str) -> anyhow::Result<Vec<Row>> {
 }
 
 impl Row {
-    /// As exec's CONTAINER: a name, or the id of one that no runtime has named.
+    /// As exec's CONTAINER: a name, or the id of one that has none.
     pub(super) fn name(&self) -> String {
-        if self.pod.is_empty() && self.namespace.is_empty() {
+        if self.sandbox {
+            self.id.clone()
+        } else if self.pod.is_empty() && self.namespace.is_empty() {
             self.container.clone()
         } else {
             format!("{}/{}/{}", self.namespace, self.pod, self.container)

@@ -80,7 +80,8 @@ fn find(live: &[Arc<Container>], wanted: &str) -> anyhow::Result<Arc<Container>>
         Resolved::One(container) => Ok(container),
         Resolved::None if live.is_empty() => bail!("no container {wanted}: no container runs here at all"),
         Resolved::None => {
-            bail!("no container {wanted}; `parachute containers` lists the {} there are", live.len())
+            let named = live.iter().filter(|container| !container.is_sandbox()).count();
+            bail!("no container {wanted}; `parachute ps` lists the {named} there are")
         }
         Resolved::Several(all) => {
             let names: Vec<_> = all.iter().map(|container| format!("  {container}")).collect();
@@ -103,6 +104,11 @@ fn print(result: &RunResult, format: Format) -> anyhow::Result<()> {
             eprintln!(
                 "parachute: {} in {}: {}",
                 result.request.probe, result.request.container, result.outcome
+            );
+        } else if matches!(format, Format::Metrics) && result.families.is_empty() {
+            eprintln!(
+                "parachute: {}: ok, and no metrics came of it; -o raw shows what it printed",
+                result.request.probe
             );
         }
     }

@@ -76,7 +76,10 @@ async fn serve(launcher: &Launcher, connection: &Connection, control: Option<&As
         () = &mut answers => return Restart::Died,
         () = silence(launcher, connection) => {}
         () = closed(control) => {
-            tracing::error!("the launcher's keeper has gone");
+            // At the agent's end it goes because the agent has closed the connection.
+            if connection.is_open() {
+                tracing::error!("the launcher's keeper has gone");
+            }
             connection.shut_down();
             answers.await;
             return Restart::Died;

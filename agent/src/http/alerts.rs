@@ -8,11 +8,12 @@ use bytes::{Buf, Bytes};
 use futures_util::Stream;
 use serde_json::json;
 use tokio::sync::Semaphore;
-use warp::http::header::{ALLOW, RETRY_AFTER};
+use warp::http::header::RETRY_AFTER;
 use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use warp::reply::Response;
 
-use super::routes::{BODY_TIMEOUT, content_length, get_only, is_json, json, post_only, refuse, set};
+use super::query::Query;
+use super::routes::{BODY_TIMEOUT, content_length, get_only, is_json, json, post_only, refuse, wrong_method};
 use super::{Asker, Backend, body};
 use crate::triggers::alerts::MAX_BODY;
 
@@ -22,46 +23,49 @@ const SMALL: usize = 256 << 10;
 static LARGE: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(4));
 /// What a sender is told when there is no room; Alertmanager has its own clock, from half a second up.
 const RETRY: Duration = Duration::from_secs(1);
-/// Decisions that are listed where no limit is asked for.
+/// Decisions that are listed where no limit is asked for, and at most: all that are remembered.
 const LISTED: usize = 100;
-
-/// The query.
-#[derive(Debug, serde::Deserialize)]
-pub(super) struct Asked {
-    /// Most decisions to list.
-    limit: Option<usize>,
-}
+const MOST_LISTED: usize = 750;
 
 pub(super) async fn alerts(
     method: Method,
     headers: HeaderMap,
-    asked: Asked,
+    query: Query,
     asker: Asker,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
     backend: &dyn Backend,
 ) -> Response {
     if get_only(&method).is_none() {
+        let limit = match query.only(&["limit"]).and_then(|()| query.number("limit", LISTED, MOST_LISTED)) {
+            Ok(limit) => limit,
+            Err(reason) => return refuse(true, StatusCode::BAD_REQUEST, &reason),
+        };
         let alerts = backend.alerts();
         let dropped: serde_json::Map<_, _> =
             alerts.dropped().into_iter().map(|(reason, count)| (reason.to_owned(), count.into())).collect();
-        let log = alerts.log(asked.limit.unwrap_or(LISTED));
+        let log = alerts.log(limit);
         return json(
             StatusCode::OK,
             &json!({ "queued": alerts.queued(), "dropped": dropped, "alerts": log }),
         );
     }
-    if let Some(mut refused) = post_only(true, &method, &headers) {
-        if refused.status() == StatusCode::METHOD_NOT_ALLOWED {
-            set(&mut refused, ALLOW, "GET, HEAD, POST");
-        }
+    if method != Method::POST {
+        return wrong_method(true, "GET, HEAD, POST");
+    }
+    if let Some(refused) = post_only(true, &method, &headers) {
         return refused;
     }
+    // Final for the sender: without a trace here nobody would know why its alerts run nothing.
+    let told = |status: StatusCode, reason: &str| {
+        backend.alerts().refused(status.as_u16(), reason, &asker.to_string());
+        refuse(true, status, reason)
+    };
     if !is_json(&headers) {
-        return refuse(true, StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json");
+        return told(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json");
     }
     let length = content_length(&headers);
     if length.is_some_and(|length| length > MAX_BODY + body::MAX_DRAIN) {
-        return refuse(true, StatusCode::PAYLOAD_TOO_LARGE, &body::too_large(MAX_BODY));
+        return told(StatusCode::PAYLOAD_TOO_LARGE, &body::too_large(MAX_BODY));
     }
     let read = async {
         // Without a length it may become large.
@@ -73,9 +77,9 @@ pub(super) async fn alerts(
     };
     let body: Bytes = match tokio::time::timeout(BODY_TIMEOUT, read).await {
         Ok(Ok(body)) => body,
-        Ok(Err((status, reason))) => return refuse(true, status, &reason),
+        Ok(Err((status, reason))) => return told(status, &reason),
         // Not the client's fault, perhaps: it is to try again.
-        Err(_) => return refuse(true, StatusCode::SERVICE_UNAVAILABLE, "the body did not arrive in time"),
+        Err(_) => return told(StatusCode::SERVICE_UNAVAILABLE, "the body did not arrive in time"),
     };
     let answer = backend.alerts().receive(body, &asker.to_string()).await;
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

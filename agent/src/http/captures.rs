@@ -29,7 +29,7 @@ use crate::model::{RunId, Stream};
 const DISK_TIMEOUT: Duration = Duration::from_secs(20);
 /// From the first byte of a stream to its last one.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_mins(10);
-/// Streams that are handed out at once: each has a window of its own, and where the disk hangs a thread.
+/// Captures that are read or removed at once: a stream has a window of its own, and where the disk hangs each has a thread.
 static READERS: Semaphore = Semaphore::const_new(32);
 /// Read and sent at once, in bytes.
 const PIECE: usize = 64 * 1024;
@@ -85,7 +85,7 @@ async fn list(method: &Method, query: &Query, backend: &dyn Backend) -> Response
     };
     let captures = backend.captures();
     // After the agent's start the folder is still being read; what is not complete then says so.
-    let _ = tokio::time::timeout(DISK_TIMEOUT, captures.loaded()).await;
+    let _ = tokio::time::timeout(DISK_TIMEOUT, captures.settled()).await;
     let listed = tokio::task::spawn_blocking(move || captures.list(&wanted, limit, before.as_ref())).await;
     match listed {
         Ok(listing) => json(StatusCode::OK, &listing),
@@ -142,22 +142,23 @@ async fn one(
         return refuse(true, StatusCode::FORBIDDEN, reason);
     }
     let Some(id) = RunId::parse(id) else { return no_id(id) };
+    let Ok(place) = READERS.try_acquire() else { return too_many() };
     let captures = backend.captures();
     if removes {
         asker.starts("the removal of a capture", &id);
         let removing = id.clone();
-        return match off(move || captures.remove(&removing)).await {
-            Some(Ok(true)) => json(StatusCode::OK, &serde_json::json!({ "removed": id })),
-            Some(Ok(false)) => faulty(&Fault::Missing, &id),
-            Some(Err(error)) => faulty(&Fault::Io(error), &id),
-            None => slow(),
+        return match off(place, move || captures.remove(&removing)).await {
+            Ok((Ok(true), _)) => json(StatusCode::OK, &serde_json::json!({ "removed": id })),
+            Ok((Ok(false), _)) => faulty(&Fault::Missing, &id),
+            Ok((Err(error), _)) => faulty(&Fault::Io(error), &id),
+            Err(refused) => refused,
         };
     }
     let asked = id.clone();
-    match off(move || captures.record(&asked)).await {
-        Some(Ok(record)) => json(StatusCode::OK, &record),
-        Some(Err(fault)) => faulty(&fault, &id),
-        None => slow(),
+    match off(place, move || captures.record(&asked)).await {
+        Ok((Ok(record), _)) => json(StatusCode::OK, &record),
+        Ok((Err(fault), _)) => faulty(&fault, &id),
+        Err(refused) => refused,
     }
 }
 
@@ -175,18 +176,13 @@ async fn output(
         return wrong_method(true, "GET, HEAD");
     }
     let Some(id) = RunId::parse(id) else { return no_id(id) };
-    let Ok(permit) = READERS.try_acquire() else {
-        let mut response =
-            refuse(true, StatusCode::SERVICE_UNAVAILABLE, "too many captures are being read; try again soon");
-        set(&mut response, RETRY_AFTER, "1");
-        return response;
-    };
+    let Ok(place) = READERS.try_acquire() else { return too_many() };
     let captures = backend.captures();
     let (asked, of) = (captures.clone(), id.clone());
-    let record = match off(move || asked.record(&of)).await {
-        Some(Ok(record)) => record,
-        Some(Err(fault)) => return faulty(&fault, &id),
-        None => return slow(),
+    let (record, place) = match off(place, move || asked.record(&of)).await {
+        Ok((Ok(record), place)) => (record, place),
+        Ok((Err(fault), _)) => return faulty(&fault, &id),
+        Err(refused) => return refused,
     };
     let part = record.part(stream);
     let etag = format!("\"{}\"", part.sha256);
@@ -220,7 +216,7 @@ async fn output(
         Response::default()
     } else {
         deadline.reset(DOWNLOAD_TIMEOUT);
-        match body(captures, &id, stream, (from, length), permit).await {
+        match body(captures, &id, stream, (from, length), place).await {
             Ok(response) => response,
             Err(refused) => return refused,
         }
@@ -249,23 +245,23 @@ async fn body(
     id: &RunId,
     stream: Stream,
     (from, length): (u64, u64),
-    permit: SemaphorePermit<'static>,
+    place: SemaphorePermit<'static>,
 ) -> Result<Response, Response> {
     let of = id.clone();
-    let opened = off(move || {
+    let opened = off(place, move || {
         let (_, mut reader) = captures.read(&of, stream, from, Some(length))?;
         let first = piece(&mut reader)?;
         Ok::<_, Fault>((reader, first))
     });
-    let (mut reader, first) = match opened.await {
-        Some(Ok(opened)) => opened,
-        Some(Err(fault)) => return Err(faulty(&fault, id)),
-        None => return Err(slow()),
+    let ((mut reader, first), place) = match opened.await {
+        Ok((Ok(opened), place)) => (opened, place),
+        Ok((Err(fault), _)) => return Err(faulty(&fault, id)),
+        Err(refused) => return Err(refused),
     };
     // One piece is on its way and one is read; a client that is slow holds no thread.
     let (pieces, sent) = mpsc::channel::<io::Result<Bytes>>(1);
     tokio::spawn(async move {
-        let _permit = permit;
+        let _place = place;
         let mut next = Ok(first);
         loop {
             let is_last = next.as_ref().map_or(true, Bytes::is_empty);
@@ -296,9 +292,24 @@ fn piece(reader: &mut StreamReader) -> io::Result<Bytes> {
     Ok(bytes.into())
 }
 
-/// What waits for a disk, on a thread that may; None if it takes too long.
-async fn off<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    tokio::time::timeout(DISK_TIMEOUT, tokio::task::spawn_blocking(work)).await.ok()?.ok()
+/// What waits for a disk, on a thread that may. Its place is taken until that thread is done, also where nobody waits for it any
+/// longer: a disk that hangs costs so many threads, and not all that there are.
+async fn off<T: Send + 'static>(
+    place: SemaphorePermit<'static>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<(T, SemaphorePermit<'static>), Response> {
+    let work = tokio::task::spawn_blocking(move || (work(), place));
+    match tokio::time::timeout(DISK_TIMEOUT, work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) | Err(_) => Err(slow()),
+    }
+}
+
+fn too_many() -> Response {
+    let mut response =
+        refuse(true, StatusCode::SERVICE_UNAVAILABLE, "too many captures are being read; try again soon");
+    set(&mut response, RETRY_AFTER, "1");
+    response
 }
 
 fn looks(method: &Method) -> bool {

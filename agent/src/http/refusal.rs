@@ -9,8 +9,8 @@ use super::roles::Roles;
 use super::web::Loaded;
 
 const HOW: &str = "Start the agent with --web.config.file FILE, which names users and tokens with their roles, or with \
-     --web.token-file FILE; or ask where root alone can, at its Unix socket: \
-     curl --unix-socket /run/parachute/agent.sock http://localhost/, or with parachute ps and parachute captures.";
+     --web.token-file FILE; or ask where root alone can, at the Unix socket agent.sock in its \
+     run directory: curl --unix-socket /run/parachute/agent.sock http://localhost/, if it is at the usual place; parachute ps and parachute captures do so.";
 
 pub(super) fn unauthenticated(loaded: &Loaded, path: &str, headers: &HeaderMap) -> Response {
     let reason = "name and password, or token, are missing or wrong";

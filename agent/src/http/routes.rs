@@ -18,6 +18,7 @@ use warp::path::FullPath;
 use warp::reply::Response;
 
 use super::deadline::Deadline;
+use super::query::Query;
 use super::scrape::Scrapes;
 use super::view::{ContainerView, RunView};
 use super::{Asker, Backend, Options, RunAsk, alerts, body, captures, gzip, more, run};
@@ -80,12 +81,12 @@ pub(super) fn routes(
         });
     let alerts = warp::path!("api" / "v1" / "alerts")
         .and(asked)
-        .and(warp::query::<alerts::Asked>())
+        .and(warp::query::<Vec<(String, String)>>().map(Query))
         .and(warp::ext::get::<Asker>())
         .and(warp::body::stream())
         .and(shared)
-        .then(async |method, headers, asked, asker, body, backend: Shared| {
-            alerts::alerts(method, headers, asked, asker, body, &*backend).await
+        .then(async |method, headers, query, asker, body, backend: Shared| {
+            alerts::alerts(method, headers, query, asker, body, &*backend).await
         });
     let nowhere = warp::path::full().map(|path: FullPath| not_found(&path));
     // To warp's `path!` a slash at the end is nothing; here it makes another path.

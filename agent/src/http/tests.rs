@@ -165,12 +165,22 @@ impl Answer {
 }
 
 impl Served {
+    /// Whether the server closes without a word, or with an alert of TLS.
+    async fn silence(&self, request: &str) -> bool {
+        !self.bytes(request).await.is_ok_and(|bytes| bytes.starts_with(b"HTTP/"))
+    }
+
+    async fn bytes(&self, request: &str) -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect(self.address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await?;
+        Ok(bytes)
+    }
+
     /// Sends bytes as they are and reads until the server closes.
     async fn raw(&self, request: &str) -> Answer {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).await.unwrap();
+        let bytes = self.bytes(request).await.unwrap();
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
         Answer { status: head[9..12].parse().unwrap(), head, body: bytes[end..].to_vec() }

@@ -63,7 +63,7 @@ pub const METRICS: &[Doc] = &[
     row("parachute_runs_queued", Gauge, &[], "Runs that wait for a free slot."),
     row("parachute_alert_webhooks_total", Counter, &["code"], "Webhooks with alerts that were answered, by status code; 202 where something was queued, 200 where nothing was to be run."),
     row("parachute_alerts_received_total", Counter, &["status"], "Alerts in those webhooks, each delivery of one, by whether they fire or are resolved."),
-    row("parachute_alerts_dropped_total", Counter, &["reason"], "Alerts that ran nothing, or not all that they asked for, by why; each once for each reason. GET /api/v1/alerts has the words."),
+    row("parachute_alerts_dropped_total", Counter, &["reason"], "Alerts that ran nothing, or not all that they asked for, by why; each delivery once for each reason, also one that is to come again. GET /api/v1/alerts has the words."),
     row("parachute_alert_runs_total", Counter, &["trigger"], "Runs that were queued for alerts."),
     row("parachute_alert_runs_dropped_total", Counter, &["reason"], "Runs that were queued for alerts and not run to their end."),
     row("parachute_alert_runs_queued", Gauge, &[], "Runs for alerts that wait or are under way."),

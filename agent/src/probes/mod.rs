@@ -25,7 +25,7 @@ use self::queue::{Early, Job, State};
 pub use self::refusal::Refusal;
 use crate::config::Config;
 use crate::enter::Launcher;
-use crate::model::{Container, RunRequest, RunResult};
+use crate::model::{Container, Outcome, RunRequest, RunResult};
 
 /// Runs of which a process is still there in D state after it was killed. Beyond this many new runs are refused: each
 /// holds memory and a cgroup, and the node has a problem that more probes do not cure.
@@ -264,7 +264,12 @@ impl Pool {
             (self.shared.publish)(&result);
         }
         if let Some((keeping, probe)) = kept {
-            result.captured = self.shared.keep(keeping, &result, &probe).await;
+            // What the agent's own end has cut short is run anew at its next start if an alert has asked for it, and half of
+            // it must not be taken for all of it then.
+            let cut_short = result.request.alert.is_some()
+                && self.shared.state().closed
+                && matches!(&result.outcome, Outcome::EnterFailed { step, .. } if step == work::LAUNCHER_STEP);
+            result.captured = !cut_short && self.shared.keep(keeping, &result, &probe).await;
         }
         self.shared.history().ended(&result, job.publish);
         if let Some(reply) = job.reply {

@@ -95,8 +95,11 @@ fn result(request: RunRequest, started_at: SystemTime, judged: Judged) -> RunRes
     }
 }
 
+/// The step of a run that no launcher took, or not to its end.
+pub(super) const LAUNCHER_STEP: &str = "launcher";
+
 fn enter_failed(error: &EnterError) -> Outcome {
-    Outcome::EnterFailed { step: "launcher".to_owned(), errno: 0, message: error.to_string() }
+    Outcome::EnterFailed { step: LAUNCHER_STEP.to_owned(), errno: 0, message: error.to_string() }
 }
 
 /// Parsers do not panic: this is here so that a mistake in one costs a run and not the agent.

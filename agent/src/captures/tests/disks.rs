@@ -71,6 +71,64 @@ async fn a_full_disk_stops_the_keeping_until_there_is_room() {
     assert_eq!((room.ids(), room.counters.working.get()), (vec![at(4), at(1)], 1));
 }
 
+/// Something mounted over a file or folder of a capture's; it goes with the test.
+struct Over(PathBuf);
+
+impl Over {
+    fn new(source: &str, kind: Option<&str>, place: PathBuf) -> Self {
+        let flags = if kind.is_some() { MsFlags::empty() } else { MsFlags::MS_BIND };
+        mount(Some(source), &place, kind, flags, None::<&str>).expect("these tests need root");
+        Self(place)
+    }
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_removed_stays_and_others_make_the_room() {
+    let disk = Mounted::tmpfs("size=4m,mode=700");
+    let room =
+        Room::open(disk.path(), &config::Captures { max_size: 1 << 20, ..config::Captures::default() }).await;
+    room.keep(&at(1), Outcome::Ok, &noise(200_000)).await.unwrap();
+    // What is mounted on cannot be renamed: EBUSY, as EPERM after chattr(1).
+    let over = Over::new("tmpfs", Some("tmpfs"), disk.path().join(at(1).as_str()));
+    for number in 2..12 {
+        room.keep(&at(number), Outcome::Ok, &noise(200_000)).await.unwrap().unwrap();
+    }
+    let ids = room.ids();
+    assert!(ids.len() < 6 && ids.contains(&at(11)) && ids.contains(&at(1)), "{ids:?}");
+    assert_eq!((room.counters.working.get(), count(&room.counters.failures, "io")), (1, 0));
+    drop(over);
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_read_keeps_no_other_from_being_counted() {
+    let disk = Mounted::tmpfs("size=4m,mode=700");
+    let bounds = config::Captures::default();
+    let room = Room::open(disk.path(), &bounds).await;
+    for number in 1..4 {
+        room.keep(&at(number), Outcome::Ok, b"x").await.unwrap().unwrap();
+    }
+    // Its first byte is at no address that is mapped: EIO.
+    let over = Over::new("/proc/self/mem", None, disk.path().join(at(2).as_str()).join("record.json"));
+    let room = room.reopen(&bounds).await;
+    assert_eq!(room.ids(), [at(3), at(1)]);
+    assert_eq!((count(&room.counters.failures, "io"), room.counters.captures.get()), (1, 2));
+    assert!(matches!(room.captures.record(&at(2)), Err(Fault::Io(_))));
+    drop(over);
+}
+
+#[tokio::test]
+async fn where_there_can_be_no_captures_nobody_waits_for_them() {
+    let captures = Captures::open(Path::new("/proc/captures"), &config::Captures::default(), counters());
+    tokio::time::timeout(Duration::from_mins(1), captures.settled()).await.expect("it is known to fail");
+    assert!(!captures.list(&Filter::default(), 10, None).complete);
+}
+
 #[tokio::test]
 async fn a_disk_that_cannot_be_written_stops_the_keeping_and_is_read_all_the_same() {
     let disk = Mounted::tmpfs("size=4m,mode=700");

@@ -129,6 +129,9 @@ fn free(path: &Path, force: bool) -> anyhow::Result<()> {
 /// With mode 0600, and gone if it is not moved to its place.
 fn temporary(into: &Path) -> anyhow::Result<NamedTempFile> {
     NamedTempFile::new_in(into).map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            return anyhow!("there is no folder {}", into.display());
+        }
         anyhow!("a file in {} cannot be made: {}; name another folder", into.display(), cause(&error))
     })
 }

@@ -14,7 +14,7 @@ use super::{faulty, open};
 use crate::captures::{Folder, Kind, Record};
 use crate::cli::complete;
 use crate::cli::storage::Storage;
-use crate::model::{Alert, RunId, Stream, Way};
+use crate::model::{Alert, Outcome, RunId, Stream, Way};
 
 /// So much is read at once, in bytes.
 const PIECE: usize = 64 * 1024;
@@ -75,7 +75,9 @@ fn about(record: &Record) -> String {
         .filter(|name| !name.is_empty())
         .collect::<Vec<_>>()
         .join("/");
-    let status = record.exit_status.map(|status| format!(", exit status {status}")).unwrap_or_default();
+    // The outcome `nonzero` says it already.
+    let status = record.exit_status.filter(|_| !matches!(record.outcome, Outcome::Nonzero { .. }));
+    let status = status.map(|status| format!(", exit status {status}")).unwrap_or_default();
     let cut = if record.truncated { ", output cut" } else { "" };
     let mut lines = vec![
         ("capture", record.id.to_string()),

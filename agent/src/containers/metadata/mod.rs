@@ -145,7 +145,8 @@ impl Describer {
         let _ = self.news.send(News::Down(container.id.clone())).await;
     }
 
-    /// Returns when every runtime has answered a list: what ran before is described by then.
+    /// Returns when every runtime was asked for a list and one or more have answered: what ran before is described by then. One that
+    /// does not answer is waited for by nobody: a socket may be there whose runtime is not, or speaks no CRI.
     pub async fn listed(&self) {
         // An error means that the task has ended with the agent.
         let _ = self.listed.clone().wait_for(|listed| *listed).await;
@@ -173,7 +174,7 @@ struct Asker {
     described: Arc<OnDescribed>,
     /// As many as the registry holds, which is bounded.
     known: HashMap<ContainerId, Known>,
-    /// The one list has been answered by every runtime.
+    /// The one list has been answered by every runtime that answers.
     listed: watch::Sender<bool>,
     /// After a failure nobody is asked before this.
     retry: Option<Instant>,
@@ -244,7 +245,6 @@ impl Asker {
     fn settle(&mut self, asked: Result<(), CriError>) {
         match asked {
             Ok(()) => {
-                self.listed.send_replace(true);
                 self.retry = None;
                 self.backoff = BACKOFF.0;
             }
@@ -259,6 +259,7 @@ impl Asker {
     /// One list of containers and one of sandboxes per runtime describe everybody who waits.
     async fn list_all(&mut self) -> Result<(), CriError> {
         let mut failed = None;
+        let mut answered = self.clients.is_empty();
         for client in &self.clients {
             let answers = async {
                 let sandboxes = client.sandboxes(None, &self.counters).await?;
@@ -266,6 +267,7 @@ impl Asker {
             };
             match answers.await {
                 Ok((sandboxes, containers)) => {
+                    answered = true;
                     tracing::debug!(socket = %client.socket().display(), containers = containers.len(), "listed");
                     for answer in sandboxes.into_iter().chain(containers) {
                         describe(&mut self.known, &self.described, &answer);
@@ -273,6 +275,9 @@ impl Asker {
                 }
                 Err(error) => failed = Some(error),
             }
+        }
+        if answered {
+            self.listed.send_replace(true);
         }
         // Sandboxes came first, so every container has met its pod. Who is still waiting is no runtime's here.
         match failed {

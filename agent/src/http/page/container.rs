@@ -13,10 +13,17 @@ use crate::probes::{Quarantined, Record};
 /// Runs of the container on its page; the rest is a filter away.
 const RUNS: usize = 50;
 const CAPTURES: usize = 10;
+/// Of an id, as it is shown; 48 bits, which no two containers of a node share.
+const SHORT_ID: usize = 12;
 
 pub(super) fn page(id: &str, backend: &dyn Backend) -> Result<Html, Wrong> {
-    let id = ContainerId::new(id);
-    let live = backend.containers().into_iter().find(|container| container.id == id);
+    let live = backend.containers();
+    // Other answers show an id's beginning.
+    let is_meant = |known: &ContainerId| {
+        known.as_str() == id || (id.len() >= SHORT_ID && known.as_str().starts_with(id))
+    };
+    let live = live.into_iter().find(|container| is_meant(&container.id));
+    let id = live.as_ref().map_or_else(|| ContainerId::new(id), |container| container.id.clone());
     let history = backend.history();
     let ran: Vec<&Record> = history.iter().map(|run| &**run).filter(|run| run.container == id).collect();
     let labels = match (&live, ran.first()) {

@@ -32,6 +32,8 @@ use super::routes::{HTML, answer, get_only, set};
 
 /// Pages that are made at once: each has a thread, also while a disk hangs.
 static MAKERS: Semaphore = Semaphore::const_new(16);
+/// Of those that are read from a disk, so many, so that it leaves places for the others.
+static DISK_MAKERS: Semaphore = Semaphore::const_new(4);
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Nothing is loaded and nothing runs: the one style sheet is let in by its digest, so that not even a style that somebody
@@ -64,7 +66,8 @@ pub(super) async fn serve(
     if let Some(refused) = get_only(method) {
         return Some(refused);
     }
-    let Ok(turn) = MAKERS.try_acquire() else {
+    let makers = if matches!(page, Page::Capture(_)) { &DISK_MAKERS } else { &MAKERS };
+    let Ok(turn) = makers.try_acquire() else {
         return Some(Wrong::Busy("Too many pages are asked for at once; try again in a second.").answer());
     };
     // A page may have a thousand rows, and a capture's is read from a disk.

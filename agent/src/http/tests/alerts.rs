@@ -90,7 +90,10 @@ async fn what_came_of_alerts_can_be_read() {
     assert_eq!((&told["queued"], &told["dropped"]["no_trigger"]), (&0.into(), &1.into()));
     let decision = &told["alerts"][0];
     assert_eq!((&decision["alertname"], &decision["result"]), (&"A<b>".into(), &"no_trigger".into()));
-    assert_eq!(served.get("/api/v1/alerts?limit=0").await.json()["alerts"], serde_json::json!([]));
+    for wrong in ["limit=0", "limit=x", "limit=-1", "limit=751", "foo=1"] {
+        assert_eq!(served.get(&format!("/api/v1/alerts?{wrong}")).await.status, 400, "{wrong}");
+    }
     let wrong = served.ask("PUT", "/api/v1/alerts", "", "").await;
     assert!(wrong.status == 405 && wrong.head.contains("allow: GET, HEAD, POST\r\n"), "{}", wrong.head);
+    assert!(wrong.text().contains("GET, HEAD, POST"), "{}", wrong.text());
 }

@@ -266,8 +266,9 @@ fn apply(queue: &mut Queue, planned: &mut [Planned], now: u64) -> Vec<Op> {
                     planned.still_running += 1;
                 }
                 _ => {
-                    queue.remove(run);
+                    let waiting = queue.remove(run);
                     ops.push(Op::Done(run.to_string()));
+                    ops.extend(waiting.and_then(|entry| queue.never_ran(&entry.record)));
                 }
             }
         }

@@ -88,8 +88,8 @@ impl Dropped {
     }
 }
 
-/// The statuses that a webhook is answered with, apart from what the front door refuses; of `parachute_alert_webhooks_total`.
-pub const ANSWERS: [&str; 4] = ["200", "202", "400", "503"];
+/// The statuses that a webhook is answered with, apart from those for who may not ask; of `parachute_alert_webhooks_total`.
+pub const ANSWERS: [&str; 6] = ["200", "202", "400", "413", "415", "503"];
 
 /// The metrics that this room moves.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
+use super::counts::Reason;
 use super::payload::{Key, Status, shortened};
 use super::queue::Record;
 use crate::model::{Alert, ContainerLabels, RunId};
@@ -125,7 +126,13 @@ impl Log {
             return self.push(key, decision);
         }
         let ran = decision.run_count > 0;
-        if !ran && let Some((_, known)) = self.ran.iter_mut().rev().find(|(of, _)| *of == key) {
+        let tells_less =
+            |known: &Decision| decision.result == Reason::Duplicate.as_str() || known.result == "ended";
+        let known = self.ran.iter_mut().rev().find(|(of, _)| *of == key).filter(|_| !ran);
+        let known = known.or_else(|| {
+            self.nothing.iter_mut().rev().find(|(of, known)| *of == key && !ran && tells_less(known))
+        });
+        if let Some((_, known)) = known {
             known.deliveries += 1;
             known.last_at = decision.at;
             return;
@@ -133,7 +140,7 @@ impl Log {
         if let Some(place) = self.nothing.iter().position(|(of, _)| *of == key)
             && let Some((_, known)) = self.nothing.remove(place)
         {
-            // The newest reason counts, and a run if there is one now.
+            // The newest reason counts, and a run if there is one now. That it was delivered before is none that tells more.
             let decision = Decision { at: known.at, deliveries: known.deliveries + 1, ..decision };
             return self.push(key, decision);
         }
@@ -224,6 +231,30 @@ mod tests {
         assert_eq!(log.newest(3).len(), 3);
         let many = decision(1, 1000);
         assert_eq!((many.run_count, many.runs.len()), (1000, RUNS));
+    }
+
+    #[test]
+    fn a_later_delivery_leaves_the_reason() {
+        let mut log = Log::default();
+        let with = |second: u64, result: &'static str| {
+            let mut decision = decision(second, 0);
+            decision.result = result;
+            decision.reasons = vec![result.to_owned()];
+            decision
+        };
+        for (n, first, then) in
+            [(1, "cooldown", "duplicate"), (2, "ended", "resolved"), (3, "no_container", "no_trigger")]
+        {
+            log.note(key(n), with(1, first));
+            log.note(key(n), with(2, then));
+        }
+        let all = log.newest(10);
+        let mut told: Vec<_> = all.iter().map(|d| (d.result, d.reasons[0].as_str(), d.deliveries)).collect();
+        told.sort_unstable();
+        assert_eq!(
+            told,
+            [("cooldown", "cooldown", 2), ("ended", "ended", 2), ("no_trigger", "no_trigger", 2)]
+        );
     }
 
     #[test]

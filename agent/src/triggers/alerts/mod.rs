@@ -43,6 +43,8 @@ use crate::model::{Outcome, RunId, RunRequest};
 
 /// How long the first look at the journal is waited for before alerts are taken without it: a disk can hang.
 const JOURNAL_WAIT: Duration = Duration::from_secs(30);
+/// How long a first answer of a runtime is waited for: senders are told to come again meanwhile.
+const NAMES_WAIT: Duration = Duration::from_secs(30);
 
 /// More would only wait for one another: nodes that run containers have some processors, and the agent is to use few.
 const DECIDING: usize = 4;
@@ -148,13 +150,18 @@ impl Alerts {
         let tried = shared.writer().as_ref().map(Writer::tried);
         let opening = Arc::clone(&shared);
         tokio::spawn(async move {
-            ready.await;
+            if tokio::time::timeout(NAMES_WAIT, ready).await.is_err() {
+                tracing::error!(
+                    "no runtime has answered yet; alerts are taken for the containers whose names are known"
+                );
+            }
             if let Some(tried) = tried
                 && tokio::time::timeout(JOURNAL_WAIT, tried).await.is_err()
             {
                 tracing::error!("the journal of queued runs is not open yet; alerts are taken without it");
             }
-            opening.begin();
+            // Looks at the disk for captures of what was left.
+            let _ = tokio::task::spawn_blocking(move || opening.begin()).await;
         });
         let dispatcher = tokio::spawn(run::dispatch(Arc::clone(&shared)));
         *shared.dispatcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(dispatcher);
@@ -169,6 +176,12 @@ impl Alerts {
     /// What came of the last alerts, at most `limit`, the newest first.
     pub fn log(&self, limit: usize) -> Vec<Decision> {
         self.0.log().newest(limit)
+    }
+
+    /// The front door has refused a webhook from `who` with this status, so that its alerts are not even known.
+    pub fn refused(&self, status: u16, why: &str, who: &str) {
+        self.0.counters.webhooks.with_label_values(&[&status.to_string()]).inc();
+        tracing::warn!(%who, status, why, "a webhook with alerts was refused");
     }
 
     /// Runs that wait or are under way.
@@ -286,7 +299,9 @@ impl Shared {
                 again.push(id.clone());
             } else {
                 queue.remove(id);
-                self.note(vec![Op::Done(id.to_string())]);
+                let mut ops = vec![Op::Done(id.to_string())];
+                ops.extend(dropped.and_then(|_| queue.never_ran(&record)));
+                self.note(ops);
             }
             self.show(&queue);
             drop(queue);

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::journal::Contents;
+use super::journal::{Contents, Op};
 use super::payload::{Key, Status, Told, key};
 use super::recent::Recent;
 use crate::model::{
@@ -135,6 +135,17 @@ impl Queue {
             self.busy.remove(entry.record.id.as_str());
         }
         Some(entry)
+    }
+
+    /// The run has gone from the queue and was never begun: its probe did not run there, so that the next alert's may.
+    pub(super) fn never_ran(&mut self, record: &Record) -> Option<Op> {
+        let labels = ContainerLabels {
+            namespace: record.namespace.clone(),
+            pod: record.pod.clone(),
+            container: record.container.clone(),
+        };
+        let rest = rest_key(&record.probe, &labels);
+        self.rests.remove(&rest, record.queued_at).then_some(Op::ForgetRest(rest))
     }
 
     /// All that is to be in the journal.

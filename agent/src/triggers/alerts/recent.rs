@@ -43,6 +43,12 @@ impl Recent {
         forgotten
     }
 
+    /// Forgets that it was put in at that time; false if it was put in again since.
+    pub(super) fn remove(&mut self, key: &Key, at: u64) -> bool {
+        // Its place in the order is passed over when its turn comes.
+        self.at.get(key) == Some(&at) && self.at.remove(key).is_some()
+    }
+
     /// Empties it, and hands out what was in it, the oldest first.
     pub(super) fn take(&mut self) -> VecDeque<(u64, Key)> {
         self.at.clear();

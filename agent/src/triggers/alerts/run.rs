@@ -56,9 +56,13 @@ fn finish(shared: &Shared, id: &RunId, end: &RunEnd) {
     };
     {
         let mut queue = shared.queue();
-        queue.remove(id);
+        let entry = queue.remove(id);
+        let mut ops = vec![Op::Done(id.to_string())];
+        if matches!(end, RunEnd::Refused(_)) {
+            ops.extend(entry.and_then(|entry| queue.never_ran(&entry.record)));
+        }
         shared.show(&queue);
-        shared.note(vec![Op::Done(id.to_string())]);
+        shared.note(ops);
     }
     if let Some(why) = dropped {
         shared.counters.drop_run(why);

@@ -90,9 +90,13 @@ struct Pool {
     /// Runs wait for this to be true, and then end well.
     go: watch::Sender<bool>,
     kept: Mutex<HashSet<RunId>>,
+    /// Then a run is not taken at all.
+    refuses: std::sync::atomic::AtomicBool,
 }
 
 struct Room {
+    #[expect(dead_code, reason = "it goes with the room")]
+    folder_of_its_own: Option<tempfile::TempDir>,
     alerts: Alerts,
     pool: Arc<Pool>,
     counters: Counters,
@@ -109,8 +113,13 @@ fn live() -> Vec<Arc<Container>> {
 }
 
 impl Room {
+    /// With a folder of its own if none is named.
     fn open(config: Config, folder: Option<&Path>, live: Vec<Arc<Container>>, go: bool) -> Self {
-        Self::with(config, folder, live, go, HashSet::new())
+        let own = folder.is_none().then(|| tempfile::tempdir().unwrap());
+        let path = folder.or(own.as_ref().map(tempfile::TempDir::path));
+        let mut room = Self::with(config, path, live, go, HashSet::new());
+        room.folder_of_its_own = own;
+        room
     }
 
     fn with(
@@ -120,8 +129,12 @@ impl Room {
         go: bool,
         kept: HashSet<RunId>,
     ) -> Self {
-        let pool =
-            Arc::new(Pool { begun: Mutex::default(), go: watch::Sender::new(go), kept: Mutex::new(kept) });
+        let pool = Arc::new(Pool {
+            begun: Mutex::default(),
+            go: watch::Sender::new(go),
+            kept: Mutex::new(kept),
+            refuses: false.into(),
+        });
         let (live, counters) = (Arc::new(live), counters());
         let (for_run, for_kept) = (Arc::clone(&pool), Arc::clone(&pool));
         let alerts = Alerts::open(
@@ -131,6 +144,9 @@ impl Room {
                 live: Box::new(move || Arc::clone(&live)),
                 ready: Box::pin(async {}),
                 run: Box::new(move |request, cancel| {
+                    if for_run.refuses.load(std::sync::atomic::Ordering::Relaxed) {
+                        return Box::pin(async { RunEnd::Refused("a probe is stuck there".to_owned()) });
+                    }
                     for_run.begun.lock().unwrap().push(request);
                     let mut go = for_run.go.subscribe();
                     Box::pin(async move {
@@ -144,17 +160,12 @@ impl Room {
                 counters: counters.clone(),
             },
         );
-        Self { alerts, pool, counters }
+        Self { alerts, pool, counters, folder_of_its_own: None }
     }
 
     async fn post(&self, body: &str) -> Answer {
-        loop {
-            let answer = self.alerts.receive(body.to_owned().into(), "test").await;
-            if !answer.body["error"].as_str().is_some_and(|error| error.contains("does not know")) {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        eventually(|| self.alerts.0.queue().open).await;
+        self.alerts.receive(body.to_owned().into(), "test").await
     }
 
     /// The answer's status, and the result of each of its alerts.

@@ -34,7 +34,7 @@ struct Taken {
     decisions: Vec<Decision>,
     /// Runs that may begin once they are written down.
     runs: Vec<RunId>,
-    /// Tells whether all that this answer stands on is on the disk; None if there is no journal, or nothing to write.
+    /// Tells whether all that this answer stands on is on the disk; None if there is nothing to write.
     written: Option<oneshot::Receiver<bool>>,
     notes: Vec<String>,
 }
@@ -90,27 +90,22 @@ fn decide(shared: &Shared, body: &[u8], who: &str) -> Result<Taken, Answer> {
     }
     if !queue.open {
         drop(queue);
-        return Err(put_off(
-            shared,
-            &alerts,
-            Reason::NotReady,
-            "the agent does not know the node's containers yet",
-        ));
+        let words = "the agent does not know the node's containers yet";
+        return Err(put_off(shared, &alerts, (who, &receiver), Reason::NotReady, words));
     }
     let Ok((planned, ops)) = admit(&mut queue, &asked, config.limits.queued_runs, now) else {
         drop(queue);
-        return Err(put_off(
-            shared,
-            &alerts,
-            Reason::QueueFull,
-            "the queue of runs for alerts is full (limits.queued_runs)",
-        ));
+        let words = "the queue of runs for alerts is full (limits.queued_runs)";
+        return Err(put_off(shared, &alerts, (who, &receiver), Reason::QueueFull, words));
     };
     shared.show(&queue);
     // Also where there is nothing to write, a duplicate's answer waits for what it is a duplicate of.
     let stands_on_disk =
         !ops.is_empty() || planned.iter().any(|planned| planned.reasons.contains(&Reason::Duplicate));
-    let written = shared.writer().as_ref().filter(|_| stands_on_disk).map(|writer| writer.write(ops));
+    // Without a journal nothing is: the sender's side goes at once.
+    let write =
+        |ops| shared.writer().as_ref().map_or_else(|| oneshot::channel().1, |writer| writer.write(ops));
+    let written = stands_on_disk.then(|| write(ops));
     drop(queue);
 
     let notes = [
@@ -136,9 +131,22 @@ fn decide(shared: &Shared, body: &[u8], who: &str) -> Result<Taken, Answer> {
     Ok(Taken { decisions, runs, written, notes: notes.into_iter().flatten().collect() })
 }
 
-fn put_off(shared: &Shared, alerts: &[Told], why: Reason, words: &str) -> Answer {
-    for _ in alerts {
+/// None of them is taken. Whoever looks for one later finds why, until it is delivered again.
+fn put_off(
+    shared: &Shared,
+    alerts: &[Told],
+    (who, receiver): (&str, &str),
+    why: Reason,
+    words: &str,
+) -> Answer {
+    let now = SystemTime::now();
+    let mut log = shared.log();
+    for told in alerts {
         shared.counters.drop_alert(why);
+        let mut decision = Decision::of(&told.alert, told.status, who, receiver, now);
+        decision.result = why.as_str();
+        decision.reasons.push(words.to_owned());
+        log.note(told.key(), decision);
     }
     unavailable(&format!("{words}; deliver it again"))
 }

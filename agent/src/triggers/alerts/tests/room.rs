@@ -111,6 +111,29 @@ async fn a_label_that_is_missing_matches_all_up_to_max_targets_in_order() {
 }
 
 #[tokio::test]
+async fn what_was_never_run_leaves_no_cooldown() {
+    let room = Room::open(slow(""), None, live(), false);
+    room.pool.refuses.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(room.results(&firing("1", "cart-0")).await.0, 202);
+    eventually(|| room.alerts.queued() == 0).await;
+    room.pool.refuses.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(room.results(&firing("2", "cart-0")).await, (202, vec!["queued".to_owned()]));
+    assert_eq!(room.begun(1).await, ["a@cart-0"]);
+    assert_eq!(room.results(&firing("3", "cart-0")).await.1, ["cooldown"], "the one before it does run");
+}
+
+#[tokio::test]
+async fn without_a_journal_it_is_run_and_the_sender_is_not_told_that_it_is_safe() {
+    let room = Room::with(slow(""), None, live(), true, HashSet::new());
+    for _ in 0..2 {
+        let answer = room.post(&firing("1", "cart-1")).await;
+        assert!(answer.status == 503 && answer.body["error"].as_str().unwrap().contains("run all the same"));
+    }
+    assert_eq!(room.begun(1).await, ["a@cart-1"]);
+    assert_eq!((room.dropped("not_written"), room.dropped("duplicate")), (2, 1));
+}
+
+#[tokio::test]
 async fn three_alerts_for_one_crash_are_one_run_and_no_cooldown_is_three() {
     for (more, runs) in [("", 1), (", cooldown: 0s", 3)] {
         let room = Room::open(slow(more), None, live(), true);
