@@ -95,7 +95,7 @@ struct Pool {
 }
 
 struct Room {
-    #[expect(dead_code, reason = "it goes with the room")]
+    /// It goes with the room.
     folder_of_its_own: Option<tempfile::TempDir>,
     alerts: Alerts,
     pool: Arc<Pool>,
