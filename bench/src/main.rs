@@ -3,10 +3,11 @@
 
 mod mounts;
 mod row;
+mod runs;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
@@ -46,9 +47,16 @@ impl Bench {
     }
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let asked = Asked::parse();
+fn main() -> anyhow::Result<ExitCode> {
+    // A section that is the agent itself starts launchers, which are this same program (`parachute launcher`).
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == "launcher") {
+        return parachute::cli::Cli::parse().run();
+    }
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(all(Asked::parse())).map(|()| ExitCode::SUCCESS)
+}
+
+async fn all(asked: Asked) -> anyhow::Result<()> {
     let bench = Bench {
         quick: asked.quick,
         dir: tempfile::Builder::new().prefix("parachute-").tempdir()?,
@@ -64,6 +72,7 @@ async fn main() -> anyhow::Result<()> {
             }
         };
     }
+    section!(runs);
     let report = report(&rows)?;
     println!("{report}");
     if !asked.quick && asked.only.is_empty() {
