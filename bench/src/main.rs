@@ -1,9 +1,14 @@
 //! Every figure of docs/benchmarks.md, measured in one run beside what it is compared with. `cargo xtask bench` starts this
 //! program; a section is a file that returns the rows of the table. Nothing is tested here but the figures.
 
+mod idle;
+mod kernel;
 mod mounts;
+mod processes;
+mod ready;
 mod row;
 mod runs;
+mod starts;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -73,6 +78,10 @@ async fn all(asked: Asked) -> anyhow::Result<()> {
         };
     }
     section!(runs);
+    section!(kernel);
+    section!(starts);
+    section!(idle);
+    section!(ready);
     let report = report(&rows)?;
     println!("{report}");
     if !asked.quick && asked.only.is_empty() {

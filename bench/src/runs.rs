@@ -5,7 +5,7 @@
 //! timed from its request to its result, which comes after all of it has been reaped and its output has been read.
 
 use std::io::Read as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -289,13 +289,13 @@ async fn known(launcher: &Launcher, id: &str, pid: i32) -> anyhow::Result<Arc<Co
 }
 
 /// What the kernel needs for the same command and no container: posix_spawn(3), its output read to the end, wait(2).
-fn spawn() -> anyhow::Result<Duration> {
+pub(crate) fn spawn() -> anyhow::Result<Duration> {
     let started = Instant::now();
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let mut actions = PosixSpawnFileActions::init()?;
     actions.add_open(0, "/dev/null", OFlag::O_RDONLY, nix::sys::stat::Mode::empty())?;
-    actions.add_dup2(&write, 1)?;
-    actions.add_dup2(&write, 2)?;
+    actions.add_dup2(write.as_raw_fd(), 1)?;
+    actions.add_dup2(write.as_raw_fd(), 2)?;
     let arguments = [c"/bin/true"];
     let environment = [c"PATH=/usr/sbin:/usr/bin", c"LC_ALL=C"];
     let pid = posix_spawn(c"/bin/true", &actions, &PosixSpawnAttr::init()?, &arguments, &environment)?;

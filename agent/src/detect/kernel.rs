@@ -27,7 +27,9 @@ const RECHECK: Duration = Duration::from_millis(10);
 
 /// The attached program's records. Dropping it detaches the program.
 pub struct Kernel {
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
+    /// Which of the object's programs is attached.
+    program: &'static str,
     ring: AsyncFd<RingBuf<MapData>>,
     counters: PerCpuArray<MapData, u64>,
     /// Totals that were already handed on.
@@ -48,7 +50,6 @@ pub struct Batch {
 }
 
 /// The kernel half's memory of cgroups.
-#[derive(Debug)]
 pub struct Seen {
     known: HashMap<MapData, u64, u8>,
     recent: Array<MapData, Place>,
@@ -91,7 +92,7 @@ pub fn attach_by(hierarchies: &Hierarchies) -> Result<(Kernel, Seen), DetectErro
     )]
     let ring = AsyncFd::with_interest(ring, Interest::READABLE).map_err(DetectError::Ring)?;
     let kernel =
-        Kernel { _ebpf: ebpf, ring, counters, submitted: 0, lost: 0, since_empty: 0, recheck: false };
+        Kernel { ebpf, program: name, ring, counters, submitted: 0, lost: 0, since_empty: 0, recheck: false };
     Ok((kernel, seen))
 }
 
@@ -105,7 +106,20 @@ impl std::fmt::Debug for Kernel {
     }
 }
 
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seen").finish_non_exhaustive()
+    }
+}
+
 impl Kernel {
+    /// How often the program has run and for how long in all. The kernel counts only while `kernel.bpf_stats_enabled` is 1.
+    pub fn cost(&self) -> Result<(u64, Duration), DetectError> {
+        let program = self.ebpf.program(self.program).ok_or(DetectError::Missing(self.program))?;
+        let info = <&RawTracePoint>::try_from(program)?.info()?;
+        Ok((info.run_count(), info.run_time()))
+    }
+
     /// Waits for records. Dropping the future loses nothing.
     ///
     /// A loss wakes nobody, and need not: records are lost only while the ring is full, so there is one to wake
