@@ -2,9 +2,11 @@
 //! and the names and sizes of the maps.
 #![no_std]
 
-/// Name of the program in the object file.
+/// Name of the program in the object file that goes by the unified hierarchy.
 pub const PROGRAM: &str = "exec_seen";
-/// The raw tracepoint it is attached to. Raw, because that needs no tracefs.
+/// And of the one that goes by a cgroup v1 hierarchy. Two, so that the first one has nothing to look up about it.
+pub const WALKING_PROGRAM: &str = "exec_seen_walking";
+/// The raw tracepoint that either is attached to. Raw, because that needs no tracefs.
 pub const TRACEPOINT: &str = "sched_process_exec";
 
 /// Ring buffer of `ExecSeen`.
@@ -21,6 +23,35 @@ pub const SEEN: &str = "SEEN";
 /// record more, which the agent recognises.
 pub const SEEN_ENTRIES: u32 = 65_536;
 
+/// Array of [`Place`] in front of `SEEN`: cgroups that were found in it lately. A look-up in a hash map of that size goes
+/// through half a dozen cache lines that the exec has just driven out; this one, through one.
+pub const RECENT: &str = "RECENT";
+/// Places in it: a power of two. The kernel counts ids up, so that the containers of a node hardly share any.
+pub const RECENT_PLACES: u32 = 1024;
+
+/// `[generation, mark]`. The mark of a cgroup that was found in `SEEN` holds its id and the generation that was read
+/// before it was looked for.
+///
+/// The agent counts the generation up after it has deleted from `SEEN` a cgroup with this place. So a mark of the present
+/// generation says that the cgroup has not been deleted since; one that is written late, by a program that had looked
+/// before, has an older one. It is one word, so that it cannot be read in halves.
+pub type Place = [u64; 2];
+
+/// Bits of a mark that are the cgroup's id; those above are the generation's lowest.
+const ID_BITS: u32 = 40;
+
+/// A cgroup's index in `RECENT`.
+#[inline(always)]
+pub const fn place(cgroup_id: u64) -> u32 {
+    (cgroup_id % RECENT_PLACES as u64) as u32
+}
+
+/// A cgroup's mark; `None` for an id that is too large for it, which takes 2^40 cgroups since the machine's start.
+#[inline(always)]
+pub const fn mark(cgroup_id: u64, generation: u64) -> Option<u64> {
+    if cgroup_id >> ID_BITS == 0 { Some(generation << ID_BITS | cgroup_id) } else { None }
+}
+
 /// Per-CPU array of two `u64`: see `SUBMITTED` and `LOST`.
 pub const COUNTERS: &str = "COUNTERS";
 /// Index in `COUNTERS`: records written into the ring since the program was loaded.
@@ -28,9 +59,8 @@ pub const SUBMITTED: u32 = 0;
 /// Index in `COUNTERS`: records that found the ring full.
 pub const LOST: u32 = 1;
 
-/// Global of the program, `[u64; 5]`, set before it is loaded: the way from a task to the id of its cgroup in a
-/// cgroup v1 hierarchy, as offsets in bytes, each from where the pointer before it leads. All zero, as it is in the
-/// object, means the unified hierarchy, whose ids a helper tells.
+/// Global of `WALKING_PROGRAM`, `[u64; 5]`, set before it is loaded: the way from a task to the id of its cgroup in a
+/// cgroup v1 hierarchy, as offsets in bytes, each from where the pointer before it leads. No helper tells those ids.
 pub const WALK: &str = "WALK";
 
 /// Name of the program that says which devices an observer may open, in an object file of its own.
@@ -81,6 +111,18 @@ mod tests {
             ExecSeen::from_bytes(&bytes),
             Some(ExecSeen { cgroup_id: 7, at_ns: u64::MAX, tgid: 4_194_304 })
         );
+    }
+
+    #[test]
+    fn a_mark_names_one_cgroup_of_one_generation() {
+        let largest = (1 << ID_BITS) - 1;
+        let marks = [(1, 0), (1, 1), (1 + u64::from(RECENT_PLACES), 0), (largest, 0), (largest, 1)];
+        for (one, other) in marks.iter().flat_map(|one| marks.iter().map(move |other| (one, other))) {
+            assert_eq!(mark(one.0, one.1) == mark(other.0, other.1), one == other);
+        }
+        assert_eq!(mark(largest + 1, 0), None);
+        assert_ne!(mark(1, 0), Some(0), "what the map holds at first is nobody's mark");
+        assert_eq!((place(5), place(5 + u64::from(RECENT_PLACES)), place(u64::MAX)), (5, 5, RECENT_PLACES - 1));
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! The exec tracepoint: one record for the first exec of a cgroup that is not known, none for any later one.
 //!
 //! It decides nothing about containers. It remembers cgroup ids, and the agent deletes those it wants to hear of
-//! again. An exec in a known cgroup costs two helper calls: the cgroup's id and one look-up.
+//! again. An exec in a known cgroup costs a helper call, for the cgroup's id, and one place in an array; now and then a
+//! look-up in a hash map, too. What it costs is the cache lines that it touches: those are counted here.
 //!
 //! | used                        | in the kernel since |
 //! | --------------------------- | ------------------- |
 //! | raw tracepoint program      | 4.17                |
 //! | `bpf_get_current_cgroup_id` | 4.18                |
 //! | LRU hash map                | 4.10                |
+//! | array map, written to       | 3.19                |
 //! | per-CPU array map           | 4.6                 |
 //! | `bpf_ktime_get_ns`          | 4.1                 |
 //! | `bpf_get_current_pid_tgid`  | 4.2                 |
@@ -22,18 +24,21 @@
     reason = "a helper is a call into the kernel; what the compiler cannot check, the verifier does"
 )]
 
-use agent_ebpf::{EVENTS_BYTES, ExecSeen, LOST, SEEN_ENTRIES, SUBMITTED};
+use agent_ebpf::{EVENTS_BYTES, ExecSeen, LOST, Place, RECENT_PLACES, SEEN_ENTRIES, SUBMITTED, mark, place};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns,
     bpf_probe_read_kernel,
 };
 use aya_ebpf::macros::{map, raw_tracepoint};
-use aya_ebpf::maps::{LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
 
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
+
+#[map]
+static RECENT: Array<Place> = Array::with_max_entries(RECENT_PLACES, 0);
 
 #[map]
 static SEEN: LruHashMap<u64, u8> = LruHashMap::with_max_entries(SEEN_ENTRIES, 0);
@@ -43,7 +48,7 @@ static SEEN: LruHashMap<u64, u8> = LruHashMap::with_max_entries(SEEN_ENTRIES, 0)
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
 
-/// See `agent_ebpf::WALK`. The kernel freezes it, so the verifier takes the branch that is not used out.
+/// See `agent_ebpf::WALK`.
 #[unsafe(no_mangle)]
 static WALK: [u64; 5] = [0; 5];
 
@@ -52,9 +57,37 @@ const EXISTS: i32 = -17;
 
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 fn exec_seen(_: RawTracePointContext) -> i32 {
-    let Some(cgroup_id) = current_cgroup() else { return 0 };
+    // SAFETY: takes nothing and reads only the current task.
+    exec_in(unsafe { bpf_get_current_cgroup_id() })
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+fn exec_seen_walking(_: RawTracePointContext) -> i32 {
+    walked().map_or(0, exec_in)
+}
+
+#[inline(always)]
+fn exec_in(cgroup_id: u64) -> i32 {
+    let recent = RECENT.get_ptr_mut(place(cgroup_id)).and_then(|place| {
+        let place = place.cast::<u64>();
+        // SAFETY: both point into this place, which lives as long as the map. Volatile, so that each is read once, and
+        // the generation before `SEEN` is looked into. Two system calls of the agent's lie between what it changes there
+        // and here, so that no CPU can have the one without the other.
+        let (generation, mark_at) = unsafe { (place.read_volatile(), place.add(1)) };
+        Some((mark_at, mark(cgroup_id, generation)?))
+    });
+    if let Some((at, mark)) = recent {
+        // SAFETY: as above.
+        if unsafe { at.read_volatile() } == mark {
+            return 0;
+        }
+    }
     // SAFETY: the value is not read, only whether there is one, so a concurrent change cannot be seen torn.
     if unsafe { SEEN.get(cgroup_id) }.is_some() {
+        if let Some((at, mark)) = recent {
+            // SAFETY: as above.
+            unsafe { at.write_volatile(mark) };
+        }
         return 0;
     }
     // Two CPUs can come here with the same new cgroup; the insertion decides which of them writes the record. Any
@@ -78,13 +111,10 @@ fn exec_seen(_: RawTracePointContext) -> i32 {
     0
 }
 
-fn current_cgroup() -> Option<u64> {
+/// The id of the current task's cgroup in a cgroup v1 hierarchy.
+fn walked() -> Option<u64> {
     // SAFETY: a static of this program. Volatile, because the agent sets it after the compiler has seen the zeroes.
     let walk = unsafe { core::ptr::read_volatile(&raw const WALK) };
-    if walk[0] == 0 {
-        // SAFETY: takes nothing and reads only the current task.
-        return Some(unsafe { bpf_get_current_cgroup_id() });
-    }
     // SAFETY: takes nothing.
     let mut at = unsafe { bpf_get_current_task() };
     for offset in walk {

@@ -1,12 +1,18 @@
 //! Every figure of docs/benchmarks.md, measured in one run beside what it is compared with. `cargo xtask bench` starts this
 //! program; a section is a file that returns the rows of the table. Nothing is tested here but the figures.
 
+mod idle;
+mod kernel;
 mod mounts;
+mod processes;
+mod ready;
 mod row;
+mod runs;
+mod starts;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
@@ -46,9 +52,16 @@ impl Bench {
     }
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let asked = Asked::parse();
+fn main() -> anyhow::Result<ExitCode> {
+    // A section that is the agent itself starts launchers, which are this same program (`parachute launcher`).
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == "launcher") {
+        return parachute::cli::Cli::parse().run();
+    }
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(all(Asked::parse())).map(|()| ExitCode::SUCCESS)
+}
+
+async fn all(asked: Asked) -> anyhow::Result<()> {
     let bench = Bench {
         quick: asked.quick,
         dir: tempfile::Builder::new().prefix("parachute-").tempdir()?,
@@ -64,6 +77,11 @@ async fn main() -> anyhow::Result<()> {
             }
         };
     }
+    section!(runs);
+    section!(kernel);
+    section!(starts);
+    section!(idle);
+    section!(ready);
     let report = report(&rows)?;
     println!("{report}");
     if !asked.quick && asked.only.is_empty() {

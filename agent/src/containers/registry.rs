@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use agent_ebpf::ExecSeen;
 use arc_swap::ArcSwap;
+use futures_util::stream::{self, StreamExt as _};
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
@@ -24,6 +25,8 @@ use crate::model::{Container, ContainerEvent, ContainerId, Runtime};
 const MAX_CONTAINERS: usize = 4096;
 /// A cgroup in which only a runtime's helpers were seen is believed to have no init yet this often.
 const MAX_LOOKS: u32 = 3;
+/// Cgroups whose processes are looked at together in a scan.
+const LOOKS_AT_ONCE: usize = 16;
 /// Cgroups of which that is remembered.
 const MAX_UNSETTLED: usize = 1024;
 /// An init that ends sooner than this may have been a helper that passed through: its cgroup is looked at again.
@@ -182,12 +185,22 @@ impl Actor {
                 "the cgroup tree is too large to be scanned whole: containers that ran before may be missed"
             );
         }
+        let mut unknown = Vec::new();
         for cgroup in scan.cgroups {
-            if self.is_up(&cgroup.named.id).await {
-                continue;
+            if !self.is_up(&cgroup.named.id).await {
+                unknown.push(cgroup);
             }
+        }
+        // Several at once, so that launcher and agent do not wait for each other by turns.
+        let launcher = self.launcher.clone();
+        let looks = unknown.into_iter().map(|cgroup| {
+            let launcher = &launcher;
+            async move { (look(&cgroup, launcher, true).await, cgroup) }
+        });
+        let mut looks = stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE);
+        while let Some((looked, cgroup)) = looks.next().await {
             // What is not found yet writes a record at its next exec.
-            if let Ok(Look::Found(init)) = look(&cgroup, &self.launcher, true).await {
+            if let Ok(Look::Found(init)) = looked {
                 self.up(cgroup, init, None).await;
             }
         }
@@ -283,9 +296,6 @@ impl Actor {
             let _ = end.readable().await;
             ends
         });
-        if let Some(at) = exec_at_ns {
-            self.counters.detection.observe(seconds_since(at));
-        }
         if let Some(seen) = &mut self.seen
             && exec_at_ns.is_none()
         {
@@ -294,6 +304,10 @@ impl Actor {
         let known = Known { container: Arc::clone(&container), cgroup, up: Instant::now() };
         self.known.insert(container.id.clone(), known);
         self.publish();
+        // From here on everybody who looks finds it.
+        if let Some(at) = exec_at_ns {
+            self.counters.detection.observe(seconds_since(at));
+        }
         (self.tell)(&ContainerEvent::Up(Arc::clone(&container)));
         self.describer.up(&container, about.parent_cwd.as_deref()).await;
         let labels = container.labels();

@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use agent_ebpf::{
-    COUNTERS, EVENTS, EVENTS_BYTES, ExecSeen, LOST, PROGRAM, RECORD_BYTES, SEEN, SUBMITTED, TRACEPOINT, WALK,
+    COUNTERS, EVENTS, EVENTS_BYTES, ExecSeen, LOST, PROGRAM, Place, RECENT, RECORD_BYTES, SEEN, SUBMITTED,
+    TRACEPOINT, WALK, WALKING_PROGRAM, place,
 };
-use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::RawTracePoint;
-use aya::{Ebpf, EbpfLoader};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::hierarchy::Hierarchies;
 use super::{DetectError, btf};
+use crate::enter::ebpf_loader;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/parachute-exec"));
 
@@ -25,7 +27,9 @@ const RECHECK: Duration = Duration::from_millis(10);
 
 /// The attached program's records. Dropping it detaches the program.
 pub struct Kernel {
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
+    /// Which of the object's programs is attached.
+    program: &'static str,
     ring: AsyncFd<RingBuf<MapData>>,
     counters: PerCpuArray<MapData, u64>,
     /// Totals that were already handed on.
@@ -46,8 +50,10 @@ pub struct Batch {
 }
 
 /// The kernel half's memory of cgroups.
-#[derive(Debug)]
-pub struct Seen(HashMap<MapData, u64, u8>);
+pub struct Seen {
+    known: HashMap<MapData, u64, u8>,
+    recent: Array<MapData, Place>,
+}
 
 /// Loads the program and attaches it: from its return on, no first exec goes unnoticed.
 pub fn attach() -> Result<(Kernel, Seen), DetectError> {
@@ -66,17 +72,18 @@ pub fn attach_by(hierarchies: &Hierarchies) -> Result<(Kernel, Seen), DetectErro
         tracing::debug!(%error, "RLIMIT_MEMLOCK cannot be raised");
     }
     let walk = hierarchies.controller().map(btf::walk).transpose()?;
-    let mut loader = EbpfLoader::new();
+    let mut loader = ebpf_loader();
     if let Some(walk) = &walk {
         loader.override_global(WALK, walk, true);
     }
     let mut ebpf = loader.load(OBJECT)?;
     let mut take = |name: &'static str| ebpf.take_map(name).ok_or(DetectError::Missing(name));
     let ring = RingBuf::try_from(take(EVENTS)?)?;
-    let seen = HashMap::try_from(take(SEEN)?)?;
+    let seen = Seen { known: HashMap::try_from(take(SEEN)?)?, recent: Array::try_from(take(RECENT)?)? };
     let counters = PerCpuArray::try_from(take(COUNTERS)?)?;
+    let name = if walk.is_some() { WALKING_PROGRAM } else { PROGRAM };
     let program: &mut RawTracePoint =
-        ebpf.program_mut(PROGRAM).ok_or(DetectError::Missing(PROGRAM))?.try_into()?;
+        ebpf.program_mut(name).ok_or(DetectError::Missing(name))?.try_into()?;
     program.load()?;
     program.attach(TRACEPOINT)?;
     #[allow(
@@ -85,8 +92,8 @@ pub fn attach_by(hierarchies: &Hierarchies) -> Result<(Kernel, Seen), DetectErro
     )]
     let ring = AsyncFd::with_interest(ring, Interest::READABLE).map_err(DetectError::Ring)?;
     let kernel =
-        Kernel { _ebpf: ebpf, ring, counters, submitted: 0, lost: 0, since_empty: 0, recheck: false };
-    Ok((kernel, Seen(seen)))
+        Kernel { ebpf, program: name, ring, counters, submitted: 0, lost: 0, since_empty: 0, recheck: false };
+    Ok((kernel, seen))
 }
 
 impl std::fmt::Debug for Kernel {
@@ -99,7 +106,20 @@ impl std::fmt::Debug for Kernel {
     }
 }
 
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seen").finish_non_exhaustive()
+    }
+}
+
 impl Kernel {
+    /// How often the program has run and for how long in all. The kernel counts only while `kernel.bpf_stats_enabled` is 1.
+    pub fn cost(&self) -> Result<(u64, Duration), DetectError> {
+        let program = self.ebpf.program(self.program).ok_or(DetectError::Missing(self.program))?;
+        let info = <&RawTracePoint>::try_from(program)?.info()?;
+        Ok((info.run_count(), info.run_time()))
+    }
+
     /// Waits for records. Dropping the future loses nothing.
     ///
     /// A loss wakes nobody, and need not: records are lost only while the ring is full, so there is one to wake
@@ -152,15 +172,24 @@ impl Seen {
     /// The next exec in the cgroup writes a record again.
     pub fn forget(&mut self, cgroup_id: u64) {
         // It fails where the cgroup is not in the map, which is what was asked for.
-        if let Err(error) = self.0.remove(&cgroup_id) {
+        if let Err(error) = self.known.remove(&cgroup_id) {
             tracing::trace!(cgroup_id, %error, "cgroup was not known to the kernel half");
         }
+        // In this order: see `Place`.
+        if let Err(error) = self.end_generation(place(cgroup_id)) {
+            tracing::error!(cgroup_id, %error, "the kernel half may not tell of this cgroup's next exec");
+        }
+    }
+
+    fn end_generation(&mut self, place: u32) -> Result<(), MapError> {
+        let [generation, _] = self.recent.get(&place, 0)?;
+        self.recent.set(place, [generation + 1, 0], 0)
     }
 
     /// No exec in the cgroup writes a record any more.
     pub fn remember(&mut self, cgroup_id: u64) {
         // Where it fails the cgroup's next exec writes one record too many, which the registry recognises.
-        if let Err(error) = self.0.insert(cgroup_id, 1, 0) {
+        if let Err(error) = self.known.insert(cgroup_id, 1, 0) {
             tracing::debug!(cgroup_id, %error, "cgroup cannot be made known to the kernel half");
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::EnterError;
 use super::client::watch_socket;
@@ -24,6 +24,8 @@ pub(super) struct Connection {
     stuck: Mutex<HashMap<u64, ContainerId>>,
     /// Who waits for which answer; `None` once the launcher has gone. Std mutexes: never held across an await.
     pending: Mutex<Option<HashMap<u64, Waiting>>>,
+    /// Somebody has begun to wait.
+    awaited: Notify,
 }
 
 #[derive(Debug)]
@@ -36,7 +38,7 @@ struct Waiting {
 impl Connection {
     pub(super) fn new(socket: OwnedFd, digest: [u8; 32]) -> Result<Arc<Self>, EnterError> {
         let (stuck, pending) = (Mutex::default(), Mutex::new(Some(HashMap::new())));
-        Ok(Arc::new(Self { socket: watch_socket(socket)?, digest, stuck, pending }))
+        Ok(Arc::new(Self { socket: watch_socket(socket)?, digest, stuck, pending, awaited: Notify::new() }))
     }
 
     fn waiting(&self) -> MutexGuard<'_, Option<HashMap<u64, Waiting>>> {
@@ -72,7 +74,15 @@ impl Connection {
         let (tell, answer) = oneshot::channel();
         let waiting = Waiting { tell, container: container.cloned() };
         self.waiting().as_mut().ok_or(EnterError::LauncherGone)?.insert(id, waiting);
+        self.awaited.notify_one();
         Ok((id, answer))
+    }
+
+    /// Returns while somebody waits for an answer, or when the launcher has gone.
+    pub(super) async fn awaited(&self) {
+        while self.waiting().as_ref().is_some_and(HashMap::is_empty) {
+            self.awaited.notified().await;
+        }
     }
 
     pub(super) async fn send(&self, ask: &Ask, fds: &[BorrowedFd<'_>]) -> Result<(), EnterError> {

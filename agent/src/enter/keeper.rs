@@ -1,6 +1,7 @@
 //! The keeper: starts a launcher, and another one whenever there is none. It stands between agent and launcher because the
 //! agent has given up the rights that a launcher is started with. It takes nothing from the agent but the order to kill a
-//! launcher that hangs, and starts it with the arguments that it was started with itself.
+//! launcher that hangs, and starts it with the arguments that it was started with itself. One that is stopped it kills by
+//! itself: the agent notices only one that it waits for.
 
 use std::ffi::OsString;
 use std::io;
@@ -8,11 +9,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
+use super::kept::SILENCE;
 use super::protocol::{receive, send};
 
 /// After a life of less than this the next one begins after a pause. All together is less than the 2 s within which there
@@ -25,7 +30,10 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// To the agent, with one fd: the socket of a launcher that has just been started.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Handed;
+pub(super) struct Handed {
+    /// The one before was stopped, and the keeper has killed it.
+    pub(super) hung: bool,
+}
 
 /// From the agent.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,6 +45,11 @@ pub(super) enum Order {
 /// Keeps launchers until the other end of `control` closes; `arguments` are those of `parachute launcher`.
 pub fn keep(control: &OwnedFd, arguments: &[OsString]) -> io::Result<()> {
     let mut pause = Pause::default();
+    let children = SignalFd::with_flags(
+        &SigSet::from_iter([Signal::SIGCHLD]),
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )?;
+    let mut hung = false;
     loop {
         let (theirs, own) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
@@ -46,13 +59,14 @@ pub fn keep(control: &OwnedFd, arguments: &[OsString]) -> io::Result<()> {
         let mut child = command.spawn()?;
         // This process's copies of the launcher's end go with the command.
         drop(command);
-        if send(control.as_fd(), &Handed, &[theirs.as_fd()]).is_err() {
+        if send(control.as_fd(), &Handed { hung }, &[theirs.as_fd()]).is_err() {
             drop(theirs);
             return leave(child);
         }
         drop(theirs);
-        if !watch_over(control, &mut child)? {
-            return leave(child);
+        match watch_over(control, &mut child, &children)? {
+            Over::AgentGone => return leave(child),
+            Over::Ended { stopped } => hung = stopped,
         }
         let status = child.wait()?;
         let length = pause.after(started.elapsed());
@@ -63,27 +77,62 @@ pub fn keep(control: &OwnedFd, arguments: &[OsString]) -> io::Result<()> {
     }
 }
 
-/// Waits for the launcher's end; false if the agent's came first.
-fn watch_over(control: &OwnedFd, child: &mut Child) -> io::Result<bool> {
+/// What the watch over a launcher came to.
+enum Over {
+    Ended {
+        /// It was killed because it was stopped.
+        stopped: bool,
+    },
+    AgentGone,
+}
+
+/// Waits for the end of the launcher, or of the agent.
+fn watch_over(control: &OwnedFd, child: &mut Child, children: &SignalFd) -> io::Result<Over> {
     let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    let mut stopped_at: Option<Instant> = None;
+    let mut stopped = false;
     loop {
         let mut fds = [
             PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(children.as_fd(), PollFlags::IN),
         ];
-        match poll(&mut fds, None) {
+        let left = stopped_at.map(|at| (at + SILENCE).saturating_duration_since(Instant::now()));
+        match poll(&mut fds, left.and_then(|left| Timespec::try_from(left).ok()).as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let [asked, ended] = fds.map(|fd| !fd.revents().is_empty());
+        let [asked, ended, changed] = fds.map(|fd| !fd.revents().is_empty());
         if ended {
-            return Ok(true);
+            return Ok(Over::Ended { stopped });
+        }
+        if changed {
+            // One signal may stand for several: what has become of the child is asked for itself.
+            while children.read_signal()?.is_some() {}
+            stopped_at = is_stopped(&pidfd, stopped_at.is_some()).then_some(stopped_at.unwrap_or(Instant::now()));
+        }
+        if !stopped && stopped_at.is_some_and(|at| at.elapsed() >= SILENCE) {
+            tracing::error!(silence = ?SILENCE, "the launcher is stopped and is killed");
+            (stopped, stopped_at) = (true, None);
+            child.kill()?;
         }
         if asked {
             match receive::<Order>(control.as_fd()) {
                 Ok(Some((Order::Kill, _))) => child.kill()?,
-                Ok(None) | Err(_) => return Ok(false),
+                Ok(None) | Err(_) => return Ok(Over::AgentGone),
             }
+        }
+    }
+}
+
+/// Whether it is stopped now, as far as the kernel has said more than was known.
+fn is_stopped(child: &OwnedFd, mut known: bool) -> bool {
+    let news = WaitPidFlag::WSTOPPED | WaitPidFlag::WCONTINUED | WaitPidFlag::WNOHANG;
+    loop {
+        match waitid(Id::PIDFd(child.as_fd()), news) {
+            Ok(WaitStatus::Stopped(..)) => known = true,
+            Ok(WaitStatus::Continued(_)) => known = false,
+            _ => return known,
         }
     }
 }

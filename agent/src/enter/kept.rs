@@ -1,5 +1,6 @@
-//! The agent's part in keeping a launcher: it listens for its heartbeat, has one that hangs killed, and takes the next
-//! one from the keeper.
+//! The agent's part in keeping a launcher: while it waits for an answer it listens for the launcher's heartbeat, has one
+//! that hangs killed, and takes the next one from the keeper. While nobody waits there is no heartbeat: an idle agent has
+//! nothing to wake for, and of a launcher that is stopped meanwhile the kernel tells the keeper.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -15,10 +16,10 @@ use super::keeper::{Handed, Order};
 use super::protocol::{Answer, Ask, receive, send};
 use super::watch::watch as watch_fd;
 
-/// How often the launcher is asked for a sign of life, and how long it may take. A stopped one is noticed within the sum,
-/// so that another is there within 2 s.
+/// How often the launcher is asked for a sign of life while somebody waits for it, and how long it may take. One that hangs
+/// is noticed within the sum, so that another is there within 2 s.
 const HEARTBEAT: Duration = Duration::from_millis(300);
-const SILENCE: Duration = Duration::from_millis(1100);
+pub(super) const SILENCE: Duration = Duration::from_millis(1100);
 /// An agent that was itself stopped finds the time over before it has read what came: it looks once more.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
 
@@ -56,7 +57,8 @@ pub(super) async fn keep_connected(
         place.send_replace(None);
         drop(connection);
         let Some(control) = control.as_deref() else { break };
-        let Some(next) = next(control).await else { break };
+        let Some((hung, next)) = next(control).await else { break };
+        let why = if hung { Restart::Hung } else { why };
         tracing::warn!(reason = why.as_str(), "another launcher has taken the place of one that has gone");
         restarted(why);
         place.send_replace(Some(next));
@@ -107,6 +109,7 @@ async fn closed(control: &AsyncFd<OwnedFd>) {
 /// Returns when the launcher has not answered for too long.
 async fn silence(launcher: &Launcher, connection: &Connection) {
     loop {
+        connection.awaited().await;
         tokio::time::sleep(HEARTBEAT).await;
         let Ok((id, mut answer)) = connection.expect(launcher.next_id(), None) else { return };
         let asked = tokio::time::timeout(SILENCE, async {
@@ -119,10 +122,12 @@ async fn silence(launcher: &Launcher, connection: &Connection) {
     }
 }
 
-/// The next launcher, once it is ready; none when the keeper has gone.
-async fn next(control: &AsyncFd<OwnedFd>) -> Option<Arc<Connection>> {
+/// The next launcher, once it is ready, and whether the keeper has killed the one before; none when the keeper has gone.
+async fn next(control: &AsyncFd<OwnedFd>) -> Option<(bool, Arc<Connection>)> {
+    let mut has_hung = false;
     loop {
-        let (Handed, fds) = receive_from::<Handed>(control).await?;
+        let (Handed { hung }, fds) = receive_from::<Handed>(control).await?;
+        has_hung |= hung;
         let Some(socket) = fds.into_iter().next().and_then(|fd| {
             rustix::io::ioctl_fionbio(&fd, true).ok()?;
             watch_fd(fd).ok()
@@ -133,7 +138,7 @@ async fn next(control: &AsyncFd<OwnedFd>) -> Option<Arc<Connection>> {
         match first {
             Ok(Some((Answer::Ready { digest }, _))) => {
                 if let Ok(connection) = Connection::new(socket.into_inner(), digest) {
-                    return Some(connection);
+                    return Some((has_hung, connection));
                 }
             }
             Ok(Some((Answer::Failed { reason }, _))) => {

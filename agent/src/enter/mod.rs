@@ -79,6 +79,7 @@
 
 mod client;
 mod connection;
+mod ebpf;
 pub mod handle;
 mod keeper;
 mod kept;
@@ -92,6 +93,7 @@ mod watch;
 use std::path::PathBuf;
 
 pub use client::{Launcher, LauncherOptions, LauncherProcess, Listening, Word};
+pub use ebpf::ebpf_loader;
 pub use keeper::keep;
 pub use kept::Restart;
 pub use launcher::{STEPS, confine_agent, device_rule, serve};

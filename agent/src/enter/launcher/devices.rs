@@ -9,8 +9,10 @@ use std::path::Path;
 
 use agent_ebpf::{DEVICES_PROGRAM, MEMORY_DEVICES, OBSERVERS_MINORS};
 use aya::programs::{CgroupAttachMode, CgroupDevice, ProgramError};
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::super::ebpf_loader;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/parachute-devices"));
 
@@ -60,8 +62,7 @@ fn load(folder: &Path) -> Result<Rule, RuleError> {
     // user. It is lowered again, because commands inherit it. Where it may not be raised the load may still work.
     let before = getrlimit(Resource::Memlock);
     let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
-    // It refers to none of the kernel's types.
-    let loaded = EbpfLoader::new().btf(None).load(OBJECT).map_err(RuleError::from).and_then(|mut ebpf| {
+    let loaded = ebpf_loader().load(OBJECT).map_err(RuleError::from).and_then(|mut ebpf| {
         let program: &mut CgroupDevice =
             ebpf.program_mut(DEVICES_PROGRAM).ok_or(RuleError::NoProgram)?.try_into()?;
         program.load()?;

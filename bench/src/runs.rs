@@ -1,0 +1,309 @@
+//! What a run costs beside a bare spawn of the same command, warm and for the first time, and what it does not depend on:
+//! the host's mounts and the agent's own memory.
+//!
+//! This process is the agent here: it has the real launcher and the real pool of runs, on one thread as the agent's. A run is
+//! timed from its request to its result, which comes after all of it has been reaped and its output has been read.
+
+use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context as _, ensure};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use nix::fcntl::OFlag;
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
+use nix::sys::wait::waitpid;
+use parachute::app::pool_counters;
+use parachute::config::Source;
+use parachute::enter::{Launcher, LauncherOptions, LauncherProcess};
+use parachute::metrics::AgentMetrics;
+use parachute::model::{Container, ContainerId, Outcome, ProbeName, RunRequest, Runtime, TriggerName};
+use parachute::probes::{Pool, Terms};
+use testbed::{Containerd, Pod, WORKLOAD_IMAGE};
+
+use crate::Bench;
+use crate::mounts::Mounts;
+use crate::row::{Figure, Row, Target, Times, shown};
+
+const CONFIGURATION: &str = "\
+probes:
+  joined: { command: [/bin/true], parse: none, isolation: joined }
+  observer: { command: [/bin/true], parse: none }
+";
+const WAYS: [&str; 2] = ["joined", "observer"];
+/// Containers of the pod; all but one are entered once by each launcher.
+const CONTAINERS: usize = 9;
+const MANY_MOUNTS: usize = 5_000;
+const MEMORY: usize = 500 << 20;
+/// Runs after which everything that is made once has been made.
+const WARMING: usize = 20;
+
+pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+    let bed = Containerd::start(&bench.path("runs")).await?;
+    let mut pod = bed.pod("bench", "runs");
+    for number in 0..CONTAINERS {
+        pod = pod.container(&format!("c{number}"), WORKLOAD_IMAGE, &["/workload", "sleep"]);
+    }
+    let pod = pod.start().await?;
+    let (configuration, mounts) = (bench.path("runs.yml"), bench.path("runs-mounts"));
+    std::fs::write(&configuration, CONFIGURATION)?;
+    let (few, some) = (bench.rounds(3_000), bench.rounds(1_500));
+    let launchers = if bench.quick { 4 } else { 24 };
+    let work = move || {
+        // One thread, as the agent has.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(rows(&configuration, &mounts, &pod, [few, some, launchers]))
+    };
+    tokio::task::spawn_blocking(work).await?
+}
+
+async fn rows(
+    configuration: &Path,
+    mounts: &Path,
+    pod: &Pod,
+    [few, some, launchers]: [usize; 3],
+) -> anyhow::Result<Vec<Row>> {
+    let stand = Stand::start(configuration, pod).await?;
+    let warm = stand.warm(few).await?;
+    let mut grown = vec![("the host's mounts, 5,000 more", warm_beside(&stand, some, mounts).await?)];
+    grown.push(("the agent's memory, 10 MB to 500 MB", large_beside(&stand, some).await?));
+    stand.close().await;
+    let mut first: [[Firsts; 2]; 2] = Default::default();
+    for _ in 0..launchers {
+        first[0].iter_mut().zip(firsts(configuration, pod).await?).for_each(|(all, more)| all.extend(more));
+    }
+    {
+        let _mounts = Mounts::make(mounts, MANY_MOUNTS)?;
+        for _ in 0..launchers.div_ceil(2) {
+            first[1].iter_mut().zip(firsts(configuration, pod).await?).for_each(|(all, more)| all.extend(more));
+        }
+    }
+
+    let mut rows = Vec::new();
+    for (n, (way, limit)) in WAYS.into_iter().zip([1.3, 2.0]).enumerate() {
+        rows.push(Row {
+            what: format!("warm run of /bin/true, {way}"),
+            measured: warm.ways[n].shown(),
+            beside: format!("posix_spawn and wait: {}", warm.spawn.shown()),
+            value: warm.ways[n].ratio(&warm.spawn),
+            figure: Figure::Ratio,
+            target: Target::AtMost(limit),
+        });
+    }
+    let [few_mounts, many_mounts] = &first;
+    for (way, firsts) in WAYS.into_iter().zip(few_mounts) {
+        rows.push(Row {
+            what: format!("first run in a container, {way}"),
+            measured: firsts.first.shown(),
+            beside: format!("the warm one: {}", firsts.warm.shown()),
+            value: firsts.first.ratio(&firsts.warm),
+            figure: Figure::Ratio,
+            target: Target::AtMost(2.0),
+        });
+    }
+    for (what, [small, large]) in &grown {
+        for (n, way) in WAYS.into_iter().enumerate() {
+            rows.push(growth(
+                format!("warm run, {way}: {what}"),
+                [&large.ways[n], &large.spawn],
+                [&small.ways[n], &small.spawn],
+            ));
+        }
+    }
+    for ((way, few), many) in WAYS.into_iter().zip(few_mounts).zip(many_mounts) {
+        rows.push(growth(
+            format!("first run, {way}: the host's mounts, 5,000 more"),
+            [&many.first, &many.spawn],
+            [&few.first, &few.spawn],
+        ));
+    }
+    Ok(rows)
+}
+
+/// Of a time between two moments, each beside the bare spawns of its moment: the machine has others at work.
+fn growth(what: String, [after, spawn_after]: [&Times; 2], [before, spawn_before]: [&Times; 2]) -> Row {
+    Row {
+        what,
+        measured: format!("{}, spawn {}", after.shown(), shown(spawn_after.median())),
+        beside: format!("before: {}, spawn {}", before.shown(), shown(spawn_before.median())),
+        value: after.ratio(spawn_after) / before.ratio(spawn_before),
+        figure: Figure::Ratio,
+        target: Target::AtMost(1.05),
+    }
+}
+
+/// How often the measurement changes between few and many: what the machine does besides falls on both.
+const TURNS: usize = 4;
+
+async fn warm_beside(stand: &Stand, rounds: usize, mounts: &Path) -> anyhow::Result<[Warm; 2]> {
+    let mut both = [Warm::default(), Warm::default()];
+    for _ in 0..TURNS {
+        both[0].extend(stand.warm(rounds / TURNS).await?);
+        let mounts = Mounts::make(mounts, MANY_MOUNTS)?;
+        settle().await;
+        both[1].extend(stand.warm(rounds / TURNS).await?);
+        drop(mounts);
+        settle().await;
+    }
+    Ok(both)
+}
+
+async fn large_beside(stand: &Stand, rounds: usize) -> anyhow::Result<[Warm; 2]> {
+    let mut both = [Warm::default(), Warm::default()];
+    for _ in 0..TURNS {
+        both[0].extend(stand.warm(rounds / TURNS).await?);
+        // Not zeroes, which would be no memory before they are written to.
+        let memory = vec![1_u8; MEMORY];
+        both[1].extend(stand.warm(rounds / TURNS).await?);
+        drop(std::hint::black_box(memory));
+    }
+    Ok(both)
+}
+
+/// After a change of the host's mounts the launcher makes its template anew, at most once a second.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+}
+
+#[derive(Debug, Default)]
+struct Warm {
+    spawn: Times,
+    ways: [Times; 2],
+}
+
+impl Warm {
+    fn extend(&mut self, more: Self) {
+        self.spawn.0.extend(more.spawn.0);
+        for (all, more) in self.ways.iter_mut().zip(more.ways) {
+            all.0.extend(more.0);
+        }
+    }
+}
+
+/// Runs in containers that their launcher had never entered, and then the next ones in the same.
+#[derive(Debug, Default)]
+struct Firsts {
+    spawn: Times,
+    first: Times,
+    warm: Times,
+}
+
+impl Firsts {
+    fn extend(&mut self, more: Self) {
+        self.spawn.0.extend(more.spawn.0);
+        self.first.0.extend(more.first.0);
+        self.warm.0.extend(more.warm.0);
+    }
+}
+
+/// A new launcher has entered no container; it is itself warmed up in the one that is left out.
+async fn firsts(configuration: &Path, pod: &Pod) -> anyhow::Result<[Firsts; 2]> {
+    let stand = Stand::start(configuration, pod).await?;
+    let mut all: [Firsts; 2] = Default::default();
+    stand.warm(WARMING).await?;
+    let (one, other) = stand.containers[1..].split_at((CONTAINERS - 1) / 2);
+    for ((way, firsts), containers) in WAYS.into_iter().zip(&mut all).zip([one, other]) {
+        for container in containers {
+            firsts.spawn.0.push(spawn()?);
+            firsts.first.0.push(stand.run(way, container).await?);
+            stand.run(way, container).await?;
+            firsts.warm.0.push(stand.run(way, container).await?);
+        }
+    }
+    stand.close().await;
+    Ok(all)
+}
+
+/// The agent's part that runs something, with the pod's containers.
+#[derive(Debug)]
+struct Stand {
+    launcher: Launcher,
+    pool: Pool,
+    containers: Vec<Arc<Container>>,
+}
+
+impl Stand {
+    async fn start(configuration: &Path, pod: &Pod) -> anyhow::Result<Self> {
+        let source = Source::File(configuration.to_owned());
+        let launcher = LauncherProcess::start(&source, &LauncherOptions::default(), &[], false)?.attach(drop)?;
+        let config = Arc::new(ArcSwap::from_pointee(source.load()?));
+        let counters = pool_counters(&AgentMetrics::new()?);
+        let pool = Pool::new(launcher.clone(), config, counters, Box::new(|_| {}), None);
+        let mut containers = Vec::new();
+        for container in &pod.containers {
+            containers.push(known(&launcher, &container.id, container.pid).await?);
+        }
+        let stand = Self { launcher, pool, containers };
+        stand.warm(WARMING).await?;
+        Ok(stand)
+    }
+
+    /// A bare spawn and a run of each way by turns, all in the same container.
+    async fn warm(&self, rounds: usize) -> anyhow::Result<Warm> {
+        let mut warm = Warm::default();
+        for _ in 0..rounds {
+            warm.spawn.0.push(spawn()?);
+            for (way, times) in WAYS.into_iter().zip(&mut warm.ways) {
+                times.0.push(self.run(way, &self.containers[0]).await?);
+            }
+        }
+        Ok(warm)
+    }
+
+    async fn run(&self, probe: &str, container: &Arc<Container>) -> anyhow::Result<Duration> {
+        let trigger = TriggerName::new(TriggerName::CLI);
+        let started = Instant::now();
+        let request = RunRequest::new(ProbeName::new(probe), trigger, Arc::clone(container));
+        let result = self.pool.run(request, Terms::default()).await?;
+        let took = started.elapsed();
+        ensure!(result.outcome == Outcome::Ok, "a run ended with {}", result.outcome);
+        Ok(took)
+    }
+
+    async fn close(self) {
+        self.pool.close(Duration::from_secs(5)).await;
+        self.launcher.close(Duration::from_secs(5)).await;
+    }
+}
+
+async fn known(launcher: &Launcher, id: &str, pid: i32) -> anyhow::Result<Arc<Container>> {
+    let pid = rustix::process::Pid::from_raw(pid).context("a container without a pid")?;
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    let about = launcher.inspect(std::os::fd::AsFd::as_fd(&pidfd)).await?;
+    Ok(Arc::new(Container {
+        id: ContainerId::new(id),
+        pidfd,
+        pid: about.pid,
+        start_ticks: about.start_ticks,
+        cgroup_id: 0,
+        cgroup_path: String::new(),
+        pid_ns: about.pid_ns,
+        net_ns: about.net_ns,
+        runtime: Runtime::Containerd,
+        cgroup_pod_uid: None,
+        up_at: SystemTime::now(),
+        metadata: ArcSwapOption::empty(),
+    }))
+}
+
+/// What the kernel needs for the same command and no container: posix_spawn(3), its output read to the end, wait(2).
+pub(crate) fn spawn() -> anyhow::Result<Duration> {
+    let started = Instant::now();
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let mut actions = PosixSpawnFileActions::init()?;
+    actions.add_open(0, "/dev/null", OFlag::O_RDONLY, nix::sys::stat::Mode::empty())?;
+    actions.add_dup2(write.as_raw_fd(), 1)?;
+    actions.add_dup2(write.as_raw_fd(), 2)?;
+    let arguments = [c"/bin/true"];
+    let environment = [c"PATH=/usr/sbin:/usr/bin", c"LC_ALL=C"];
+    let pid = posix_spawn(c"/bin/true", &actions, &PosixSpawnAttr::init()?, &arguments, &environment)?;
+    drop::<OwnedFd>(write);
+    let mut output = Vec::new();
+    std::fs::File::from(read).read_to_end(&mut output)?;
+    let ended = waitpid(pid, None)?;
+    let took = started.elapsed();
+    ensure!(matches!(ended, nix::sys::wait::WaitStatus::Exited(_, 0)), "a bare spawn ended with {ended:?}");
+    Ok(took)
+}
