@@ -1,8 +1,11 @@
 //! Every figure of docs/benchmarks.md, measured in one run beside what it is compared with. `cargo xtask bench` starts this
 //! program; a section is a file that returns the rows of the table. Nothing is tested here but the figures.
 
+mod crowded;
 mod mounts;
+mod resident_full;
 mod row;
+mod scrape;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -64,6 +67,8 @@ async fn main() -> anyhow::Result<()> {
             }
         };
     }
+    section!(scrape);
+    section!(resident_full);
     let report = report(&rows)?;
     println!("{report}");
     if !asked.quick && asked.only.is_empty() {
