@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::PipeWriter;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 

@@ -17,6 +17,7 @@ pub use prometheus::Prometheus;
 pub use recorder::{Recorded, Recorder};
 pub use scrape::{Answer, Sample, exchange, request, samples};
 pub use served::free_address;
+pub use simulation::{Asked as Simulated, Fleet, Node, simulate};
 pub use tmux::Tmux;
 pub use userns::UserContainer;
 
@@ -35,6 +36,7 @@ mod recorder;
 mod scrape;
 mod served;
 mod settings;
+mod simulation;
 mod tmux;
 mod userns;
 
