@@ -100,8 +100,13 @@ pub async fn simulate(program: &Path, asked: Asked, lock: Option<std::fs::File>)
     crowd.grow(1)?;
     let first = settled(&agent, |samples| runs(samples) == asked.probes).await?;
     node.series_each = of_pods(&first).count();
-    crowd.grow(asked.pods - 1)?;
-    let full = settled(&agent, |samples| of_pods(samples).count() == asked.pods * node.series_each).await?;
+    let mut full = first;
+    while crowd.len() < asked.pods {
+        // What starts at once must fit into the queue, or some would never have a first run.
+        crowd.grow((asked.queue / asked.probes).clamp(1, asked.pods - crowd.len()))?;
+        let wanted = crowd.len() * node.series_each;
+        full = settled(&agent, |samples| of_pods(samples).count() == wanted).await?;
+    }
     node.filled_in = begun.elapsed();
     node.containers = of_pods(&full).filter(|sample| sample.name == INFO).count();
     node.series = full.len();
