@@ -14,13 +14,12 @@ const SETTLED: Duration = Duration::from_mins(2);
 
 /// `max_series` cuts what nstat prints to the same number on every kernel. The agent adds three to a container's.
 const CONFIG: &str = r#"
-runtimes: []
 limits: { queued_runs: 10000 }
-captures: { keep: never }
 probes:
   counters:
     command: [nstat, -asz]
     max_series: 30
+    keep: never
     parse:
       keyvalue:
         - { name: node_kernel_counters_total, type: counter, help: Counters of the kernel., keys: "*", key_label: counter }

@@ -1,11 +1,12 @@
 //! A node of many pods, and what it means for whoever scrapes, alerts and keeps: the real agent on a [`Crowd`], running
-//! programs that print what real tools have printed once (`tests/fixtures/output`). Behind `cargo xtask simulate`.
+//! a command that prints what real tools have printed once (`tests/fixtures/output`). Behind `cargo xtask simulate`.
 
 mod figures;
 mod setup;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -92,8 +93,19 @@ pub async fn simulate(program: &Path, asked: Asked, lock: Option<std::fs::File>)
     let dir = tempfile::Builder::new().prefix("pt-simulation-").tempdir()?;
     let config = setup::write(dir.path(), asked)?;
     let mut crowd = Crowd::new(lock)?;
-    let mut agent = Agent::start(program, &config, |_| {})?;
-    agent.ready(PATIENCE).await?;
+    // What it says is of interest if it does not even start.
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let hear = Arc::clone(&said);
+    let mut agent = Agent::start(program, &config, move |line| {
+        let mut said = hear.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() < 100 {
+            said.push(line.to_owned());
+        }
+    })?;
+    if let Err(error) = agent.ready(PATIENCE).await {
+        let said = said.lock().unwrap_or_else(PoisonError::into_inner).join("\n");
+        return Err(error.context(said));
+    }
 
     let mut node = Node::default();
     let begun = Instant::now();

@@ -1,8 +1,7 @@
-//! The simulated node's configuration and programs, and what the kernel says of the agent.
+//! The simulated node's configuration, and what the kernel says of the agent.
 
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,23 +35,21 @@ pub(super) const PROBES: [(&str, &str, &str); 4] = [
     ),
 ];
 
-/// Writes the programs and the configuration; the configuration's path.
+/// Writes the configuration, whose commands print the files; its path.
 pub(super) fn write(dir: &Path, asked: Asked) -> anyhow::Result<PathBuf> {
     let mut probes = String::new();
     let mut names = Vec::new();
     for (name, fixture, parse) in &PROBES[..asked.probes] {
         let printed = Path::new(FIXTURES).join(fixture);
         let printed = fs::read_to_string(&printed).with_context(|| printed.display().to_string())?;
-        let program = dir.join(name);
-        fs::write(&program, format!("#!/bin/sh\ncat <<'END-OF-OUTPUT'\n{printed}\nEND-OF-OUTPUT\n"))?;
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-        let program = program.display();
-        writeln!(probes, "  {name}: {{ command: [{program}], max_series: 25, parse: {{ {parse} }} }}")?;
+        // A JSON string is a YAML one, too.
+        let printed = serde_json::to_string(&printed)?;
+        writeln!(probes, "  {name}: {{ command: [printf, '%s', {printed}], max_series: 25, parse: {{ {parse} }} }}")?;
         names.push(*name);
     }
     let (queue, names) = (asked.queue, names.join(", "));
     let config = format!(
-        "runtimes: []\nlimits: {{ queued_runs: {queue}, results_grace: 2s }}\nprobes:\n{probes}triggers:\n  \
+        "limits: {{ queued_runs: {queue}, results_grace: 2s }}\nprobes:\n{probes}triggers:\n  \
          at-start: {{ container_start: {{ delay: 0s }}, match: {{ namespace: crowd }}, probes: [{names}] }}\n  \
          everywhere: {{ alert: {{ labels: {{ alertname: Everything }} }}, target: {{ namespace: \"{{{{namespace}}}}\" }}, \
          max_targets: 1000, cooldown: 0s, probes: [{names}] }}\n"
