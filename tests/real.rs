@@ -31,5 +31,6 @@ mod page;
 mod restarts;
 mod scrape_config;
 mod scraped;
+mod simulated;
 mod storm;
 mod truth;

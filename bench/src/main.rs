@@ -1,13 +1,16 @@
 //! Every figure of docs/benchmarks.md, measured in one run beside what it is compared with. `cargo xtask bench` starts this
 //! program; a section is a file that returns the rows of the table. Nothing is tested here but the figures.
 
+mod crowded;
 mod idle;
 mod kernel;
 mod mounts;
 mod processes;
 mod ready;
+mod resident_full;
 mod row;
 mod runs;
+mod scrape;
 mod starts;
 
 use std::fmt::Write as _;
@@ -82,6 +85,8 @@ async fn all(asked: Asked) -> anyhow::Result<()> {
     section!(starts);
     section!(idle);
     section!(ready);
+    section!(scrape);
+    section!(resident_full);
     let report = report(&rows)?;
     println!("{report}");
     if !asked.quick && asked.only.is_empty() {

@@ -173,7 +173,7 @@ fn remove_cni_results(dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Removes a cgroup and those below it. A cgroup stays busy for a moment after its last process has died.
-fn remove_cgroup(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn remove_cgroup(path: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type()?.is_dir() {
             remove_cgroup(&entry.path())?;

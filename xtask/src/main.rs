@@ -7,6 +7,7 @@ mod fuzz;
 mod picture;
 mod progress;
 mod setup;
+mod simulate;
 mod test;
 
 use std::process::ExitCode;
@@ -29,6 +30,27 @@ enum Task {
         /// Flags of the program that measures: --quick, --only SECTION, --help
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
+    },
+    /// A node of many fake pods with the real agent, and what many such nodes make; see docs/scaling.md; needs root
+    Simulate {
+        /// Pods on the node
+        #[arg(long, default_value_t = 1000)]
+        pods: usize,
+        /// Probes that run in each, 1 to 4
+        #[arg(long, default_value_t = 3)]
+        probes: usize,
+        /// Pods of the node that are replaced in an hour
+        #[arg(long, default_value_t = 100)]
+        churn: usize,
+        /// Alerts in a day that each name one pod of the node
+        #[arg(long, default_value_t = 50)]
+        alerts: usize,
+        /// limits.queued_runs of the agent
+        #[arg(long, default_value_t = 10_000)]
+        queue: usize,
+        /// Nodes like it
+        #[arg(long, default_value_t = 10_000)]
+        nodes: usize,
     },
     /// Feed what reads a container's bytes with what libFuzzer makes; see CONTRIBUTING.md
     Fuzz {
@@ -65,6 +87,9 @@ fn main() -> ExitCode {
         Task::Demo { once } => demo::run(once),
         Task::Test => test::run(),
         Task::Bench { words } => bench::run(&words),
+        Task::Simulate { pods, probes, churn, alerts, queue, nodes } => {
+            simulate::run(testbed::Simulated { pods, probes, churn, alerts, queue }, nodes)
+        }
         Task::Fuzz { target, runs, minutes, promtool } => {
             fuzz::run(&fuzz::Asked { target, runs, minutes, promtool })
         }

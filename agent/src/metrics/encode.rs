@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use prometheus::proto::{MetricFamily, MetricType};
+use prometheus::proto::{Metric, MetricFamily, MetricType};
 
 use crate::model::MetricKind;
 
@@ -15,6 +15,16 @@ pub struct Encoder {
 }
 
 impl Encoder {
+    /// Makes room for so many bytes more, so that a text of known size is written without being moved.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.out.reserve(bytes);
+    }
+
+    /// Bytes so far.
+    pub fn size(&self) -> usize {
+        self.out.len()
+    }
+
     /// Starts a family; its samples must follow before the next family starts.
     pub fn family(&mut self, name: &str, kind: MetricKind, help: &str) {
         let _ = write!(self.out, "# HELP {name} ");
@@ -31,54 +41,71 @@ impl Encoder {
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
         value: f64,
     ) {
+        let mut tail = String::new();
+        write_tail(&mut tail, labels, value);
+        self.line(name, suffix, prefix, &tail);
+    }
+
+    /// The same with everything after the prefix written beforehand, by [`write_tail`].
+    pub fn line(&mut self, name: &str, suffix: &str, prefix: &str, tail: &str) {
         self.out.push_str(name);
         self.out.push_str(suffix);
-        self.out.push('{');
-        self.out.push_str(prefix);
-        for (label, text) in labels {
-            if !self.out.ends_with('{') {
-                self.out.push(',');
-            }
-            write_label(&mut self.out, label, text);
-        }
-        if self.out.ends_with('{') {
-            self.out.pop();
+        if !prefix.is_empty() {
+            self.out.push('{');
+            self.out.push_str(prefix);
+            self.out.push_str(tail);
+        } else if let Some(labels) = tail.strip_prefix(',') {
+            self.out.push('{');
+            self.out.push_str(labels);
         } else {
-            self.out.push('}');
+            // No label at all: no braces.
+            self.out.push_str(tail.strip_prefix('}').unwrap_or(tail));
         }
-        self.out.push(' ');
-        write_value(&mut self.out, value);
-        self.out.push('\n');
     }
 
     /// Writes the header and samples of a family of the `prometheus` crate.
     pub fn own(&mut self, family: &MetricFamily) {
-        let kind = own_kind(family);
-        self.family(family.name(), kind, family.help());
+        let (name, kind) = (family.name(), own_kind(family));
+        self.family(name, kind, family.help());
         for metric in family.get_metric() {
-            let labels: Vec<(&str, &str)> =
-                metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
-            let prefix = label_text(&labels);
-            let name = family.name();
             match kind {
-                MetricKind::Counter => self.sample(name, "", &prefix, [], metric.get_counter().get_value()),
+                MetricKind::Counter => self.own_line(name, "", metric, None, metric.get_counter().get_value()),
                 MetricKind::Histogram => {
                     let histogram = metric.get_histogram();
                     let count = histogram.get_sample_count() as f64;
                     for bucket in histogram.get_bucket() {
-                        let mut bound = String::new();
-                        write_value(&mut bound, bucket.upper_bound());
-                        let le = [("le", bound.as_str())];
-                        self.sample(name, "_bucket", &prefix, le, bucket.cumulative_count() as f64);
+                        let le = Some(bucket.upper_bound());
+                        self.own_line(name, "_bucket", metric, le, bucket.cumulative_count() as f64);
                     }
-                    self.sample(name, "_bucket", &prefix, [("le", "+Inf")], count);
-                    self.sample(name, "_sum", &prefix, [], histogram.get_sample_sum());
-                    self.sample(name, "_count", &prefix, [], count);
+                    self.own_line(name, "_bucket", metric, Some(f64::INFINITY), count);
+                    self.own_line(name, "_sum", metric, None, histogram.get_sample_sum());
+                    self.own_line(name, "_count", metric, None, count);
                 }
                 // The table of metrics makes nothing else.
-                _ => self.sample(name, "", &prefix, [], metric.get_gauge().get_value()),
+                _ => self.own_line(name, "", metric, None, metric.get_gauge().get_value()),
             }
         }
+    }
+
+    fn own_line(&mut self, name: &str, suffix: &str, metric: &Metric, le: Option<f64>, value: f64) {
+        self.out.push_str(name);
+        self.out.push_str(suffix);
+        let mut mark = '{';
+        for pair in metric.get_label() {
+            self.out.push(mark);
+            write_label(&mut self.out, pair.name(), pair.value());
+            mark = ',';
+        }
+        if let Some(bound) = le {
+            self.out.push(mark);
+            self.out.push_str("le=\"");
+            write_value(&mut self.out, bound);
+            self.out.push('"');
+            mark = ',';
+        }
+        self.out.push_str(if mark == ',' { "} " } else { " " });
+        write_value(&mut self.out, value);
+        self.out.push('\n');
     }
 
     pub fn finish(self) -> String {
@@ -104,6 +131,18 @@ pub fn label_text(labels: &[(&str, &str)]) -> String {
         write_label(&mut text, label, value);
     }
     text
+}
+
+/// What follows the prefix in a line that has one: the other labels, the value, the line feed. The value stands after the
+/// last blank.
+pub fn write_tail<'a>(out: &mut String, labels: impl IntoIterator<Item = (&'a str, &'a str)>, value: f64) {
+    for (label, text) in labels {
+        out.push(',');
+        write_label(out, label, text);
+    }
+    out.push_str("} ");
+    write_value(out, value);
+    out.push('\n');
 }
 
 fn write_label(out: &mut String, label: &str, value: &str) {

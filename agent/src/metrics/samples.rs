@@ -1,4 +1,4 @@
-//! The last results of every probe in every container, kept by metric so that a scrape is one walk.
+//! The last results of every probe in every container, kept by metric and as text so that a scrape is one walk that copies.
 //!
 //! A run that ends well replaces the probe's series for that container. One that fails or is refused removes them, so
 //! that no stale number looks fresh. One whose container ended under it says nothing about the numbers and changes
@@ -6,16 +6,21 @@
 //! needs to call for that, every scrape and every end of a container look.
 
 mod alone;
+mod part;
 mod render;
+mod shown;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::IntCounterVec;
 
 pub use self::alone::{Alone, Note, alone};
+use self::part::Part;
+use self::shown::Shown;
 use self::store::{Entry, Inner, Run, Subject};
 use super::{admit, docs};
 use crate::model::{
@@ -30,6 +35,8 @@ const MAX_SERIES: usize = 200_000;
 #[derive(Debug)]
 pub struct Samples {
     inner: Mutex<Inner>,
+    /// Bytes of the last scrape.
+    size: AtomicUsize,
     dropped: IntCounterVec,
 }
 
@@ -54,7 +61,7 @@ impl Samples {
 
     fn bounded(grace: Duration, dropped: IntCounterVec, max_series: usize) -> Self {
         let inner = Inner::new(grace, max_series);
-        Self { inner: Mutex::new(inner), dropped }
+        Self { inner: Mutex::new(inner), size: AtomicUsize::new(0), dropped }
     }
 
     /// For a reload; containers already gone keep the grace they were given.
@@ -73,9 +80,10 @@ impl Samples {
         inner.next += 1;
         inner.numbers.insert(life.clone(), number);
         let subject = Subject::Live(Arc::clone(container));
+        let shown = Shown::of(&subject);
         inner.entries.insert(
             number,
-            Entry { life, subject, until: None, runs: BTreeMap::new(), marks: BTreeSet::new() },
+            Entry { life, subject, shown, until: None, runs: BTreeMap::new(), marks: BTreeSet::new() },
         );
     }
 
@@ -86,6 +94,7 @@ impl Samples {
         let until = now + inner.grace;
         if let Some(entry) = inner.entry(container) {
             entry.subject = Subject::Gone(entry.subject.facts());
+            entry.shown = Shown::of(&entry.subject);
             // Without results there is nothing that a last scrape would want to see.
             entry.until = Some(if entry.runs.is_empty() { now } else { until });
         }
@@ -114,7 +123,9 @@ impl Samples {
             (docs::LAST_SUCCESS, f64::from(u8::from(result.outcome.is_ok()))),
         ] {
             let labels = vec![("probe".into(), probe.as_str().to_owned())];
-            names.push(inner.insert(number, probe, note(name, labels, value)));
+            let note = note(name, labels, value);
+            let part = Part::of(&note.samples);
+            names.push(inner.insert(number, probe, note, part));
         }
         if let Some(entry) = inner.entries.get_mut(&number) {
             let run = Run {

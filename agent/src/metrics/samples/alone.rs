@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::MAX_SERIES;
+use super::part::Part;
 use super::store::Inner;
 use crate::metrics::admit;
 use crate::metrics::encode::Encoder;
@@ -31,15 +32,15 @@ pub fn alone(families: &[Family], notes: &[Note]) -> Alone {
         if notes.iter().any(|(name, ..)| *name == &*family.name) || beside.conflicts(&family) {
             dropped += family.samples.len() as u64;
         } else {
-            beside.insert(0, &nobody, family);
+            let part = Part::of(&family.samples);
+            beside.insert(0, &nobody, family, part);
         }
     }
     let mut encoder = Encoder::default();
     for (name, slot) in &beside.slots {
         encoder.family(name, slot.kind, &slot.help);
-        for sample in slot.parts.values().flatten() {
-            let labels = sample.labels.iter().map(|(label, text)| (label.as_ref(), text.as_str()));
-            encoder.sample(name, sample.suffix, "", labels, sample.value);
+        for (suffix, tail) in slot.parts.values().flat_map(Part::lines) {
+            encoder.line(name, suffix, "", tail);
         }
     }
     for (name, help, value) in notes {

@@ -1,110 +1,128 @@
-//! Turns the store into text. Containers that share their three labels (a restarted one and its predecessor in its
-//! grace) would give equal series: of each metric, only the newest of them that has it is shown.
+//! Turns the store into text: one walk that copies texts which are there already. Containers that share their three labels (a
+//! restarted one and its predecessor in its grace) would give equal series: of each metric, only the newest of them that has
+//! it is shown.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use prometheus::proto::MetricFamily;
 
 use super::Samples;
-use super::store::{Facts, Inner, Slot};
+use super::shown::Shown;
+use super::store::{Inner, Slot};
 use crate::metrics::docs;
-use crate::metrics::encode::{Encoder, label_text};
-use crate::model::{ContainerLabels, MetricKind};
+use crate::metrics::encode::Encoder;
+use crate::model::MetricKind;
 
 /// A container as this scrape shows it.
-struct Shown {
-    facts: Facts,
+struct Row<'a> {
+    number: u64,
     gone: bool,
-    /// The three labels, encoded once for all its series.
-    prefix: String,
+    shown: &'a Shown,
     /// Equal for containers with equal labels; counts from 0.
     group: usize,
 }
 
+/// Which container of each group shows the metric that is being written: the metric's place, and the container's number.
+/// It is never cleared, because another metric's entry counts as none.
+type Newest = Vec<(usize, u64)>;
+
 impl Samples {
-    /// Writes the agent's `own` families and everything of the store, each metric once, in order of name.
+    /// Writes the agent's `own` families and everything of the store, each metric once, in order of name. `own` must be in
+    /// that order.
     pub fn render(&self, encoder: &mut Encoder, own: &[MetricFamily]) {
+        // As much as last time and a little more: a text of megabytes is not to be moved while it grows.
+        let last = self.size.load(Ordering::Relaxed);
+        encoder.reserve(last + last / 16);
+        let before = encoder.size();
         let mut inner = self.lock();
         inner.expire(Instant::now());
-        let shown = inner.shown();
-        let own: BTreeMap<&str, &MetricFamily> = own.iter().map(|family| (family.name(), family)).collect();
-        let mut names: BTreeSet<&str> = own.keys().copied().collect();
+        inner.refresh();
+        let rows = inner.rows();
+        let mut names: Vec<&str> = Vec::with_capacity(own.len() + inner.slots.len() + 1);
+        names.extend(own.iter().map(MetricFamily::name));
         names.extend(inner.slots.keys().map(AsRef::as_ref));
-        names.insert(docs::CONTAINER_INFO);
-        let mut newest = vec![None; shown.len()];
-        for name in names {
+        names.push(docs::CONTAINER_INFO);
+        names.sort_unstable();
+        names.dedup();
+        let mut newest = vec![(usize::MAX, 0); rows.len()];
+        let mut own = own.iter().peekable();
+        for (place, name) in names.into_iter().enumerate() {
             let slot = inner.slots.get(name);
-            match (own.get(name), slot) {
+            match (own.next_if(|family| family.name() == name), slot) {
                 (Some(family), _) => encoder.own(family),
                 (None, Some(slot)) => encoder.family(name, slot.kind, &slot.help),
-                (None, None) => write_info(encoder, &shown, &mut newest),
+                (None, None) => write_info(encoder, &rows, place, &mut newest),
             }
             if let Some(slot) = slot {
-                write_slot(encoder, name, slot, &shown, &mut newest);
+                write_slot(encoder, name, slot, &rows, place, &mut newest);
             }
         }
+        self.size.store(encoder.size() - before, Ordering::Relaxed);
     }
 }
 
 impl Inner {
-    fn shown(&self) -> HashMap<u64, Shown> {
-        let mut groups: HashMap<ContainerLabels, usize> = HashMap::new();
-        let mut shown = HashMap::with_capacity(self.entries.len());
-        for (number, entry) in &self.entries {
-            let facts = entry.subject.facts();
-            let next = groups.len();
-            let group = *groups.entry(facts.labels.clone()).or_insert(next);
-            let ContainerLabels { namespace, pod, container } = &facts.labels;
-            let prefix = label_text(&[("namespace", namespace), ("pod", pod), ("container", container)]);
-            shown.insert(*number, Shown { facts, gone: entry.until.is_some(), prefix, group });
+    fn refresh(&mut self) {
+        for entry in self.entries.values_mut() {
+            if !entry.shown.is_of(&entry.subject) {
+                entry.shown = Shown::of(&entry.subject);
+            }
         }
-        shown
+    }
+
+    /// Newest first.
+    fn rows(&self) -> Vec<Row<'_>> {
+        let mut groups: HashMap<&str, usize> = HashMap::with_capacity(self.entries.len());
+        let mut rows = Vec::with_capacity(self.entries.len());
+        for (number, entry) in self.entries.iter().rev() {
+            let next = groups.len();
+            let group = *groups.entry(&entry.shown.prefix).or_insert(next);
+            rows.push(Row { number: *number, gone: entry.until.is_some(), shown: &entry.shown, group });
+        }
+        rows
     }
 }
 
-/// `newest` is scratch space, one place per group.
 fn write_slot(
     encoder: &mut Encoder,
     name: &str,
     slot: &Slot,
-    shown: &HashMap<u64, Shown>,
-    newest: &mut [Option<u64>],
+    rows: &[Row<'_>],
+    place: usize,
+    newest: &mut Newest,
 ) {
-    newest.fill(None);
-    for ((number, _), samples) in slot.parts.iter().rev() {
-        let Some(container) = shown.get(number) else { continue };
-        if newest[container.group].get_or_insert(*number) != number {
+    // Both are in the order of containers, so that each part's container is found by going on.
+    let mut rows = rows.iter().peekable();
+    for ((number, _), part) in slot.parts.iter().rev() {
+        while rows.next_if(|row| row.number > *number).is_some() {}
+        let Some(row) = rows.peek().filter(|row| row.number == *number) else { continue };
+        if shows(row, place, newest) != *number {
             continue;
         }
-        for sample in samples {
-            let labels = sample.labels.iter().map(|(label, text)| (label.as_ref(), text.as_str()));
-            encoder.sample(name, sample.suffix, &container.prefix, labels, sample.value);
+        for (suffix, tail) in part.lines() {
+            encoder.line(name, suffix, &row.shown.prefix, tail);
         }
     }
 }
 
 /// Every live container, and of those in their grace the ones that no newer one has replaced.
-fn write_info(encoder: &mut Encoder, shown: &HashMap<u64, Shown>, newest: &mut [Option<u64>]) {
+fn write_info(encoder: &mut Encoder, rows: &[Row<'_>], place: usize, newest: &mut Newest) {
     let Some(doc) = docs::find(docs::CONTAINER_INFO) else { return };
     encoder.family(doc.name, MetricKind::Gauge, doc.help);
-    newest.fill(None);
-    let mut numbers: Vec<u64> = shown.keys().copied().collect();
-    numbers.sort_unstable_by(|left, right| right.cmp(left));
-    for number in numbers {
-        let Shown { facts, gone, prefix, group } = &shown[&number];
-        if *newest[*group].get_or_insert(number) != number && *gone {
-            continue;
+    for row in rows {
+        if shows(row, place, newest) == row.number || !row.gone {
+            encoder.line(doc.name, "", &row.shown.prefix, &row.shown.info);
         }
-        let pid = facts.pid.to_string();
-        let labels = [
-            ("id", facts.id.as_str()),
-            ("image", &facts.image),
-            ("uid", &facts.uid),
-            ("runtime", facts.runtime),
-            ("pid", &pid),
-            ("sandbox", if facts.sandbox { "true" } else { "false" }),
-        ];
-        encoder.sample(doc.name, "", prefix, labels, 1.0);
     }
+}
+
+/// The container of the row's group that shows this metric: the first of them that asks.
+fn shows(row: &Row<'_>, place: usize, newest: &mut Newest) -> u64 {
+    let shows = &mut newest[row.group];
+    if shows.0 != place {
+        *shows = (place, row.number);
+    }
+    shows.1
 }

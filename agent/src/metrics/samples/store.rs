@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::part::Part;
+use super::shown::Shown;
 use crate::metrics::docs;
-use crate::model::{
-    Container, ContainerId, ContainerLabels, Family, MetricKind, Outcome, ProbeName, Sample, Way,
-};
+use crate::model::{Container, ContainerId, ContainerLabels, Family, MetricKind, Outcome, ProbeName, Way};
 
 /// Ids come back (`docker restart` keeps them); with the start time of the init they name one life of a container.
 pub(super) type Life = (ContainerId, u64);
@@ -29,6 +29,7 @@ pub(super) struct Inner {
 pub(super) struct Entry {
     pub(super) life: Life,
     pub(super) subject: Subject,
+    pub(super) shown: Shown,
     /// Set when the container is gone: the end of its grace.
     pub(super) until: Option<Instant>,
     pub(super) runs: BTreeMap<ProbeName, Run>,
@@ -70,7 +71,7 @@ pub(super) struct Facts {
 pub(super) struct Slot {
     pub(super) kind: MetricKind,
     pub(super) help: Arc<str>,
-    pub(super) parts: BTreeMap<(u64, ProbeName), Vec<Sample>>,
+    pub(super) parts: BTreeMap<(u64, ProbeName), Part>,
 }
 
 impl Subject {
@@ -116,29 +117,29 @@ impl Inner {
         &mut self,
         number: u64,
         probe: &ProbeName,
-        mut family: Family,
+        family: Family,
         names: &mut Vec<Arc<str>>,
     ) -> u64 {
         let offered = family.samples.len();
         if self.conflicts(&family) {
             return offered as u64;
         }
+        let mut part = Part::of(&family.samples);
         if let Some(slot) = self.slots.get(&family.name) {
             // Another probe may have the same series of the same container: the first to publish keeps it.
-            let taken: HashSet<_> = slot
-                .parts
-                .range((number, ProbeName::new(""))..)
-                .take_while(|((other, _), _)| *other == number)
-                .flat_map(|(_, samples)| samples.iter().map(|sample| (sample.suffix, &sample.labels)))
-                .collect();
-            family.samples.retain(|sample| !taken.contains(&(sample.suffix, &sample.labels)));
+            let others = slot.parts.range((number, ProbeName::new(""))..);
+            let others = others.take_while(|((other, _), _)| *other == number).map(|(_, part)| part);
+            let taken: HashSet<_> = others.flat_map(Part::series).collect();
+            if !taken.is_empty() {
+                part = part.without(&taken);
+            }
         }
-        if self.series + family.samples.len() > self.max_series {
+        if self.series + part.len() > self.max_series {
             return offered as u64;
         }
-        let dropped = offered - family.samples.len();
-        if !family.samples.is_empty() {
-            names.push(self.insert(number, probe, family));
+        let dropped = offered - part.len();
+        if part.len() > 0 {
+            names.push(self.insert(number, probe, family, part));
         }
         dropped as u64
     }
@@ -163,14 +164,15 @@ impl Inner {
         own || is_part || has_part || other_kind
     }
 
-    pub(super) fn insert(&mut self, number: u64, probe: &ProbeName, family: Family) -> Arc<str> {
-        self.series += family.samples.len();
+    /// Puts `part` in place, which has the samples of `family` that may be shown.
+    pub(super) fn insert(&mut self, number: u64, probe: &ProbeName, family: Family, part: Part) -> Arc<str> {
+        self.series += part.len();
         let slot = self.slots.entry(Arc::clone(&family.name)).or_insert_with(|| Slot {
             kind: family.kind,
             help: family.help,
             parts: BTreeMap::new(),
         });
-        slot.parts.insert((number, probe.clone()), family.samples);
+        slot.parts.insert((number, probe.clone()), part);
         family.name
     }
 
@@ -186,7 +188,8 @@ impl Inner {
         self.unmark(number, probe);
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.marks.insert(probe.clone());
-            self.insert(number, &marked(probe), mark);
+            let part = Part::of(&mark.samples);
+            self.insert(number, &marked(probe), mark, part);
         }
     }
 
@@ -199,8 +202,7 @@ impl Inner {
     /// Removes the series of one metric.
     fn take(&mut self, name: &str, number: u64, probe: &ProbeName) {
         let Some(slot) = self.slots.get_mut(name) else { return };
-        let samples = slot.parts.remove(&(number, probe.clone())).unwrap_or_default();
-        self.series -= samples.len();
+        self.series -= slot.parts.remove(&(number, probe.clone())).map_or(0, |part| part.len());
         if slot.parts.is_empty() {
             self.slots.remove(name);
         }
