@@ -1,8 +1,12 @@
 //! Every figure of docs/benchmarks.md, measured in one run beside what it is compared with. `cargo xtask bench` starts this
 //! program; a section is a file that returns the rows of the table. Nothing is tested here but the figures.
 
+mod alerts;
+mod cli;
+mod herd;
 mod mounts;
 mod row;
+mod sustained;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -64,6 +68,9 @@ async fn main() -> anyhow::Result<()> {
             }
         };
     }
+    section!(cli);
+    section!(sustained);
+    section!(alerts);
     let report = report(&rows)?;
     println!("{report}");
     if !asked.quick && asked.only.is_empty() {
