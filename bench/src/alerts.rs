@@ -18,8 +18,11 @@ const CONTAINERS: usize = 100;
 /// The default of `limits.concurrent_runs`, for both sides.
 const AT_ONCE: usize = 8;
 /// Cheap ones that print the same on the host and in a container: with dearer ones the agent's part would be smaller.
-const COMMANDS: [&[&str]; 3] =
-    [&["/bin/cat", "/proc/net/sockstat"], &["/bin/cat", "/proc/loadavg"], &["/bin/cat", "/proc/uptime"]];
+const COMMANDS: [&[&str]; 3] = [
+    &["/usr/bin/cat", "/proc/net/sockstat"],
+    &["/usr/bin/cat", "/proc/loadavg"],
+    &["/usr/bin/cat", "/proc/uptime"],
+];
 /// Between two looks at whether all has ended.
 const LOOK: Duration = Duration::from_millis(50);
 const DONE_WITHIN: Duration = Duration::from_secs(60);
@@ -29,7 +32,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     herd::start(&bed, CONTAINERS).await?;
     let file = bench.path("alerts.yml");
     std::fs::write(&file, configuration(&bed.socket()))?;
-    let mut agent = Agent::start(&bench.parachute, &file, |_| {})?;
+    let mut agent = Agent::start(&bench.parachute, &file, herd::show)?;
     agent.ready(READY).await?;
     herd::known(&agent, CONTAINERS).await?;
     let runs = CONTAINERS * COMMANDS.len();
@@ -72,9 +75,8 @@ async fn alerted(agent: &Agent, round: usize, runs: usize) -> anyhow::Result<Dur
     }
     let fresh = since.duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64() - 0.001;
     let samples = agent.scrape().await?;
-    let of_this = |name: &str, least: f64| {
-        samples.iter().filter(|one| one.name == name && one.value >= least).count()
-    };
+    let of_this =
+        |name: &str, least: f64| samples.iter().filter(|one| one.name == name && one.value >= least).count();
     let begun = of_this("parachute_probe_last_run_timestamp_seconds", fresh);
     ensure!(begun == runs, "{begun} of {runs} results are of this alert");
     let well = of_this("parachute_probe_last_success", 1.0);

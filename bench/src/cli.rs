@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use testbed::{Agent, Containerd, WORKLOAD_IMAGE};
 
 use crate::row::{Figure, Row, Target, Times};
-use crate::{Bench, ROOT};
+use crate::{Bench, ROOT, herd};
 
 const READY: Duration = Duration::from_secs(20);
 /// The seed takes tens of milliseconds: every fourth round is enough.
@@ -24,18 +24,24 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let socket = bed.socket();
     let configuration = bench.path("cli.yml");
     let text = format!(
-        "runtimes: [{{cri: {}}}]\nprobes: {{ nothing: {{ command: [/bin/true], parse: none }} }}\n",
+        "runtimes: [{{cri: {}}}]\nprobes: {{ nothing: {{ command: [/usr/bin/true], parse: none }} }}\n",
         socket.display()
     );
     std::fs::write(&configuration, text)?;
-    let mut agent = Agent::start(&bench.parachute, &configuration, |_| {})?;
+    let mut agent = Agent::start(&bench.parachute, &configuration, herd::show)?;
     agent.ready(READY).await?;
     let cart = pod.container("cart").context("the pod has its container")?;
 
     let run_directory = agent.run_directory();
     let exec = command(
         &bench.parachute,
-        &["exec".as_ref(), "--run-directory".as_ref(), run_directory, "cart".as_ref(), "/bin/true".as_ref()],
+        &[
+            "exec".as_ref(),
+            "--run-directory".as_ref(),
+            run_directory,
+            "cart".as_ref(),
+            "/usr/bin/true".as_ref(),
+        ],
     );
     let run = command(
         &bench.parachute,
@@ -50,8 +56,8 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
             "cart".as_ref(),
         ],
     );
-    let old = command(&seed, &[&socket, cart.id.as_ref(), "/bin/true".as_ref()]);
-    let bare = command(Path::new("/bin/true"), &[]);
+    let old = command(&seed, &[&socket, cart.id.as_ref(), "/usr/bin/true".as_ref()]);
+    let bare = command(Path::new("/usr/bin/true"), &[]);
     let [execs, runs, olds, bares] =
         tokio::task::block_in_place(|| time([exec, run, old, bare], bench.rounds(400)))?;
     agent.check()?;
@@ -66,7 +72,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         target: Target::AtLeast(20.0),
     };
     Ok(vec![
-        row("`parachute exec NAME /bin/true`", &execs),
+        row("`parachute exec NAME /usr/bin/true`", &execs),
         row("`parachute run` of the same as an observer", &runs),
     ])
 }

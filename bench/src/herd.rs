@@ -13,6 +13,13 @@ const PER_POD: usize = 25;
 const TOGETHER: usize = 2;
 const KNOWN_WITHIN: Duration = Duration::from_secs(60);
 
+/// What of an agent's log is worth to be seen here.
+pub(crate) fn show(line: &str) {
+    if !line.contains("level=info") {
+        eprintln!("{line}");
+    }
+}
+
 /// Starts so many containers named `main-N`, in pods `herd-N` of the namespace `shop`.
 pub(crate) async fn start(bed: &Containerd, count: usize) -> anyhow::Result<()> {
     let pods: Vec<usize> = (0..count.div_ceil(PER_POD)).collect();

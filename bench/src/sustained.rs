@@ -20,11 +20,8 @@ const PROBES: usize = 20;
 const SETTLE: Duration = Duration::from_millis(1500);
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
-    let (containers, window, rounds) = if bench.quick {
-        (50, Duration::from_secs(1), 2)
-    } else {
-        (200, Duration::from_secs(4), 5)
-    };
+    let (containers, window, rounds) =
+        if bench.quick { (50, Duration::from_secs(1), 2) } else { (200, Duration::from_secs(4), 5) };
     let bed = Containerd::start(&bench.path("sustained")).await?;
     herd::start(&bed, containers).await?;
     let mut rows = Vec::new();
@@ -32,7 +29,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         let file = bench.path("sustained.yml");
         let text = |busy: bool| configuration(&bed.socket(), isolation, busy, PROBES * 200 / containers);
         std::fs::write(&file, text(false))?;
-        let mut agent = Agent::start(&bench.parachute, &file, |_| {})?;
+        let mut agent = Agent::start(&bench.parachute, &file, herd::show)?;
         agent.ready(READY).await?;
         herd::known(&agent, containers).await?;
         let (mut ours, mut bare): (Vec<f64>, Vec<f64>) = Default::default();
@@ -57,7 +54,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
             }
             let since = Instant::now();
             let spawned = tokio::task::block_in_place(|| {
-                herd::spawn(&[&["/bin/true"]], AT_ONCE, |_| since.elapsed() < window)
+                herd::spawn(&[&["/usr/bin/true"]], AT_ONCE, |_| since.elapsed() < window)
             })?;
             bare.push(spawned as f64 / since.elapsed().as_secs_f64());
         }
@@ -66,7 +63,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         let (ours, bare) = (median(ours), median(bare));
         rows.push(Row {
             what: format!("sustained runs per second ({isolation}), {containers} containers"),
-            measured: format!("{ours:.0} runs per second of `/bin/true`, {AT_ONCE} at once"),
+            measured: format!("{ours:.0} runs per second of `/usr/bin/true`, {AT_ONCE} at once"),
             beside: format!("{bare:.0} bare spawns per second, {AT_ONCE} at once"),
             value: ours / bare,
             figure: Figure::Ratio,
@@ -91,7 +88,9 @@ fn configuration(socket: &Path, isolation: &str, busy: bool, probes: usize) -> S
     let probes: String = names
         .iter()
         .map(|name| {
-            format!("  {name}: {{ command: [/bin/true], isolation: {isolation}, keep: never, parse: none }}\n")
+            format!(
+                "  {name}: {{ command: [/usr/bin/true], isolation: {isolation}, keep: never, parse: none }}\n"
+            )
         })
         .collect();
     let schedule = if busy { "schedule: { every: 1s }" } else { "http: {}" };

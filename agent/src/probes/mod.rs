@@ -126,7 +126,9 @@ impl Pool {
         let state = Mutex::new(State::default());
         let history = Mutex::default();
         let keeping = Arc::new(Semaphore::new(MAX_KEEPING));
-        Self { shared: Arc::new(Shared { launcher, config, counters, publish, keeper, keeping, state, history }) }
+        Self {
+            shared: Arc::new(Shared { launcher, config, counters, publish, keeper, keeping, state, history }),
+        }
     }
 
     /// Queues a run that nobody waits for.
@@ -201,8 +203,7 @@ impl Pool {
         let deadline = Instant::now() + grace;
         // Once, at the end of the process: a tick is simpler than a signal that only this would wait for.
         let is_busy = || {
-            !self.shared.state().running.is_empty()
-                || self.shared.keeping.available_permits() < MAX_KEEPING
+            !self.shared.state().running.is_empty() || self.shared.keeping.available_permits() < MAX_KEEPING
         };
         while is_busy() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -274,20 +275,21 @@ impl Pool {
         if job.publish {
             (self.shared.publish)(&result);
         }
+        let (mut place, mut disk) = (Some(place), None);
         if let Some((keeping, probe)) = kept {
             // The next run does not wait for this one's disk, unless that is far behind.
-            let disk = Arc::clone(&self.shared.keeping).try_acquire_owned();
-            let place = disk.is_err().then_some(place);
+            disk = Arc::clone(&self.shared.keeping).try_acquire_owned().ok();
+            if disk.is_some() {
+                place = None;
+            }
             result.captured = self.shared.keep(keeping, &result, &probe).await;
-            drop((disk, place));
-        } else {
-            drop(place);
         }
         self.shared.history().ended(&result, job.publish);
         if let Some(reply) = job.reply {
             // Whoever asked may have left; the result is published all the same.
             let _ = reply.send(result);
         }
+        drop((place, disk));
     }
 }
 
