@@ -42,7 +42,7 @@ enum Verb {
     Ps(ps::Args),
     Exec(exec::Args),
     Captures(captures::Args),
-    /// Run one configured probe in one container, without a running agent.
+    /// Run one configured probe in one container, by the running agent if it has the same configuration.
     Run(run::Args),
     /// Check a configuration file and show every mistake with its line.
     CheckConfig(check_config::Args),
