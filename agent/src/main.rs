@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use parachute::cli;
 
 fn main() -> ExitCode {
     cli::complete::answer();
-    let cli = match cli::Cli::try_parse() {
+    let cli = match cli::Cli::read() {
         Ok(cli) => cli,
         Err(error) => return cli::usage_error(&error),
     };

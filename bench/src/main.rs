@@ -1,7 +1,10 @@
 //! Every figure of docs/benchmarks.md, measured in one run beside what it is compared with. `cargo xtask bench` starts this
 //! program; a section is a file that returns the rows of the table. Nothing is tested here but the figures.
 
+mod alerts;
+mod cli;
 mod crowded;
+mod herd;
 mod idle;
 mod kernel;
 mod mounts;
@@ -12,6 +15,7 @@ mod row;
 mod runs;
 mod scrape;
 mod starts;
+mod sustained;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -87,6 +91,9 @@ async fn all(asked: Asked) -> anyhow::Result<()> {
     section!(ready);
     section!(scrape);
     section!(resident_full);
+    section!(cli);
+    section!(sustained);
+    section!(alerts);
     let report = report(&rows)?;
     println!("{report}");
     if !asked.quick && asked.only.is_empty() {

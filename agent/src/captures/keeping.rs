@@ -1,5 +1,6 @@
 //! A run's output on its way to the disk. A thread of its own writes, because a disk may hang; between it and the run stands a
-//! task that gives up on one that does, so that the run goes on.
+//! task that gives up on one that does, so that the run goes on. Most runs print little, and most that go well are not kept:
+//! there is no thread, and nothing on the disk, before it is known that something is kept or more was printed than is held.
 
 use std::io;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ const WAITING: usize = 4;
 const STALL: Duration = Duration::from_secs(3);
 /// So long is the disk waited for at the end.
 const FINISH: Duration = Duration::from_secs(5);
+/// Bytes that wait in memory before there is a writer.
+const HELD: usize = 16 * 1024;
 /// Room is made again when a draft has grown by so much, in bytes.
 const GROWTH: u64 = 256 * 1024;
 /// zstd has its memory on the heap.
@@ -153,9 +156,13 @@ pub(super) fn begin(shared: &Arc<Shared>, id: &RunId) -> Option<Keeping> {
         }
         free
     };
+    if !admitted {
+        shared.account(&Err(NotKept::Busy));
+        return None;
+    }
     let writer = {
         let (shared, id) = (Arc::clone(shared), id.clone());
-        move || {
+        move |steps| {
             let result = write(&shared, &id, steps);
             // One that was kept has left this list when it came into the other one.
             shared.state().writing.remove(&id);
@@ -165,21 +172,27 @@ pub(super) fn begin(shared: &Arc<Shared>, id: &RunId) -> Option<Keeping> {
             let _ = answer.send(result);
         }
     };
-    if !admitted {
-        shared.account(&Err(NotKept::Busy));
-        return None;
-    }
-    if let Err(error) = thread("capture", writer) {
-        shared.state().writing.remove(id);
-        shared.account(&Err(error.into()));
-        return None;
-    }
     let (pieces, of_run) = mpsc::channel(1);
     let (end, ended) = oneshot::channel();
     let (relaying, id) = (Arc::clone(shared), id.clone());
     let of = id.clone();
     let relay = tokio::spawn(async move {
-        let relayed = relay(of_run, ended, to_writer).await;
+        let (of_run, held, record) = hold(of_run, ended).await;
+        let started = match record {
+            // Thrown away.
+            Held::Ended(None) => None,
+            record => Some((record, thread("capture", move || writer(steps)))),
+        };
+        let relayed = match started {
+            Some((record, Ok(()))) => relay(of_run, held, record, to_writer).await,
+            not_started => {
+                relaying.state().writing.remove(&of);
+                if let Some((_, Err(error))) = not_started {
+                    relaying.account(&Err(error.into()));
+                }
+                Relayed::All
+            }
+        };
         if matches!(relayed, Relayed::Stalled) {
             relaying.late(&of);
         }
@@ -188,21 +201,56 @@ pub(super) fn begin(shared: &Arc<Shared>, id: &RunId) -> Option<Keeping> {
     Some(Keeping { id, pieces, end, relay, done })
 }
 
+/// What is known when there must be a writer, or need be none.
+enum Held {
+    /// The run goes on, and prints much.
+    Open(oneshot::Receiver<Option<Box<Record>>>),
+    /// It has ended; with a record it is kept.
+    Ended(Option<Box<Record>>),
+}
+
+/// Waits until it is known whether something is kept, or there is more than is held.
+async fn hold(
+    mut of_run: mpsc::Receiver<(Stream, Bytes)>,
+    mut ended: oneshot::Receiver<Option<Box<Record>>>,
+) -> (mpsc::Receiver<(Stream, Bytes)>, Vec<(Stream, Bytes)>, Held) {
+    let (mut held, mut bytes) = (Vec::new(), 0);
+    while bytes <= HELD {
+        tokio::select! {
+            Some((stream, piece)) = of_run.recv() => {
+                bytes += piece.len();
+                held.push((stream, piece));
+            }
+            record = &mut ended => return (of_run, held, Held::Ended(record.ok().flatten())),
+        }
+    }
+    (of_run, held, Held::Open(ended))
+}
+
 /// Passes on what the run prints, and its end. Dropping `of_run` makes every further piece fail at once.
 async fn relay(
     mut of_run: mpsc::Receiver<(Stream, Bytes)>,
-    mut ended: oneshot::Receiver<Option<Box<Record>>>,
+    held: Vec<(Stream, Bytes)>,
+    record: Held,
     to_writer: mpsc::Sender<Step>,
 ) -> Relayed {
-    let record = loop {
-        tokio::select! {
-            Some((stream, piece)) = of_run.recv() => {
-                if let Some(relayed) = pass(&to_writer, Step::Piece(stream, piece)).await {
-                    return relayed;
-                }
-            }
-            record = &mut ended => break record.ok().flatten(),
+    for (stream, piece) in held {
+        if let Some(relayed) = pass(&to_writer, Step::Piece(stream, piece)).await {
+            return relayed;
         }
+    }
+    let record = match record {
+        Held::Ended(record) => record,
+        Held::Open(mut ended) => loop {
+            tokio::select! {
+                Some((stream, piece)) = of_run.recv() => {
+                    if let Some(relayed) = pass(&to_writer, Step::Piece(stream, piece)).await {
+                        return relayed;
+                    }
+                }
+                record = &mut ended => break record.ok().flatten(),
+            }
+        },
     };
     // Thrown away: the writer sees its channel end without a record.
     let Some(record) = record else { return Relayed::All };

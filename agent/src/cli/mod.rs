@@ -18,6 +18,7 @@ mod run_directory;
 mod storage;
 mod survey;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,7 +42,7 @@ enum Verb {
     Ps(ps::Args),
     Exec(exec::Args),
     Captures(captures::Args),
-    /// Run one configured probe in one container, without a running agent.
+    /// Run one configured probe in one container, by the running agent if it has the same configuration.
     Run(run::Args),
     /// Check a configuration file and show every mistake with its line.
     CheckConfig(check_config::Args),
@@ -97,6 +98,22 @@ impl LogFormat {
 }
 
 impl Cli {
+    /// The command line as it is.
+    ///
+    /// # Errors
+    /// clap's, for help as well.
+    pub fn read() -> Result<Self, clap::Error> {
+        let words: Vec<OsString> = std::env::args_os().collect();
+        // To build the grammar of all verbs takes as long as to start a small program. Scripts start these two by the hundred;
+        // what is wrong with their words, or asks for help, is left to the whole.
+        let verb = match words.get(1).and_then(|verb| verb.to_str()) {
+            Some("exec") => alone(&words).map(Verb::Exec),
+            Some("run") => alone(&words).map(Verb::Run),
+            _ => None,
+        };
+        verb.map_or_else(|| Self::try_parse_from(words), |verb| Ok(Self { verb }))
+    }
+
     /// Runs the verb to its end.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.verb {
@@ -117,6 +134,13 @@ impl Cli {
             Verb::Scratch(args) => doctor::scratch(&args),
         }
     }
+}
+
+/// One verb's options, by that verb's grammar.
+fn alone<Verb: clap::Args>(words: &[OsString]) -> Option<Verb> {
+    let grammar = Verb::augment_args(clap::Command::new("parachute"));
+    let found = grammar.try_get_matches_from(words.iter().skip(1)).ok()?;
+    Verb::from_arg_matches(&found).ok()
 }
 
 /// clap's message, and the exit status that it has; `exec` has its own for all that is not the command's.

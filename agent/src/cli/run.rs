@@ -1,21 +1,23 @@
-//! `parachute run PROBE --container NAME`: what the agent does on a trigger, once, for a person.
+//! `parachute run PROBE --container NAME`: what the agent does on a trigger, once, for a person: by the running
+//! agent if it has the same configuration, else by itself.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
-use clap::ValueEnum;
 
 use super::ConfigFile;
+use super::ask;
+use super::run_directory::RunDirectory;
 use super::survey::{self, Survey};
 use crate::app;
 use crate::config::Source;
 use crate::enter::LauncherOptions;
-use crate::http::RunView;
-use crate::metrics::encode::{Encoder, label_text};
-use crate::model::{Container, Outcome, ProbeName, RunRequest, RunResult, TriggerName};
+use crate::http::{ByHand, Format, Printed};
+use crate::model::{Container, ProbeName, RunRequest, TriggerName};
 use crate::probes::{Pool, Terms};
 use crate::triggers::{Resolved, Target, resolve};
 
@@ -39,22 +41,47 @@ pub(super) struct Args {
     allow_unsafe_joined: bool,
     #[command(flatten)]
     config: ConfigFile,
+    #[command(flatten)]
+    run_directory: RunDirectory,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    Metrics,
-    Json,
-    Raw,
-}
+/// The agent gives a run up before.
+const AGENT_WITHIN: Duration = Duration::from_mins(11);
 
 /// Exit status: 0 for `ok`, the command's own for `nonzero`, 1 for any other outcome.
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let source = Source::of(args.config.config_file);
+    let source = Source::of(args.config.config_file.clone());
+    let printed = match by_agent(&args, &source)? {
+        Some(printed) => printed,
+        None => alone(&args, &source)?,
+    };
+    print(&printed).context("writing the result")?;
+    Ok(ExitCode::from(printed.status))
+}
+
+/// By the running agent, which has found the containers and prepared all already, if it has this very configuration. None
+/// if there is none or it cannot do it; then this process does it, and says what is wrong.
+fn by_agent(args: &Args, source: &Source) -> anyhow::Result<Option<Printed>> {
+    let Some(config) = source.digest().filter(|_| !args.allow_unsafe_joined) else { return Ok(None) };
+    let ask = serde_json::json!({
+        "probe": args.probe,
+        "target": Target::parse(&args.container),
+        "by_hand": ByHand { config, output: args.output },
+    });
+    let answer = ask::post(&args.run_directory.agent(), "/api/v1/run", &ask.to_string(), AGENT_WITHIN);
+    match answer? {
+        Some((200, body)) => Ok(Some(Printed::read(&body).context("the agent's answer is no run's")?)),
+        // It may still run, and is not to be run twice.
+        Some((504, body)) => bail!("the agent answers: {}", body.trim()),
+        Some(_) | None => Ok(None),
+    }
+}
+
+fn alone(args: &Args, source: &Source) -> anyhow::Result<Printed> {
     let options =
         LauncherOptions { allow_unsafe_joined: args.allow_unsafe_joined, ..LauncherOptions::default() };
     let config = source.load()?;
-    let result = survey::with(&source, config, &options, async |survey: Survey| {
+    let result = survey::with(source, config, &options, async |survey: Survey| {
         let Some(probe) = survey.config.probes.get(args.probe.as_str()) else {
             let names: Vec<_> = survey.config.probes.keys().map(ProbeName::as_str).collect();
             bail!("no probe named {} in {source}; there are {}", args.probe, names.join(", "));
@@ -67,12 +94,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             .run(request, Terms::default())
             .await?)
     })?;
-    print(&result, args.output).context("writing the result")?;
-    Ok(match &result.outcome {
-        Outcome::Ok => ExitCode::SUCCESS,
-        Outcome::Nonzero { status } => u8::try_from(*status).map_or(ExitCode::FAILURE, ExitCode::from),
-        _ => ExitCode::FAILURE,
-    })
+    Printed::of(&result, args.output).context("writing the result")
 }
 
 fn find(live: &[Arc<Container>], wanted: &str) -> anyhow::Result<Arc<Container>> {
@@ -90,45 +112,10 @@ fn find(live: &[Arc<Container>], wanted: &str) -> anyhow::Result<Arc<Container>>
     }
 }
 
-fn print(result: &RunResult, format: Format) -> anyhow::Result<()> {
+fn print(printed: &Printed) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match format {
-        Format::Metrics => stdout.write_all(exposition(result).as_bytes())?,
-        Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&RunView::from(result))?)?,
-        Format::Raw => stdout.write_all(&result.output.stdout)?,
-    }
+    stdout.write_all(&printed.stdout)?;
     stdout.flush()?;
-    if !matches!(format, Format::Json) {
-        std::io::stderr().write_all(&result.output.stderr)?;
-        if !result.outcome.is_ok() {
-            eprintln!(
-                "parachute: {} in {}: {}",
-                result.request.probe, result.request.container, result.outcome
-            );
-        } else if matches!(format, Format::Metrics) && result.families.is_empty() {
-            eprintln!(
-                "parachute: {}: ok, and no metrics came of it; -o raw shows what it printed",
-                result.request.probe
-            );
-        }
-    }
+    std::io::stderr().write_all(&printed.stderr)?;
     Ok(())
-}
-
-fn exposition(result: &RunResult) -> String {
-    let labels = result.request.container.labels();
-    let prefix = label_text(&[
-        ("namespace", &labels.namespace),
-        ("pod", &labels.pod),
-        ("container", &labels.container),
-    ]);
-    let mut encoder = Encoder::default();
-    for family in &result.families {
-        encoder.family(&family.name, family.kind, &family.help);
-        for sample in &family.samples {
-            let labels = sample.labels.iter().map(|(name, value)| (name.as_ref(), value.as_str()));
-            encoder.sample(&family.name, sample.suffix, &prefix, labels, sample.value);
-        }
-    }
-    encoder.finish()
 }

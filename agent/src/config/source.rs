@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 use super::{Config, ConfigError, from_str, load};
 
 /// Read without `--config.file` if it exists.
@@ -38,6 +40,24 @@ impl Source {
             Self::Bare => Ok(from_str(BARE, Path::new("bare configuration"))?),
         }
     }
+
+    /// As in [`Config::digest`], of the text as it is, in hexadecimal; none where it cannot be read.
+    pub fn digest(&self) -> Option<String> {
+        let read;
+        let text = match self {
+            Self::File(path) => {
+                read = std::fs::read(path).ok()?;
+                read.as_slice()
+            }
+            Self::BuiltIn => BUILT_IN.as_bytes(),
+            Self::Bare => BARE.as_bytes(),
+        };
+        Some(Self::hex(&Sha256::digest(text).into()))
+    }
+
+    pub fn hex(digest: &[u8; 32]) -> String {
+        digest.iter().fold(String::new(), |all, byte| format!("{all}{byte:02x}"))
+    }
 }
 
 impl fmt::Display for Source {
@@ -64,7 +84,8 @@ mod tests {
     #[test]
     fn the_built_in_configuration_has_no_mistake() {
         for source in [Source::BuiltIn, Source::Bare] {
-            assert_eq!(source.load().map(|_| ()).map_err(|e| e.to_string()), Ok(()));
+            let config = source.load().map_err(|e| e.to_string()).unwrap();
+            assert_eq!(source.digest(), Some(Source::hex(&config.digest)));
         }
     }
 }

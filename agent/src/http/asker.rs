@@ -21,6 +21,11 @@ impl fmt::Display for Asker {
 }
 
 impl Asker {
+    /// Root, over a Unix socket, as the kernel says.
+    pub(super) fn is_local_root(&self) -> bool {
+        self.address == "unix" && self.name == "unix:uid=0"
+    }
+
     /// Says in the log that this one has started something: `what` is the route's word for it (`run`, `reload`), `detail`
     /// what it is about. To be called once the request is understood, and before it is done.
     pub(super) fn starts(&self, what: &str, detail: impl fmt::Display) {

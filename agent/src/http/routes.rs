@@ -21,7 +21,7 @@ use super::deadline::Deadline;
 use super::query::Query;
 use super::scrape::Scrapes;
 use super::view::{ContainerView, RunView};
-use super::{Asker, Backend, Options, RunAsk, alerts, body, captures, gzip, more, run};
+use super::{Asker, Backend, Options, Printed, RunAsk, alerts, body, captures, gzip, more, run};
 use crate::metrics;
 use crate::triggers::{Target, resolve};
 
@@ -218,7 +218,12 @@ async fn run_probe(
         Err(reason) => return refuse(true, StatusCode::BAD_REQUEST, &reason),
     };
     asker.starts("run", &ask);
-    match run::wait(ask, &*backend, &slots, &deadline).await {
+    let by_hand = ask.by_hand.as_ref().map(|by_hand| by_hand.output);
+    match run::wait(ask, &*backend, &asker, &slots, &deadline).await {
+        Ok(result) if let Some(format) = by_hand => match Printed::of(&result, format) {
+            Ok(printed) => json(StatusCode::OK, &printed.wire()),
+            Err(error) => refuse(true, StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        },
         Ok(result) if asker.roles.view => json(StatusCode::OK, &RunView::from(&result)),
         Ok(result) => json(StatusCode::OK, &RunView::from(&result).without_output()),
         Err(refusal) => {

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use warp::http::StatusCode;
 
 use super::deadline::Deadline;
-use super::{Backend, CONNECTION_TIMEOUT, RUN_TIMEOUT};
+use super::{Asker, Backend, CONNECTION_TIMEOUT, Format, RUN_TIMEOUT};
 use crate::model::RunResult;
 use crate::triggers::{MIN_ID, Target};
 
@@ -24,6 +24,19 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct RunAsk {
     pub probe: String,
     pub target: Target,
+    /// Only from `parachute run`.
+    #[serde(default)]
+    pub by_hand: Option<ByHand>,
+}
+
+/// What root's own `parachute run` asks for besides: the probe need not be one that may be run on request, and the result is
+/// for the asker alone.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ByHand {
+    /// SHA-256, in hexadecimal, of the configuration that is meant: the agent may have another one.
+    pub config: String,
+    pub output: Format,
 }
 
 impl RunAsk {
@@ -53,7 +66,7 @@ impl RunAsk {
 impl fmt::Display for RunAsk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Target { namespace, pod, container, id } = &self.target;
-        write!(f, "probe {:?} in", self.probe)?;
+        write!(f, "probe {:?}{} in", self.probe, if self.by_hand.is_some() { " by hand" } else { "" })?;
         let parts = [("namespace", namespace), ("pod", pod), ("container", container), ("id", id)];
         parts
             .iter()
@@ -72,6 +85,10 @@ pub enum RunRefusal {
     NotByRequest(String),
     #[error("no running container fits the target")]
     NoContainer,
+    #[error("the agent's configuration is another one")]
+    OtherConfig,
+    #[error("by_hand is for root alone, over the agent's own socket")]
+    NotRoot,
     /// Names of the containers that fit, for people.
     #[error("the target fits {} containers; name one of: {}", .0.len(), .0.join(", "))]
     Ambiguous(Vec<String>),
@@ -87,7 +104,8 @@ impl RunRefusal {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::UnknownProbe(_) | Self::NotByRequest(_) | Self::NoContainer => StatusCode::NOT_FOUND,
-            Self::Ambiguous(_) => StatusCode::CONFLICT,
+            Self::Ambiguous(_) | Self::OtherConfig => StatusCode::CONFLICT,
+            Self::NotRoot => StatusCode::FORBIDDEN,
             Self::Full { .. } | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoEnd => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -107,9 +125,13 @@ impl RunRefusal {
 pub(super) async fn wait(
     ask: RunAsk,
     backend: &dyn Backend,
+    asker: &Asker,
     slots: &Semaphore,
     deadline: &Deadline,
 ) -> Result<RunResult, RunRefusal> {
+    if ask.by_hand.is_some() && !asker.is_local_root() {
+        return Err(RunRefusal::NotRoot);
+    }
     let Ok(_slot) = slots.try_acquire() else {
         return Err(RunRefusal::Full { retry_after: RETRY_AFTER });
     };
@@ -139,6 +161,7 @@ mod tests {
             (r#"{"probe":"ss","target":{"id":""}}"#, "at least 6"),
             (r#"{"probe":"ss","target":{"pod":"p"},"command":["rm"]}"#, "unknown field `command`"),
             (r#"{"probe":"ss","target":{"pod":"p","uid":"1"}}"#, "unknown field `uid`"),
+            (r#"{"probe":"ss","target":{"pod":"p"},"by_hand":{}}"#, "missing field `config`"),
             (r#"{"probe":["ss"],"target":{"pod":"p"}}"#, "invalid type"),
             (r#"{"probe":"ss","probe":"x","target":{"pod":"p"}}"#, "duplicate field"),
             (r#"{"probe":"ss","target":{"pod":"p"}} x"#, "trailing characters"),

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::history::History;
@@ -30,6 +30,9 @@ use crate::model::{Container, Outcome, RunRequest, RunResult};
 /// Runs of which a process is still there in D state after it was killed. Beyond this many new runs are refused: each
 /// holds memory and a cgroup, and the node has a problem that more probes do not cure.
 const MAX_STUCK: usize = 16;
+
+/// Captures that are brought to the disk behind the runs' back; each has at most 16 KiB in memory by then, or a writer.
+const MAX_KEEPING: usize = 64;
 
 /// The metrics that this room moves.
 #[derive(Clone, Debug)]
@@ -95,6 +98,8 @@ struct Shared {
     publish: Publish,
     /// None where nothing is kept.
     keeper: Option<Keeper>,
+    /// Runs that have ended and whose capture is still on its way to the disk, without a place of their own.
+    keeping: Arc<Semaphore>,
     /// A std mutex: it is held for a few instructions and never across an await.
     state: Mutex<State>,
     history: Mutex<History>,
@@ -120,7 +125,10 @@ impl Pool {
     ) -> Self {
         let state = Mutex::new(State::default());
         let history = Mutex::default();
-        Self { shared: Arc::new(Shared { launcher, config, counters, publish, keeper, state, history }) }
+        let keeping = Arc::new(Semaphore::new(MAX_KEEPING));
+        Self {
+            shared: Arc::new(Shared { launcher, config, counters, publish, keeper, keeping, state, history }),
+        }
     }
 
     /// Queues a run that nobody waits for.
@@ -194,7 +202,10 @@ impl Pool {
         }
         let deadline = Instant::now() + grace;
         // Once, at the end of the process: a tick is simpler than a signal that only this would wait for.
-        while !self.shared.state().running.is_empty() && Instant::now() < deadline {
+        let is_busy = || {
+            !self.shared.state().running.is_empty() || self.shared.keeping.available_permits() < MAX_KEEPING
+        };
+        while is_busy() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -229,9 +240,11 @@ impl Pool {
         if job.reply.is_none() && state.waiting.iter().any(|waiting| waiting.is_same(&job.request)) {
             return Err(Refusal::AlreadyQueued);
         }
-        state.forget_abandoned();
         if !reserved && state.waiting.len() >= limits.queued_runs {
-            return Err(Refusal::QueueFull);
+            state.forget_abandoned();
+            if state.waiting.len() >= limits.queued_runs {
+                return Err(Refusal::QueueFull);
+            }
         }
         state.waiting.push_back(job);
         Ok(())
@@ -248,27 +261,32 @@ impl Pool {
             state.running.push(Arc::clone(&container));
             let pool = self.clone();
             tokio::spawn(async move {
-                pool.finish(job).await;
-                pool.shared.state().running.retain(|busy| !Arc::ptr_eq(busy, &container));
-                pool.pump();
+                let place = Place { pool, container };
+                place.pool.clone().finish(job, place).await;
             });
         }
         self.shared.show(&state);
     }
 
-    async fn finish(&self, job: Job) {
+    async fn finish(self, job: Job, place: Place) {
         let (mut result, kept) = self.shared.execute(&job).await;
         self.shared.account(&result);
         // Before the disk, which takes its time.
         if job.publish {
             (self.shared.publish)(&result);
         }
+        let (mut place, mut disk) = (Some(place), None);
         if let Some((keeping, probe)) = kept {
             // What the agent's own end has cut short is run anew at its next start if an alert has asked for it, and half of
             // it must not be taken for all of it then.
             let cut_short = result.request.alert.is_some()
                 && self.shared.state().closed
                 && matches!(&result.outcome, Outcome::EnterFailed { step, .. } if step == work::LAUNCHER_STEP);
+            // The next run does not wait for this one's disk, unless that is far behind.
+            disk = Arc::clone(&self.shared.keeping).try_acquire_owned().ok();
+            if disk.is_some() {
+                place = None;
+            }
             result.captured = !cut_short && self.shared.keep(keeping, &result, &probe).await;
         }
         self.shared.history().ended(&result, job.publish);
@@ -276,6 +294,20 @@ impl Pool {
             // Whoever asked may have left; the result is published all the same.
             let _ = reply.send(result);
         }
+        drop((place, disk));
+    }
+}
+
+/// A run's place among those under way; the next one begins when it is dropped.
+struct Place {
+    pool: Pool,
+    container: Arc<Container>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.pool.shared.state().running.retain(|busy| !Arc::ptr_eq(busy, &self.container));
+        self.pool.pump();
     }
 }
 

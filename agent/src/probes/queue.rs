@@ -52,11 +52,16 @@ impl Early {
 impl State {
     /// The oldest job whose pid namespace is free; those whose asker has left are forgotten.
     pub(super) fn next(&mut self) -> Option<Job> {
-        self.forget_abandoned();
         let is_free =
             |job: &Job| !self.running.iter().any(|busy| busy.pid_ns == job.request.container.pid_ns);
-        let place = self.waiting.iter().position(is_free)?;
-        self.waiting.remove(place)
+        loop {
+            let place = self.waiting.iter().position(is_free)?;
+            // All that wait are not looked at for each that runs: there may be thousands.
+            let job = self.waiting.remove(place).filter(|job| !job.is_abandoned());
+            if job.is_some() {
+                return job;
+            }
+        }
     }
 
     /// Whether it still waited; it does not any more.
@@ -67,11 +72,15 @@ impl State {
     }
 
     pub(super) fn forget_abandoned(&mut self) {
-        self.waiting.retain(|job| job.reply.as_ref().is_none_or(|reply| !reply.is_closed()));
+        self.waiting.retain(|job| !job.is_abandoned());
     }
 }
 
 impl Job {
+    fn is_abandoned(&self) -> bool {
+        self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
+
     pub(super) fn is_same(&self, request: &RunRequest) -> bool {
         self.reply.is_none()
             && self.request.probe == request.probe

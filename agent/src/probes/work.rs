@@ -1,5 +1,6 @@
 //! One run from its turn to its end: the command, what its output means, and what is counted.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -11,6 +12,9 @@ use crate::config::Probe;
 use crate::config::parse::Parse;
 use crate::enter::{EnterError, Listening};
 use crate::model::{End, Outcome, Output, RunRequest, RunResult};
+
+/// Bytes of output that are parsed on the spot: some ten microseconds of work.
+const SHORT: usize = 4096;
 
 impl Shared {
     /// Runs it. What it printed is on its way to the disk with the second part, if it may be kept.
@@ -34,9 +38,15 @@ impl Shared {
         let judged = match self.launcher.run(&request, &probe, listening).await {
             Ok(output) => {
                 let (early, for_judge) = (job.early.outcome(), Arc::clone(&probe));
-                // Parsing is bounded but not short for megabytes of output, and must not hold up a runtime thread.
-                let judged = tokio::task::spawn_blocking(move || judge(&for_judge, output, early.as_ref()));
-                judged.await.unwrap_or_else(|_| Judged {
+                let is_short = is_short(&probe.parse, &output);
+                let judge = move || judge(&for_judge, output, early.as_ref());
+                let judged = if is_short {
+                    catch_unwind(AssertUnwindSafe(judge)).ok()
+                } else {
+                    // Parsing is bounded but not short for megabytes of output, and must not hold up a runtime thread.
+                    tokio::task::spawn_blocking(judge).await.ok()
+                };
+                judged.unwrap_or_else(|| Judged {
                     outcome: parser_died(),
                     output: nothing(started),
                     parsed: None,
@@ -76,6 +86,15 @@ impl Shared {
             let outcome = &result.outcome;
             tracing::warn!(probe, trigger, namespace, pod, container, ?duration, %outcome, "run failed");
         }
+    }
+}
+
+/// Whether it takes no longer to parse than to have another thread do it. A jq program may be long about little.
+fn is_short(parse: &Parse, output: &Output) -> bool {
+    match parse {
+        Parse::None => true,
+        Parse::Json(_) => false,
+        _ => output.stdout.len() <= SHORT,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Match, Trigger, When};
 use crate::model::{Container, RunRequest, TriggerName};
@@ -35,7 +35,7 @@ pub(super) fn matches(rule: &Match, container: &Container) -> bool {
 }
 
 /// Whom a person means: what is absent matches everything, what is there must be equal. Also the `target` of a request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Target {
     pub namespace: Option<String>,

@@ -119,9 +119,9 @@ fn forget_words() {
 
 /// Starts the command and sees it to its end; gives the answer back when all of it has gone.
 fn tend(charge: Charge, watch: &mut Watch) -> Result<Answer, String> {
-    let mut slots = Slots::create(1, false).map_err(|e| e.to_string())?;
-    // The stub's parent, which must outlive it to have it reaped.
+    // The stub's parent, which must outlive it to have it reaped. First, so that it gets ready while the slot is made.
     let spawner = Spawner::start().map_err(|e| format!("starting the stub's program: {e}"))?;
+    let mut slots = Slots::create(1, false).map_err(|e| e.to_string())?;
     let mut run = match launch(charge, &mut slots, &spawner) {
         Ok(run) => run,
         Err(end) => return Ok(Answer::Done { id: 0, end, stuck: false, way: None, limit: None }),

@@ -252,10 +252,15 @@ fn hierarchy(mountinfo: &str) -> Option<(PathBuf, bool)> {
     unified.or_else(|| v1("devices")).or_else(|| v1("freezer"))
 }
 
+/// As the listing says: a folder of a cgroup has some twenty files, and a look at each takes a system call.
+fn is_folder(entry: &fs::DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_dir())
+}
+
 /// Removes what launchers left behind that were killed together with their agent.
 fn sweep(ours: &Path) {
     // Beside the launchers' folders are the files of the cgroup itself.
-    for entry in fs::read_dir(ours).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
+    for entry in fs::read_dir(ours).into_iter().flatten().flatten().filter(is_folder) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let lives = name
             .split_once('-')
@@ -276,7 +281,7 @@ fn remove_tree(folder: &Path) {
 }
 
 fn remove_below(folder: &Path, deadline: Instant) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(is_folder) {
         remove_below(&entry.path(), deadline);
         kill_cgroup(&entry.path());
         // rmdir succeeds once the last process has left, which no event tells on every kernel that is supported.

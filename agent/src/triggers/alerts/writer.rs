@@ -16,6 +16,9 @@ use super::journal::{Contents, Journal, JournalError, Op};
 const WAITING: usize = 1024;
 /// Batches that are written together; a bound on how long one write takes.
 const TOGETHER: usize = 512;
+/// So long what nobody waits for may wait to be written together. A run whose capture is on the disk is known by that; another
+/// one may be run once more if the agent is killed within this.
+const LINGER: Duration = Duration::from_millis(50);
 /// After a failure the disk is tried again when something is to be written, but not more often than this,
 const PAUSE: Duration = Duration::from_millis(250);
 /// and also when nothing is.
@@ -103,6 +106,24 @@ struct Work {
     failed_at: Option<Instant>,
 }
 
+/// Adds what has come meanwhile. Where nobody waits for an answer, more is waited for: that a run has ended is written down
+/// with those that end next, and a write to the disk costs as much as a run.
+fn gather(together: &mut Vec<Batch>, batches: &Receiver<Batch>) {
+    let until = Instant::now() + LINGER;
+    loop {
+        together.extend(batches.try_iter().take(TOGETHER.saturating_sub(together.len())));
+        let asked = together.is_empty() || together.iter().any(|batch| batch.reply.is_some());
+        let left = until.saturating_duration_since(Instant::now());
+        if asked || together.len() >= TOGETHER || left.is_zero() {
+            return;
+        }
+        match batches.recv_timeout(left) {
+            Ok(batch) => together.push(batch),
+            Err(_) => return,
+        }
+    }
+}
+
 impl Work {
     fn run(mut self, batches: &Receiver<Batch>, lost: &AtomicBool, tried: &tokio::sync::watch::Sender<bool>) {
         self.write(&[]);
@@ -118,7 +139,7 @@ impl Work {
                 Err(RecvTimeoutError::Timeout) => Vec::new(),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            together.extend(batches.try_iter().take(TOGETHER - 1));
+            gather(&mut together, batches);
             self.anew |= lost.swap(false, Ordering::AcqRel);
             let written = self.write(&together);
             for batch in together {

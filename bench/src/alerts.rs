@@ -1,0 +1,119 @@
+//! An alert for many containers: from the webhook's first byte until the result of the last run that it asks for can be
+//! scraped, beside bare spawns of the same commands, as many at once. The agent is asked rarely while it works: its own list of
+//! runs says when the last one ended, and to parse and publish that one takes microseconds. That all can be scraped is looked
+//! at afterwards.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context as _, ensure};
+use testbed::{Agent, Containerd};
+
+use crate::row::{Figure, Row, Target, Times};
+use crate::{Bench, herd};
+
+const READY: Duration = Duration::from_secs(20);
+const CONTAINERS: usize = 100;
+/// The default of `limits.concurrent_runs`, for both sides.
+const AT_ONCE: usize = 8;
+/// Cheap ones that print the same on the host and in a container: with dearer ones the agent's part would be smaller.
+const COMMANDS: [&[&str]; 3] = [
+    &["/usr/bin/cat", "/proc/net/sockstat"],
+    &["/usr/bin/cat", "/proc/loadavg"],
+    &["/usr/bin/cat", "/proc/uptime"],
+];
+/// Between two looks at whether all has ended.
+const LOOK: Duration = Duration::from_millis(50);
+const DONE_WITHIN: Duration = Duration::from_secs(60);
+
+pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+    let bed = Containerd::start(&bench.path("alerts")).await?;
+    herd::start(&bed, CONTAINERS).await?;
+    let file = bench.path("alerts.yml");
+    std::fs::write(&file, configuration(&bed.socket()))?;
+    let mut agent = Agent::start(&bench.parachute, &file, herd::show)?;
+    agent.ready(READY).await?;
+    herd::known(&agent, CONTAINERS).await?;
+    let runs = CONTAINERS * COMMANDS.len();
+    let (mut ours, mut bare) = (Times::default(), Times::default());
+    for round in 0..bench.rounds(50) {
+        let since = Instant::now();
+        tokio::task::block_in_place(|| herd::spawn(&COMMANDS, AT_ONCE, |number| number < runs))?;
+        bare.0.push(since.elapsed());
+        ours.0.push(alerted(&agent, round, runs).await?);
+    }
+    agent.check()?;
+    Ok(vec![Row {
+        what: format!("an alert for {CONTAINERS} containers × {} probes, to the last sample", COMMANDS.len()),
+        measured: ours.shown(),
+        beside: format!("{runs} bare spawns, {AT_ONCE} at once: {}", bare.shown()),
+        value: ours.ratio(&bare),
+        figure: Figure::Ratio,
+        target: Target::AtMost(1.5),
+    }])
+}
+
+/// One alert that names no pod, and so means all; the time until its last result.
+async fn alerted(agent: &Agent, round: usize, runs: usize) -> anyhow::Result<Duration> {
+    let body = serde_json::json!({
+        "version": "4", "groupKey": format!("{{}}:{{round=\"{round}\"}}"), "status": "firing", "receiver": "agents",
+        "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "", "truncatedAlerts": 0,
+        "alerts": [{
+            "status": "firing", "labels": { "alertname": "Slow", "namespace": "shop" }, "annotations": {},
+            "startsAt": "2026-11-26T09:02:58Z", "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "",
+            "fingerprint": format!("{round:016x}"),
+        }],
+    });
+    let since = SystemTime::now();
+    let answer = agent.post("/api/v1/alerts", &body.to_string()).await?;
+    ensure!(answer.status == 202, "the webhook is answered with {}: {}", answer.status, answer.body);
+    let deadline = Instant::now() + DONE_WITHIN;
+    while herd::sum(agent, "parachute_alert_runs_queued", ("", "")).await? > 0.0 {
+        ensure!(Instant::now() < deadline, "the alert's runs do not end");
+        tokio::time::sleep(LOOK).await;
+    }
+    let fresh = since.duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64() - 0.001;
+    let samples = agent.scrape().await?;
+    let of_this =
+        |name: &str, least: f64| samples.iter().filter(|one| one.name == name && one.value >= least).count();
+    let begun = of_this("parachute_probe_last_run_timestamp_seconds", fresh);
+    ensure!(begun == runs, "{begun} of {runs} results are of this alert");
+    let well = of_this("parachute_probe_last_success", 1.0);
+    ensure!(well == runs, "{well} of {runs} runs ended well");
+    let published = of_this("bench_value", f64::MIN);
+    ensure!(published == runs, "{published} of {runs} samples can be scraped");
+    last_end(agent, runs).await?.duration_since(since).context("a run ended before it was asked for")
+}
+
+/// When the last of the newest runs ended, as the agent has it: to the millisecond.
+async fn last_end(agent: &Agent, runs: usize) -> anyhow::Result<SystemTime> {
+    let answer = agent.get(&format!("/api/v1/runs?limit={runs}")).await?;
+    let body: serde_json::Value = serde_json::from_str(&answer.body)?;
+    let ends = body["runs"].as_array().context("no list of runs")?.iter().map(|run| {
+        let started = run["started_at"].as_str().context("no started_at")?;
+        let took = run["duration_seconds"].as_f64().context("no duration_seconds")?;
+        Ok(humantime::parse_rfc3339(started)? + Duration::from_secs_f64(took))
+    });
+    let ends: Vec<SystemTime> = ends.collect::<anyhow::Result<_>>()?;
+    ends.into_iter().max().context("no runs")
+}
+
+fn configuration(socket: &Path) -> String {
+    let mut probes = String::new();
+    for (number, command) in COMMANDS.iter().enumerate() {
+        let _ = writeln!(
+            probes,
+            "  probe-{number}:\n    command: [{}]\n    isolation: joined\n    parse: {{ regex: [{{ name: bench_value, type: \
+             gauge, help: A number., pattern: '(?P<n>[0-9.]+)', value: n, const_labels: {{ probe: '{number}' }} }}] }}",
+            command.join(", ")
+        );
+    }
+    format!(
+        "runtimes: [{{cri: {}}}]\nlimits: {{ concurrent_runs: {AT_ONCE}, queued_runs: 10000 }}\nprobes:\n{probes}\
+         triggers:\n  alerted:\n    alert: {{ labels: {{ alertname: \"*\" }} }}\n    match: {{ container: \"main-*\" }}\n    \
+         target: {{ namespace: \"{{{{namespace}}}}\" }}\n    \
+         max_targets: 1000\n    cooldown: 0s\n    probes: [probe-0, probe-1, probe-2]\n",
+        socket.display()
+    )
+}
