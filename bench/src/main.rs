@@ -1,7 +1,9 @@
 //! Every figure of docs/benchmarks.md, measured in one run beside what it is compared with. `cargo xtask bench` starts this
 //! program; a section is a file that returns the rows of the table. Nothing is tested here but the figures.
 
+mod binary;
 mod mounts;
+mod resident;
 mod row;
 
 use std::fmt::Write as _;
@@ -31,7 +33,7 @@ pub(crate) struct Bench {
     pub quick: bool,
     /// For the sections' files; it goes at the end.
     pub dir: tempfile::TempDir,
-    /// The agent's program as it is shipped.
+    /// The agent's program as it is shipped, which `cargo xtask dist` has made.
     pub parachute: PathBuf,
 }
 
@@ -52,7 +54,7 @@ async fn main() -> anyhow::Result<()> {
     let bench = Bench {
         quick: asked.quick,
         dir: tempfile::Builder::new().prefix("parachute-").tempdir()?,
-        parachute: Path::new(ROOT).join("target/release/parachute"),
+        parachute: Path::new(ROOT).join("dist/parachute"),
     };
     let mut rows: Vec<Row> = Vec::new();
     // One line for each section, in the order of the table.
@@ -64,6 +66,8 @@ async fn main() -> anyhow::Result<()> {
             }
         };
     }
+    section!(binary);
+    section!(resident);
     let report = report(&rows)?;
     println!("{report}");
     if !asked.quick && asked.only.is_empty() {

@@ -3,6 +3,7 @@
 mod bench;
 mod codegen;
 mod demo;
+mod dist;
 mod fuzz;
 mod picture;
 mod progress;
@@ -30,6 +31,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
+    /// Build dist/parachute, the program as it is shipped: static, stripped
+    Dist,
     /// Feed what reads a container's bytes with what libFuzzer makes; see CONTRIBUTING.md
     Fuzz {
         /// One of the files in fuzz/targets; all of them if it is left out
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Task::Demo { once } => demo::run(once),
         Task::Test => test::run(),
         Task::Bench { words } => bench::run(&words),
+        Task::Dist => dist::run(),
         Task::Fuzz { target, runs, minutes, promtool } => {
             fuzz::run(&fuzz::Asked { target, runs, minutes, promtool })
         }

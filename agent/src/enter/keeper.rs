@@ -14,6 +14,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::{receive, send};
+use super::resident;
 
 /// After a life of less than this the next one begins after a pause. All together is less than the 2 s within which there
 /// is to be another launcher.
@@ -51,6 +52,7 @@ pub fn keep(control: &OwnedFd, arguments: &[OsString]) -> io::Result<()> {
             return leave(child);
         }
         drop(theirs);
+        resident::give_program_back();
         if !watch_over(control, &mut child)? {
             return leave(child);
         }

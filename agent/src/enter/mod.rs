@@ -86,6 +86,7 @@ mod launcher;
 pub mod mountinfo;
 mod pipes;
 mod protocol;
+mod resident;
 pub mod session;
 mod watch;
 
