@@ -18,6 +18,18 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const TARGET: &str = "x86_64-unknown-linux-musl";
 /// Where Debian's musl-dev has its startup files and libc.a.
 const MUSL: &str = "/usr/lib/x86_64-linux-musl";
+/// The relocations of a position-independent program in a tenth of the bytes (DT_RELR). From musl 1.2.4 on, which rustup
+/// brings, and Debian does not yet.
+const PACKED: [&str; 1] = ["-Clink-arg=-Wl,-z,pack-relative-relocs"];
+/// What gcc's unwinder takes if it is there, and calls without asking: a static program has only what is asked for.
+const UNWINDERS: [&str; 6] = [
+    "pthread_once",
+    "pthread_key_create",
+    "pthread_getspecific",
+    "pthread_setspecific",
+    "pthread_mutex_lock",
+    "pthread_mutex_unlock",
+];
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
 pub(crate) fn run() -> anyhow::Result<()> {
@@ -26,10 +38,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
     setup::ensure("dist")?;
     let mut cargo = progress::cargo();
-    cargo.args(["build", "--locked", "--profile", "dist", "--package", "parachute", "--target", TARGET]);
-    if !rustup_has_musl() {
-        by_debian(&mut cargo)?;
-    }
+    cargo.args(["rustc", "--locked", "--profile", "dist", "--package", "parachute", "--bin", "parachute"]);
+    cargo.args(["--target", TARGET]);
+    let link = if rustup_has_musl() { PACKED.map(str::to_owned).into() } else { by_debian(&mut cargo)? };
+    cargo.arg("--").args(link);
     progress::openly("building the agent as it is shipped", &mut cargo)?;
     let built = Path::new(ROOT).join("target").join(TARGET).join("dist/parachute");
     let folder = Path::new(ROOT).join("dist");
@@ -62,7 +74,7 @@ fn debian_sources() -> Option<PathBuf> {
 
 /// Debian's compiler has no startup files for musl and no unwinder beside it: those of musl-dev and gcc are named here, in
 /// the order in which gcc links a position-independent static program (`gcc -static-pie -v`).
-fn by_debian(cargo: &mut Command) -> anyhow::Result<()> {
+fn by_debian(cargo: &mut Command) -> anyhow::Result<Vec<String>> {
     if debian_sources().is_none() {
         bail!(
             "a standard library for musl is missing: run `rustup target add {TARGET}`, or on Debian install rust-web-src"
@@ -74,21 +86,28 @@ fn by_debian(cargo: &mut Command) -> anyhow::Result<()> {
     };
     let folder = Path::new(ROOT).join("target/musl");
     fs::create_dir_all(&folder)?;
-    // The library asks for it under the name that LLVM's has.
+    // gcc's, under the name that LLVM's has, which the library asks for.
     let unwinder = folder.join("libunwind.a");
     fs::copy(gcc("libgcc_eh.a")?, &unwinder).with_context(|| unwinder.display().to_string())?;
-    let mut flags: Vec<String> =
-        ["-Clink-self-contained=no", "-Ctarget-feature=+crt-static", "-Zpre-link-arg=-nostartfiles"]
-            .map(Into::into)
-            .into();
+    let (source, object) =
+        (Path::new(ROOT).join("xtask/src/dist/find_object.c"), folder.join("find_object.o"));
+    let mut compiler = Command::new("musl-gcc");
+    progress::quietly(
+        "compiling find_object.c",
+        compiler.args(["-O2", "-fPIC", "-Wall", "-Werror", "-c", "-o"]).arg(&object).arg(&source),
+    )?;
+    progress::quietly("adding it to libunwind.a", Command::new("ar").arg("r").arg(&unwinder).arg(&object))?;
+
+    let mut link = vec!["-Clink-self-contained=no".to_owned(), "-Zpre-link-arg=-nostartfiles".to_owned()];
     for start in [format!("{MUSL}/rcrt1.o"), format!("{MUSL}/crti.o"), gcc("crtbeginS.o")?] {
-        flags.push(format!("-Zpre-link-arg={start}"));
+        link.push(format!("-Zpre-link-arg={start}"));
     }
+    link.extend(UNWINDERS.map(|name| format!("-Clink-arg=-Wl,-u,{name}")));
     for end in [gcc("crtendS.o")?, format!("{MUSL}/crtn.o")] {
-        flags.push(format!("-Clink-arg={end}"));
+        link.push(format!("-Clink-arg={end}"));
     }
-    flags.push(format!("-Lnative={}", folder.display()));
-    flags.push(format!("-Lnative={MUSL}"));
+    link.push(format!("-Lnative={}", folder.display()));
+    link.push(format!("-Lnative={MUSL}"));
     // bpf-linker, which the build starts, loads the LLVM that is inside rustup's rustc.
     let own = printed("rustc", &["--print", "sysroot"]).map(|root| Path::new(&root).join("lib"));
     let before = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
@@ -99,9 +118,8 @@ fn by_debian(cargo: &mut Command) -> anyhow::Result<()> {
         .env("RUSTC", DEBIAN_RUSTC)
         // The standard library is made with unstable features.
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("LD_LIBRARY_PATH", libraries)
-        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS", flags.join(" "));
-    Ok(())
+        .env("LD_LIBRARY_PATH", libraries);
+    Ok(link)
 }
 
 fn printed(program: &str, words: &[&str]) -> Option<String> {
