@@ -41,7 +41,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     cargo.args(["rustc", "--locked", "--profile", "dist", "--package", "parachute", "--bin", "parachute"]);
     cargo.args(["--target", TARGET]);
     let link = if rustup_has_musl() { PACKED.map(str::to_owned).into() } else { by_debian(&mut cargo)? };
-    cargo.arg("--").args(link);
+    cargo.args(["--", "-Cstrip=symbols"]).args(link);
     progress::openly("building the agent as it is shipped", &mut cargo)?;
     let built = Path::new(ROOT).join("target").join(TARGET).join("dist/parachute");
     let folder = Path::new(ROOT).join("dist");

@@ -1,5 +1,5 @@
-//! What of the program is in a process's memory. Launcher and keeper are the agent's own program, and each has touched
-//! most of it once it has read its arguments and the configuration; afterwards they need a small part.
+//! What of the program is in a process's memory. Agent, launcher and keeper are one program, and each has touched most of it
+//! once it has read its arguments and the configuration; afterwards they need a small part.
 
 use std::ffi::c_void;
 use std::fs;
@@ -7,15 +7,16 @@ use std::ops::Range;
 
 /// Forgets where the program's pages are, so that only those count that are used from here on. They stay in the page cache,
 /// and the next use of one finds it there. Failing costs memory and nothing else.
-pub(super) fn give_program_back() {
+pub fn give_program_back() {
     let maps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
     for range in unchanged(&maps) {
-        // SAFETY: a private mapping of a file that may not be written and in which no page differs from the file: what is
-        // read after this is what was read before (madvise(2), MADV_DONTNEED).
-        #[allow(unsafe_code, reason = "madvise(2) can take memory away; this has a copy on disk")]
-        let _ = unsafe {
-            libc::madvise(range.start as *mut c_void, range.end - range.start, libc::MADV_DONTNEED)
-        };
+        // Where the page cache has pieces of 2 MiB, one byte of a piece would bring in all of it.
+        for advice in [libc::MADV_NOHUGEPAGE, libc::MADV_DONTNEED] {
+            // SAFETY: a private mapping of a file that may not be written and in which no page differs from the file: what
+            // is read after this is what was read before (madvise(2), MADV_DONTNEED).
+            #[allow(unsafe_code, reason = "madvise(2) can take memory away; this has a copy on disk")]
+            let _ = unsafe { libc::madvise(range.start as *mut c_void, range.end - range.start, advice) };
+        }
     }
 }
 
