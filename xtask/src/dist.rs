@@ -36,7 +36,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
     if cfg!(not(target_arch = "x86_64")) {
         bail!("the program is shipped for x86_64 alone");
     }
-    setup::ensure("dist")?;
+    if !setup::found("musl-gcc") {
+        bail!(
+            "musl-gcc, for the C in the program, is missing: run `cargo xtask setup`, or install musl-tools"
+        );
+    }
     let mut cargo = progress::cargo();
     cargo.args(["rustc", "--locked", "--profile", "dist", "--package", "parachute", "--bin", "parachute"]);
     cargo.args(["--target", TARGET]);
@@ -77,7 +81,7 @@ fn debian_sources() -> Option<PathBuf> {
 fn by_debian(cargo: &mut Command) -> anyhow::Result<Vec<String>> {
     if debian_sources().is_none() {
         bail!(
-            "a standard library for musl is missing: run `rustup target add {TARGET}`, or on Debian install rust-web-src"
+            "a standard library for musl is missing: run `rustup target add {TARGET}` or, on Debian, `cargo xtask setup`"
         );
     }
     let gcc = |file: &str| {

@@ -242,7 +242,7 @@ fn bpf_core() -> Option<PathBuf> {
 }
 
 /// Also where sudo's or a plain user's PATH does not lead.
-fn found(program: &str) -> bool {
+pub(crate) fn found(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
     env::split_paths(&path).chain(more).any(|folder| folder.join(program).is_file())
