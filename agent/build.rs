@@ -37,7 +37,13 @@ fn main() {
 
 /// For the agent's own machine, with the C library in it, so that it runs in whatever mounts it finds itself.
 fn stub(out: &Path) -> Result<(), String> {
-    let target = env::var("TARGET").map_err(|error| format!("TARGET: {error}"))?;
+    let mut target = env::var("TARGET").map_err(|error| format!("TARGET: {error}"))?;
+    let rustc = env::var_os("RUSTC").unwrap_or("rustc".into());
+    // Where `cargo xtask dist` makes a standard library for musl there is none yet for this one, and glibc's does as well:
+    // the program has its C library in it in any case.
+    if !sysroot(Command::new(&rustc)).is_some_and(|root| root.join("lib/rustlib").join(&target).is_dir()) {
+        target = target.replace("musl", "gnu");
+    }
     let target_dir = out.join("stub");
     let mut cargo = clean(env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo
@@ -45,7 +51,7 @@ fn stub(out: &Path) -> Result<(), String> {
         .args(["--target", &target, "--target-dir"])
         .arg(&target_dir)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .env("RUSTC", env::var_os("RUSTC").unwrap_or("rustc".into()))
+        .env("RUSTC", rustc)
         .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s")
         .env("CARGO_PROFILE_RELEASE_LTO", "fat")

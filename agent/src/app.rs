@@ -108,6 +108,7 @@ pub async fn run(setup: Setup) -> Result<(), AppError> {
         web_config_good: app.metrics.web_config_last_reload_successful.clone(),
     };
     let front = tokio::spawn(http::serve(bound, Arc::new(app.clone()), options, stop.clone(), GRACE));
+    enter::give_program_back();
     let ended = loop {
         tokio::select! {
             _ = interrupt.recv() => break Ok(()),

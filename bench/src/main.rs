@@ -2,6 +2,7 @@
 //! program; a section is a file that returns the rows of the table. Nothing is tested here but the figures.
 
 mod alerts;
+mod binary;
 mod cli;
 mod crowded;
 mod herd;
@@ -10,6 +11,7 @@ mod kernel;
 mod mounts;
 mod processes;
 mod ready;
+mod resident;
 mod resident_full;
 mod row;
 mod runs;
@@ -44,7 +46,7 @@ pub(crate) struct Bench {
     pub quick: bool,
     /// For the sections' files; it goes at the end.
     pub dir: tempfile::TempDir,
-    /// The agent's program as it is shipped.
+    /// The agent's program as it is shipped, which `cargo xtask dist` has made.
     pub parachute: PathBuf,
 }
 
@@ -72,7 +74,7 @@ async fn all(asked: Asked) -> anyhow::Result<()> {
     let bench = Bench {
         quick: asked.quick,
         dir: tempfile::Builder::new().prefix("parachute-").tempdir()?,
-        parachute: Path::new(ROOT).join("target/release/parachute"),
+        parachute: Path::new(ROOT).join("dist/parachute"),
     };
     let mut rows: Vec<Row> = Vec::new();
     // One line for each section, in the order of the table.
@@ -94,6 +96,8 @@ async fn all(asked: Asked) -> anyhow::Result<()> {
     section!(cli);
     section!(sustained);
     section!(alerts);
+    section!(binary);
+    section!(resident);
     let report = report(&rows)?;
     println!("{report}");
     if !asked.quick && asked.only.is_empty() {

@@ -1,17 +1,19 @@
-//! `cargo xtask bench`: sets up, builds the agent and the program that measures it, and runs that (`bench/`).
+//! `cargo xtask bench`: sets up, builds the agent as it is shipped and the program that measures it, and runs that
+//! (`bench/`).
 
 use std::process::Command;
 
 use anyhow::ensure;
 
-use crate::{progress, setup};
+use crate::{dist, progress, setup};
 
 const BENCH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/bench");
 
 pub(crate) fn run(words: &[String]) -> anyhow::Result<()> {
     setup::ensure("bench")?;
-    let build = ["build", "--locked", "--release", "--package", "parachute", "--package", "bench"];
-    progress::openly("building the agent", progress::cargo().args(build))?;
+    dist::run()?;
+    let build = ["build", "--locked", "--release", "--package", "bench"];
+    progress::openly("building the bench", progress::cargo().args(build))?;
     let status = Command::new(BENCH).args(words).status()?;
     ensure!(status.success(), "the bench ended with {status}");
     Ok(())

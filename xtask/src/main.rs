@@ -3,6 +3,7 @@
 mod bench;
 mod codegen;
 mod demo;
+mod dist;
 mod fuzz;
 mod picture;
 mod progress;
@@ -52,6 +53,8 @@ enum Task {
         #[arg(long, default_value_t = 10_000)]
         nodes: usize,
     },
+    /// Build dist/parachute, the program as it is shipped: static, stripped
+    Dist,
     /// Feed what reads a container's bytes with what libFuzzer makes; see CONTRIBUTING.md
     Fuzz {
         /// One of the files in fuzz/targets; all of them if it is left out
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Task::Simulate { pods, probes, churn, alerts, queue, nodes } => {
             simulate::run(testbed::Simulated { pods, probes, churn, alerts, queue }, nodes)
         }
+        Task::Dist => dist::run(),
         Task::Fuzz { target, runs, minutes, promtool } => {
             fuzz::run(&fuzz::Asked { target, runs, minutes, promtool })
         }

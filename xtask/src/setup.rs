@@ -11,7 +11,7 @@ use std::{env, fs};
 
 use anyhow::bail;
 
-use crate::progress;
+use crate::{dist, progress};
 
 /// The version that links against the LLVM inside the rustc of rust-toolchain.toml.
 const BPF_LINKER: &[&str] = &["bpf-linker@0.10.0"];
@@ -22,6 +22,10 @@ const S3_SERVER: &[&str] = &["s3s-fs@0.14.1", "--features", "binary"];
 /// Debian's rustc packages, compiled with a ready-made `core` for BPF targets: rustup offers none for stable.
 const BPF_RUSTC_BOOKWORM: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf"];
 const BPF_RUSTC_LATER: &[&str] = &["rustc", "libstd-rust-dev-bpf"];
+
+/// The sources of their standard library: Debian has none compiled for musl. Taken only where rustup has none.
+const MUSL_STD_BOOKWORM: &[&str] = &["rust-web-src", "gcc"];
+const MUSL_STD_LATER: &[&str] = &["rust-src", "gcc"];
 
 /// Installs packages with a policy under which no service starts (invoke-rc.d(8)); a policy that is there stays.
 const INSTALL: &str = r#"set -e
@@ -45,6 +49,7 @@ struct Need {
 enum From {
     Packages(&'static [&'static str]),
     BpfRustc,
+    MuslStd,
     Cargo(&'static [&'static str]),
     /// A package of Debian's newest suite, unpacked beside the build and not installed.
     Newest {
@@ -72,6 +77,13 @@ const NEEDS: &[Need] = &[
         met: || found("s3s-fs"),
         from: From::Cargo(S3_SERVER),
     },
+    Need {
+        what: "a standard library for musl",
+        why: "the shipped program is static",
+        met: dist::musl_std,
+        from: From::MuslStd,
+    },
+    package("musl-gcc", "compiles the C in the shipped program", || found("musl-gcc"), &["musl-tools"]),
     package("containerd", "runs the pods", || found("containerd") && found("ctr"), &["containerd"]),
     package("runc", "starts the pods' containers", || found("runc"), &["runc"]),
     package(
@@ -166,6 +178,8 @@ pub(crate) fn ensure(verb: &str) -> anyhow::Result<()> {
             From::Packages(names) => packages.extend(names),
             From::BpfRustc if debian < 13 => packages.extend(BPF_RUSTC_BOOKWORM),
             From::BpfRustc => packages.extend(BPF_RUSTC_LATER),
+            From::MuslStd if debian < 13 => packages.extend(MUSL_STD_BOOKWORM),
+            From::MuslStd => packages.extend(MUSL_STD_LATER),
             From::Cargo(name) => crates.push(name),
             From::Newest { package, into } => unpacked.push((package, into)),
         }
@@ -228,7 +242,7 @@ fn bpf_core() -> Option<PathBuf> {
 }
 
 /// Also where sudo's or a plain user's PATH does not lead.
-fn found(program: &str) -> bool {
+pub(crate) fn found(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
     env::split_paths(&path).chain(more).any(|folder| folder.join(program).is_file())

@@ -48,6 +48,22 @@ pub struct Config {
     pub digest: [u8; 32],
 }
 
+impl Config {
+    /// Without the compiled patterns, expressions and globs, which are most of its memory: what runs commands and reads
+    /// nothing of them needs none.
+    #[must_use]
+    pub fn to_run(mut self) -> Self {
+        for probe in self.probes.values_mut() {
+            Arc::make_mut(probe).parse = parse::Parse::None;
+        }
+        for trigger in self.triggers.values_mut() {
+            let trigger = Arc::make_mut(trigger);
+            (trigger.when, trigger.matches) = (When::Http, Match::default());
+        }
+        self
+    }
+}
+
 /// Where container metadata comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Runtimes {

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kept::SILENCE;
 use super::protocol::{receive, send};
+use super::resident;
 
 /// After a life of less than this the next one begins after a pause. All together is less than the 2 s within which there
 /// is to be another launcher.
@@ -64,6 +65,7 @@ pub fn keep(control: &OwnedFd, arguments: &[OsString]) -> io::Result<()> {
             return leave(child);
         }
         drop(theirs);
+        resident::give_program_back();
         match watch_over(control, &mut child, &children)? {
             Over::AgentGone => return leave(child),
             Over::Ended { stopped } => hung = stopped,

@@ -87,6 +87,7 @@ mod launcher;
 pub mod mountinfo;
 mod pipes;
 mod protocol;
+mod resident;
 pub mod session;
 mod watch;
 
@@ -98,6 +99,7 @@ pub use keeper::keep;
 pub use kept::Restart;
 pub use launcher::{STEPS, confine_agent, device_rule, serve};
 pub use pipes::Copies;
+pub use resident::give_program_back;
 pub use watch::watch;
 
 /// What the launcher reads of a process through its pidfd. The agent has no right to read most of it itself.

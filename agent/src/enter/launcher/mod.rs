@@ -35,6 +35,7 @@ use self::spawner::Spawner;
 use super::Inspection;
 use super::client::{LauncherOptions, Word};
 use super::protocol::{self, Answer, Ask, receive, send};
+use super::resident;
 use crate::config::{Config, Source};
 use crate::model::{End, ProbeName, TriggerName};
 pub use agent_stub::STEPS;
@@ -81,6 +82,7 @@ pub fn serve(socket: &OwnedFd, source: Source, options: LauncherOptions) -> io::
         }
     };
     send(socket.as_fd(), &Answer::Ready { digest: launcher.config.digest }, &[])?;
+    resident::give_program_back();
     let served = loop {
         match launcher.turn(mount_table.as_fd()) {
             Ok(true) => {}
@@ -98,7 +100,7 @@ impl Launcher {
     fn start(socket: &OwnedFd, source: Source, options: LauncherOptions) -> Result<Self, String> {
         // The kernel reaps the spawner, this process's one child, by itself.
         ignore_sigchld().map_err(|e| format!("ignoring SIGCHLD: {e}"))?;
-        let config = source.load().map_err(|e| e.to_string())?;
+        let config = source.load().map_err(|e| e.to_string())?.to_run();
         let programs = programs(&config);
         let open =
             |path: &str| std::fs::File::open(path).map(OwnedFd::from).map_err(|e| format!("{path}: {e}"));
@@ -298,7 +300,7 @@ impl Launcher {
     }
 
     fn reload(&mut self, digest: [u8; 32]) -> Result<(), String> {
-        let config = self.source.load().map_err(|e| e.to_string())?;
+        let config = self.source.load().map_err(|e| e.to_string())?.to_run();
         if config.digest != digest {
             return Err(format!("{} changed while it was read; reload again", self.source));
         }
