@@ -10,16 +10,35 @@ use crate::calls::{capset, check, close_range, errno, forbid_core, no_new_privil
 use crate::frame::Frame;
 use crate::observer::{arrange, confine, execute, stub_lives};
 use crate::steps::Step;
-use crate::stub::{default_signal, fail};
+use crate::stub::fail;
 use crate::way::Credentials;
 
 /// Highest capability number that linux/capability.h may come to have in two 32-bit words.
 const MAX_CAPABILITY: u32 = 63;
 
-/// Becomes the command. For an observer `seen` is the container's procfs and this process's end of the channel to the
-/// stub.
-pub(crate) fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
-    let status = frame.fds.status.as_raw_fd();
+/// What the command begins with.
+pub(crate) struct Command<'a> {
+    pub(crate) frame: &'a Frame<'a>,
+    pub(crate) stub: pid_t,
+    /// For an observer the container's procfs and this process's end of the channel to the stub.
+    pub(crate) seen: Option<(RawFd, RawFd)>,
+    /// The stub's end of it. Its end is what tells the command that the stub has died: no copy of it may stay open here.
+    pub(crate) own_end: RawFd,
+}
+
+impl Command<'_> {
+    /// Becomes the command.
+    pub(crate) fn run(&self) -> ! {
+        if self.own_end >= 0 {
+            // SAFETY: this process's own copy.
+            unsafe { libc::close(self.own_end) };
+        }
+        command(self.frame, self.stub, self.seen)
+    }
+}
+
+fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
+    let status = frame.socket;
     let own = (!frame.unified).then_some(frame.fds.cgroup_procs);
     for procs in frame.fds.limiting.into_iter().chain([own]).flatten() {
         // SAFETY: one byte from a static; "0" means the writer itself (cgroups(7)).
@@ -65,9 +84,6 @@ pub(crate) fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd
     let program =
         observer.and_then(|(observer, _)| observer.program).map_or(-1, |program| program.as_raw_fd());
     close_others(program).unwrap_or_else(|e| fail(status, Step::CloseFds, e));
-    for signal in 1..=64 {
-        default_signal(signal);
-    }
     // SAFETY: the set is a local; the pointers of programs, argv and envp end in NULL and point into memory that this
     // process has a copy of. execve returns only if it failed.
     unsafe {
@@ -106,9 +122,9 @@ fn close_others(program: RawFd) -> Result<c_int, i32> {
     }
 }
 
-/// A session of its own with the standard streams; gives back the number under which the status pipe then is.
+/// A session of its own with the standard streams; gives back the number under which the launcher's socket then is.
 fn connect(frame: &Frame<'_>) -> c_int {
-    let status = frame.fds.status.as_raw_fd();
+    let status = frame.socket;
     let [stdin, stdout, stderr] = frame.fds.stdio.map(|fd| fd.as_raw_fd());
     // SAFETY: numbers only. The fds of the frame are all above 2, because the spawner keeps 0 to 2 open, so no
     // dup2 closes one that is still needed; status moves to 3 last, when 3 is not needed any more.

@@ -29,7 +29,7 @@ pub(crate) fn container_proc(frame: &Frame<'_>, observer: &Observer<'_>) -> RawF
     if let Some(proc) = observer.proc {
         return proc.as_raw_fd();
     }
-    let status = frame.fds.status.as_raw_fd();
+    let status = frame.socket;
     // SAFETY: numbers. This process has one thread and shares no file system state.
     let joined = check(unsafe { libc::setns(frame.fds.target.as_raw_fd(), libc::CLONE_NEWNS) });
     joined.unwrap_or_else(|e| fail(status, Step::MountNs, e));
@@ -63,7 +63,7 @@ fn is_whole_procfs(tree: RawFd, observer: &Observer<'_>) -> Result<bool, i32> {
 
 /// Finishes the run's root, as PID 1 of the run's own pid namespace.
 pub(crate) fn arrange(frame: &Frame<'_>, observer: &Observer<'_>, proc: RawFd) {
-    let status = frame.fds.status.as_raw_fd();
+    let status = frame.socket;
     // The run's own procfs: what `self` means must be a process of this pid namespace, which the container's has none of.
     mount(c"proc", c"/.self", PLAIN | libc::MS_RDONLY).unwrap_or_else(|e| fail(status, Step::ShadowSelf, e));
     attach(proc, c"/proc")

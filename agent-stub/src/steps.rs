@@ -67,8 +67,17 @@ pub const ENDED: i32 = -1;
 pub const ENDED_BY_KILL: i32 = -2;
 /// The same as [`ENDED`], when the command's resource limits were lower at its end than at its start.
 pub const ENDED_TAMPERED: i32 = -3;
+/// What the spawner says when the stub has gone; nothing of the run follows. The second half is 0.
+pub const GONE: i32 = -4;
+/// What the spawner answers to [`PING`]. The second half is 0.
+pub const ALIVE: i32 = -5;
 /// Size in bytes of the stub's record: two native-endian `i32`.
 pub const RECORD: usize = 8;
+
+/// A byte to the spawner while nothing runs: say that you live. No signal has this number.
+pub const PING: u8 = 255;
+/// A byte to the stub: end the run. Any other is the number of a signal for the command.
+pub const END: u8 = 0;
 
 #[cfg(test)]
 mod tests {

@@ -5,36 +5,35 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use libc::{c_int, c_ulong, pid_t};
+use libc::{c_int, c_ulong, c_void, pid_t};
 
 use crate::calls::{
-    CLONE_INTO_CGROUP, CloneArgs, attach, check, clone3, close_all_but, errno, hide, mount, open_tree,
+    CLONE_INTO_CGROUP, CloneArgs, attach, check, clone_here, errno, hide, mount, open_tree,
 };
-use crate::command::command;
+use crate::command::Command;
 use crate::frame::Frame;
 use crate::limits::{has_ended, limits, lowered};
 use crate::neighbours;
 use crate::observer::container_proc;
 use crate::own_pid::Hearing;
-use crate::steps::{ENDED, ENDED_BY_KILL, ENDED_TAMPERED, RECORD, Step};
+use crate::steps::{END, ENDED, ENDED_BY_KILL, ENDED_TAMPERED, RECORD, Step};
 
 /// How often a killed tree is looked at until it has gone, in milliseconds: only after a kill, and only while
 /// something of it is left.
 const KILL_INTERVAL_MS: c_int = 20;
 
 /// Runs in the child, in the container's pid namespace or, for an observer, in the host's.
-pub(crate) fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
-    let status = frame.fds.status.as_raw_fd();
+pub(crate) fn stub(frame: &Frame<'_>) -> ! {
+    let status = frame.socket;
     // SAFETY: plain system calls on numbers and on constants with static life; nothing here touches the heap.
     unsafe {
         libc::prctl(libc::PR_SET_NAME, c"parachute-stub".as_ptr());
         // Orphans of the command come to this process and not to the container's init, which may never reap them.
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1 as c_ulong);
+        libc::close(frame.own_pid_ns);
     }
-    block_all_signals();
     // The spawner ignores SIGCHLD, which would reap the command before its status is read.
     default_signal(libc::SIGCHLD);
-    close_all_but(kept).unwrap_or_else(|e| fail(status, Step::CloseFds, e));
     // Before the container's namespaces are joined, but for its mounts.
     let proc = frame.way.observer.as_ref().map(|observer| container_proc(frame, observer));
     // Of the host's network namespace, too: in the container's it would be counted with the container's sockets.
@@ -61,27 +60,24 @@ pub(crate) fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
     }
 
     let mut args = CloneArgs { exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
+    args.flags = (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
     if proc.is_some() {
-        args.flags = libc::CLONE_NEWPID as u64;
+        args.flags |= libc::CLONE_NEWPID as u64;
     }
     if frame.unified {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(frame.fds.cgroup.as_raw_fd().unsigned_abs());
     }
-    // SAFETY: as in `spawn`: a copied address space with one thread, and `command` makes system calls only.
-    let pid = unsafe { clone3(&args) };
-    match pid {
-        0 => {
-            if own_end >= 0 {
-                // Its end is what tells the command that the stub has died: no copy of it may stay open here.
-                // SAFETY: this process's own copy.
-                unsafe { libc::close(own_end) };
-            }
-            command(frame, own_pid, proc.map(|proc| (proc, commands_end)))
-        }
-        1.. => {}
-        _ => fail(status, Step::CloneCommand, errno()),
-    }
+    let seen = proc.map(|proc| (proc, commands_end));
+    let command = Command { frame, stub: own_pid, seen, own_end };
+    // SAFETY: this process waits until the command has its own memory or has gone, and `command` outlives that. It makes system
+    // calls only and never returns.
+    let pid = unsafe { clone_here(&args, begin, std::ptr::from_ref(&command).cast(), false) };
+    let pid = match pid_t::try_from(pid) {
+        Ok(pid @ 1..) => pid,
+        Ok(errno) => fail(status, Step::CloneCommand, errno.wrapping_neg()),
+        Err(_) => fail(status, Step::CloneCommand, libc::EINVAL),
+    };
     // The readers of the pipes must see their end when the command's tree has gone, not when this process has.
     let [stdin, stdout, stderr] = frame.fds.stdio;
     let others = [stdin, stdout, stderr, frame.fds.template, frame.fds.target].map(|fd| fd.as_raw_fd());
@@ -91,6 +87,11 @@ pub(crate) fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
     }
     let hearing = if own_end < 0 { Hearing::Nothing } else { Hearing::Waiting(own_end) };
     watch(frame, pid, signals, hearing)
+}
+
+extern "C" fn begin(command: *const c_void) -> ! {
+    // SAFETY: what `stub` has handed over.
+    unsafe { &*command.cast::<Command<'_>>() }.run()
 }
 
 /// A pair of sockets for the command's listener; that it is open tells the command that the stub lives.
@@ -107,7 +108,7 @@ fn channel(status: RawFd) -> [RawFd; 2] {
 ///
 /// Gives back a detached mount of an empty folder to cover the stub with, where anything was mounted.
 fn enter(frame: &Frame<'_>) -> Option<c_int> {
-    let (status, way) = (frame.fds.status.as_raw_fd(), &frame.way);
+    let (status, way) = (frame.socket, &frame.way);
     let target = frame.fds.target.as_raw_fd();
     if way.join_mnt {
         // SAFETY: numbers. This process has one thread and shares no file system state, which is what
@@ -153,7 +154,8 @@ fn enter(frame: &Frame<'_>) -> Option<c_int> {
     Some(empty)
 }
 
-/// Waits until the command and all its descendants have gone; kills them when the command ends or the leash closes.
+/// Waits until the command and all its descendants have gone; kills them when the command ends, or when
+/// the launcher says so or has gone.
 fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing) -> ! {
     let mut tampered = false;
     let mut ended: Option<c_int> = None;
@@ -184,7 +186,7 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing
                         (false, true) => ENDED_BY_KILL,
                         (false, false) => ENDED,
                     };
-                    record(frame.fds.status.as_raw_fd(), first, how);
+                    record(frame.socket, first, how);
                     // SAFETY: ends this process without running anything of the spawner's.
                     unsafe { libc::_exit(0) }
                 }
@@ -196,15 +198,15 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing
         }
         let mut fds = [
             libc::pollfd { fd: signals, events: libc::POLLIN, revents: 0 },
-            // A closed leash is readable for ever: it is not asked again once it has closed.
+            // A closed socket is readable for ever: it is not asked again once it has closed.
             libc::pollfd {
-                fd: if killing { -1 } else { frame.fds.leash.as_raw_fd() },
+                fd: if killing { -1 } else { frame.socket },
                 events: libc::POLLIN,
                 revents: 0,
             },
             libc::pollfd { fd: hearing.fd(), events: libc::POLLIN, revents: 0 },
         ];
-        let [signal, leash, heard] = &mut fds;
+        let [signal, launcher, heard] = &mut fds;
         let timeout = if killing { KILL_INTERVAL_MS } else { -1 };
         let mut drained = [0u8; 128];
         // SAFETY: the three pollfds lie side by side in `fds`, and `drained` is as long as said.
@@ -215,24 +217,26 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing
         if heard.revents != 0 {
             hearing = hearing.turn(heard.revents);
         }
-        if leash.revents != 0 {
-            killing |= !pass_signals(frame, ended.is_none().then_some(command));
+        if launcher.revents != 0 {
+            killing |= !pass_signal(frame, ended.is_none().then_some(command));
         }
     }
 }
 
-/// Sends the command the signals that came over the leash; false when the leash has closed.
-fn pass_signals(frame: &Frame<'_>, command: Option<pid_t>) -> bool {
-    let mut signals = [0u8; 16];
+/// Sends the command a signal that came from the launcher; false when that wants the run to end, or has gone.
+fn pass_signal(frame: &Frame<'_>, command: Option<pid_t>) -> bool {
+    let mut signal = [0_u8; 1];
     // SAFETY: the buffer is as long as said.
-    let got = unsafe { libc::read(frame.fds.leash.as_raw_fd(), signals.as_mut_ptr().cast(), signals.len()) };
-    for signal in signals.iter().take(usize::try_from(got).unwrap_or(0)) {
-        if let Some(command) = command {
-            // SAFETY: numbers. Only this process reaps the command, so that the pid is still the command's.
-            unsafe { libc::kill(command, c_int::from(*signal)) };
-        }
+    let got = unsafe { libc::recv(frame.socket, signal.as_mut_ptr().cast(), 1, libc::MSG_DONTWAIT) };
+    let [signal] = signal;
+    if got == 1
+        && signal != END
+        && let Some(command) = command
+    {
+        // SAFETY: numbers. Only this process reaps the command, so that the pid is still the command's.
+        unsafe { libc::kill(command, c_int::from(signal)) };
     }
-    got > 0 || (got < 0 && errno() == libc::EINTR)
+    if got < 0 { [libc::EINTR, libc::EAGAIN].contains(&errno()) } else { got == 1 && signal != END }
 }
 
 /// Kills every process in the slot's cgroup. This process is not in it.
@@ -282,8 +286,8 @@ pub(crate) fn fail(status: RawFd, step: Step, errno: i32) -> ! {
 
 fn record(status: RawFd, first: i32, second: i32) {
     let record = [first, second];
-    // SAFETY: eight bytes of a local. Less than PIPE_BUF is written whole or not at all (pipe(7)).
-    unsafe { libc::write(status, record.as_ptr().cast(), RECORD) };
+    // SAFETY: eight bytes of a local.
+    unsafe { libc::send(status, record.as_ptr().cast(), RECORD, libc::MSG_NOSIGNAL) };
 }
 
 /// A signal to the whole of the pid namespace (`kill -TERM -1` by the container's init) must not end the stub.

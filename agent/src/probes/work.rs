@@ -34,6 +34,10 @@ impl Shared {
         let judged = match self.launcher.run(&request, &probe, listening).await {
             Ok(output) => {
                 let (early, for_judge) = (job.early.outcome(), Arc::clone(&probe));
+                if matches!(probe.parse, Parse::None) {
+                    let judged = judge(&probe, output, early.as_ref());
+                    return (result(request, started_at, judged), keeping.map(|keeping| (keeping, probe)));
+                }
                 // Parsing is bounded but not short for megabytes of output, and must not hold up a runtime thread.
                 let judged = tokio::task::spawn_blocking(move || judge(&for_judge, output, early.as_ref()));
                 judged.await.unwrap_or_else(|_| Judged {
