@@ -29,10 +29,10 @@ pub(crate) struct Frame<'a> {
     pub(crate) way: Way<'a>,
     pub(crate) join_pid: bool,
     pub(crate) fds: Fds<'a>,
-    /// To the launcher: takes the records, gives signals, and ends with it.
+    /// To the launcher: gives signals, and ends with it.
     pub(crate) socket: RawFd,
-    /// The spawner's.
-    pub(crate) own_pid_ns: RawFd,
+    /// The spawner's own namespaces, which nobody else needs.
+    pub(crate) own: [RawFd; 2],
     pub(crate) unified: bool,
     /// Resource limits as they were before any of the run was in sight of the container.
     pub(crate) limits: Limits,
@@ -41,7 +41,12 @@ pub(crate) struct Frame<'a> {
 impl<'a> Frame<'a> {
     /// Reads what [`Order::write`](crate::Order::write) has written, and turns places into pointers where they stand.
     /// `None` for anything else.
-    pub(crate) fn read(memory: &'a mut [u64], fds: &'a [Option<OwnedFd>], socket: RawFd, own_pid_ns: RawFd) -> Option<Self> {
+    pub(crate) fn read(
+        memory: &'a mut [u64],
+        fds: &'a [Option<OwnedFd>],
+        socket: RawFd,
+        own: [RawFd; 2],
+    ) -> Option<Self> {
         let (start, length) = (memory.as_ptr() as u64, 8 * memory.len() as u64);
         // So every word has an end within the memory.
         if memory.last()?.to_ne_bytes().last() != Some(&0) {
@@ -113,10 +118,19 @@ impl<'a> Frame<'a> {
             join_pid: has(JOIN_PID),
             fds: Fds { target, template, stdio, cgroup, cgroup_procs, cgroup_kill, limiting },
             socket,
-            own_pid_ns,
+            own,
             unified: has(UNIFIED),
             limits: if has(CHECK_LIMITS) { limits(0) } else { Limits::default() },
         })
+    }
+}
+
+impl Frame<'_> {
+    /// Whether the spawner makes the run's copy of the template, so that its end, which takes the kernel longer than all else of
+    /// a run, is waited for by nobody. Otherwise the stub goes elsewhere before it comes there.
+    pub(crate) fn has_own_mounts(&self) -> bool {
+        let observer = self.way.observer.as_ref();
+        !self.way.join_mnt && observer.is_none_or(|observer| observer.proc.is_some())
     }
 }
 
@@ -218,7 +232,7 @@ mod tests {
             let (bytes, sent) = order.write();
             let mut memory = cells(&bytes);
             let sent: Vec<_> = sent.iter().map(|fd| Some(fd.try_clone_to_owned().unwrap())).collect();
-            let frame = Frame::read(&mut memory, &sent, 3, 4).unwrap();
+            let frame = Frame::read(&mut memory, &sent, 3, [4, 5]).unwrap();
             assert_eq!(read_back(frame.programs), ["/usr/bin/a", "/bin/a"]);
             assert_eq!(read_back(frame.argv), ["a", "", "-x y"]);
             assert_eq!(read_back(frame.envp), [""; 0]);
@@ -247,16 +261,16 @@ mod tests {
     #[test]
     fn what_is_no_order_is_refused() {
         let order = [0_u64; HEAD + 5];
-        assert!(Frame::read(&mut [], &[], 3, 4).is_none());
-        assert!(Frame::read(&mut { order }, &[], 3, 4).is_none(), "no descriptors");
+        assert!(Frame::read(&mut [], &[], 3, [4, 5]).is_none());
+        assert!(Frame::read(&mut { order }, &[], 3, [4, 5]).is_none(), "no descriptors");
         let mut far = order;
         far[9] = u64::MAX;
-        assert!(Frame::read(&mut far, &[], 3, 4).is_none(), "more programs than there is memory");
+        assert!(Frame::read(&mut far, &[], 3, [4, 5]).is_none(), "more programs than there is memory");
         let mut outside = order;
         (outside[HEAD], outside[HEAD + 1]) = (1 << 40, 0);
-        assert!(Frame::read(&mut outside, &[], 3, 4).is_none(), "a word beyond the memory");
+        assert!(Frame::read(&mut outside, &[], 3, [4, 5]).is_none(), "a word beyond the memory");
         let mut endless = order;
         endless[HEAD + 4] = u64::MAX;
-        assert!(Frame::read(&mut endless, &[], 3, 4).is_none(), "a last word without an end");
+        assert!(Frame::read(&mut endless, &[], 3, [4, 5]).is_none(), "a last word without an end");
     }
 }

@@ -122,9 +122,7 @@ impl<'a> Order<'a> {
         // The last byte is a NUL whatever came before, so that every word has an end.
         bytes.resize((bytes.len() + 1).next_multiple_of(8), 0);
 
-        let Fds {
-            target, template, stdio: [stdin, stdout, stderr], cgroup, cgroup_procs, ..
-        } = self.fds;
+        let Fds { target, template, stdio: [stdin, stdout, stderr], cgroup, cgroup_procs, .. } = self.fds;
         let needed = [target, template, stdin, stdout, stderr, cgroup, cgroup_procs];
         (bytes, needed.into_iter().chain(optional().copied().flatten()).collect())
     }

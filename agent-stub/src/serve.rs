@@ -11,15 +11,15 @@ use crate::calls::{CloneArgs, check, clone_here, close_range, errno, forbid_core
 use crate::frame::Frame;
 use crate::order::MOST_INLINE;
 use crate::passing::{receive, send};
-use crate::steps::{ALIVE, GONE, PING, RECORD, Step};
-use crate::stub::{block_all_signals, default_signal, stub};
+use crate::steps::{ALIVE, PING, RECORD, Step};
+use crate::stub::{block_all_signals, default_signal, stub, take_record};
 
 /// Serves the launcher at the other end of standard input until that end closes.
 ///
 /// # Errors
 /// The errno of the call that this process cannot do without.
 pub fn serve() -> Result<(), i32> {
-    let (socket, own_pid_ns) = settle()?;
+    let (socket, own) = settle()?;
     let mut room = [0_u64; MOST_INLINE / size_of::<u64>()];
     loop {
         let (length, fds) = match receive(socket.as_raw_fd(), bytes(&mut room), 0) {
@@ -38,21 +38,22 @@ pub fn serve() -> Result<(), i32> {
             continue;
         }
         let obeyed = match room.get_mut(..length / size_of::<u64>()) {
-            Some(order) if !order.is_empty() => obey(order, &fds, &socket, &own_pid_ns),
+            Some(order) if !order.is_empty() => obey(order, &fds, &socket, &own),
             // The order is in a file, the first descriptor.
             _ => match fds.split_first() {
                 Some((Some(file), fds)) => Memory::of(file)
                     .map_err(|errno| (Step::Prepare, errno))
-                    .and_then(|mut memory| obey(memory.cells(), fds, &socket, &own_pid_ns)),
+                    .and_then(|mut memory| obey(memory.cells(), fds, &socket, &own)),
                 _ => Err((Step::Prepare, libc::EINVAL)),
             },
         };
         // The readers of the command's pipes see their end before the launcher hears of the run's.
         drop(fds);
-        if let Err((step, errno)) = obeyed {
-            say(&socket, [step as i32, errno])?;
-        }
-        say(&socket, [GONE, 0])?;
+        let record = take_record();
+        say(&socket, obeyed.map_or_else(|(step, errno)| [step as i32, errno], |()| record))?;
+        // The run's mounts go now.
+        // SAFETY: numbers.
+        check(unsafe { libc::setns(own.mnt.as_raw_fd(), libc::CLONE_NEWNS) })?;
     }
 }
 
@@ -71,7 +72,7 @@ fn bytes(cells: &mut [u64]) -> &mut [u8] {
 
 /// Makes this process what a stub may begin as: deaf to signals, without a core, with only its socket and its pid namespace
 /// open besides the standard streams, which lead nowhere.
-fn settle() -> Result<(OwnedFd, OwnedFd), i32> {
+fn settle() -> Result<(OwnedFd, Own), i32> {
     block_all_signals();
     // What is handled here is handled so by commands.
     (1..=64).for_each(default_signal);
@@ -91,22 +92,34 @@ fn settle() -> Result<(OwnedFd, OwnedFd), i32> {
         for stream in 0..3 {
             check(libc::dup2(null.as_raw_fd(), stream))?;
         }
-        let own = OwnedFd::from_raw_fd(check(libc::open(c"/proc/self/ns/pid".as_ptr(), read))?);
-        let last = socket.as_raw_fd().max(own.as_raw_fd());
+        let pid = OwnedFd::from_raw_fd(check(libc::open(c"/proc/self/ns/pid".as_ptr(), read))?);
+        let mnt = OwnedFd::from_raw_fd(check(libc::open(c"/proc/self/ns/mnt".as_ptr(), read))?);
+        let last = socket.as_raw_fd().max(pid.as_raw_fd()).max(mnt.as_raw_fd());
         close_range(c_ulong::from(last.unsigned_abs()).wrapping_add(1), c_ulong::from(u32::MAX))?;
-        Ok((socket, own))
+        Ok((socket, Own { pid, mnt }))
     }
 }
 
+/// The namespaces that this process comes back to.
+struct Own {
+    pid: OwnedFd,
+    mnt: OwnedFd,
+}
+
 /// Makes the stub of one order, and waits until it has gone.
-fn obey(
-    order: &mut [u64],
-    fds: &[Option<OwnedFd>],
-    socket: &OwnedFd,
-    own_pid_ns: &OwnedFd,
-) -> Result<(), (Step, i32)> {
-    let frame = Frame::read(order, fds, socket.as_raw_fd(), own_pid_ns.as_raw_fd());
+fn obey(order: &mut [u64], fds: &[Option<OwnedFd>], socket: &OwnedFd, own: &Own) -> Result<(), (Step, i32)> {
+    let own_fds = [own.pid.as_raw_fd(), own.mnt.as_raw_fd()];
+    let frame = Frame::read(order, fds, socket.as_raw_fd(), own_fds);
     let frame = frame.ok_or((Step::Prepare, libc::EINVAL))?;
+    if frame.has_own_mounts() {
+        let template = frame.fds.template.as_raw_fd();
+        // SAFETY: numbers. This process has one thread and shares no file system state, which is what setns(CLONE_NEWNS) asks for.
+        let (template, own) = unsafe {
+            (check(libc::setns(template, libc::CLONE_NEWNS)), check(libc::unshare(libc::CLONE_NEWNS)))
+        };
+        template.map_err(|errno| (Step::Template, errno))?;
+        own.map_err(|errno| (Step::MountNs, errno))?;
+    }
     if !frame.join_pid {
         return spawn(&frame);
     }
@@ -116,16 +129,13 @@ fn obey(
     joined.map_err(|errno| (Step::JoinPidNs, errno))?;
     let spawned = spawn(&frame);
     // SAFETY: numbers. Should it fail, the next order's setns starts from the same place all the same.
-    unsafe { libc::setns(frame.own_pid_ns, libc::CLONE_NEWPID) };
+    unsafe { libc::setns(own.pid.as_raw_fd(), libc::CLONE_NEWPID) };
     spawned
 }
 
 fn spawn(frame: &Frame<'_>) -> Result<(), (Step, i32)> {
-    let args = CloneArgs {
-        flags: libc::CLONE_VM as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        ..CloneArgs::default()
-    };
+    let args =
+        CloneArgs { flags: libc::CLONE_VM as u64, exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
     // SAFETY: this process has one thread, with all signals blocked, and waits until the stub has gone; the frame outlives that.
     // The stub makes system calls only, on memory that this process does not look at again, and never returns.
     let pid = unsafe { clone_here(&args, begin, std::ptr::from_ref(frame).cast(), true) };

@@ -63,7 +63,7 @@ pub(super) struct Run {
     target: OwnedFd,
     /// Dropping this ends the run, too.
     spawner: Spawner,
-    /// First record that came: a failed step is followed by the end of the stub.
+    /// How it ended; none where the stub was killed before it said anything.
     record: Option<[i32; 2]>,
     slot: Slot,
     phase: Phase,
@@ -264,19 +264,16 @@ impl Run {
         }
     }
 
-    /// Reads the records that have come; true when the stub is no process any more. Before that the next run in the container
+    /// Reads the record if it has come; true when the stub is no process any more. Before that the next run in the container
     /// would find it there, as a neighbour with all of root's rights.
     fn stub_has_gone(&mut self) -> bool {
-        loop {
-            match self.spawner.record(RecvFlags::DONTWAIT) {
-                // The spawner has gone, too, which ends the launcher.
-                Ok(Some([GONE, _]) | None) => return true,
-                // The first one counts: a failed step is followed by the stub's own end. Unless it failed because the container
-                // had a hand in it.
-                Ok(Some(record @ [ENDED_TAMPERED, _])) => self.record = Some(record),
-                Ok(Some(record)) => drop(self.record.get_or_insert(record)),
-                Err(_nothing) => return false,
+        match self.spawner.record(RecvFlags::DONTWAIT) {
+            Ok(record) => {
+                // Without one the spawner has gone, too, which ends the launcher.
+                self.record = record.filter(|record| record.first() != Some(&GONE));
+                true
             }
+            Err(_nothing) => false,
         }
     }
 
