@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 
-use libc::{c_int, c_long, c_ulong, pid_t};
+use libc::{c_int, c_long, c_ulong, c_void, pid_t};
 
 /// Closes every fd above 2 that is not in `kept`, which is ascending: another run's leash must not be held open here.
 pub fn close_all_but(kept: &[RawFd]) -> Result<c_int, i32> {
@@ -61,13 +61,108 @@ pub(crate) struct CloneArgs {
 
 const _: () = assert!(size_of::<CloneArgs>() == 88);
 
+/// What a new process does, from its first moment to its end.
+pub(crate) type Child = extern "C" fn(*const c_void) -> !;
+
+/// Makes a process that uses this one's memory, on this one's stack, and that does `child`; gives back its pid or a negative
+/// errno. With CLONE_VFORK in `args` the caller goes on when the child has executed a program or has gone, and with `wait` when
+/// it has gone; in between it does nothing but wait in the kernel, with system calls that touch no memory.
+///
 /// # Safety
-/// As fork(2): in the child only what is async-signal-safe may happen. `args` must not ask for a shared address space.
-pub(crate) unsafe fn clone3(args: &CloneArgs) -> pid_t {
-    // SAFETY: the struct is laid out as the kernel wants it and its size is given.
-    let pid: c_long =
-        unsafe { libc::syscall(libc::SYS_clone3, std::ptr::from_ref(args), size_of::<CloneArgs>()) };
-    pid_t::try_from(pid).unwrap_or(-1)
+/// `args` must ask for CLONE_VM, and for CLONE_VFORK unless `wait` is set, so that never two processes use the stack. All signals
+/// are blocked, so that no handler does either. `child` must do what is async-signal-safe only, and must not return. It may
+/// leave nothing behind in the memory that the caller does not expect.
+#[cfg(target_arch = "x86_64")]
+pub(crate) unsafe fn clone_here(args: &CloneArgs, child: Child, with: *const c_void, wait: bool) -> c_long {
+    let pid: c_long;
+    // SAFETY: the child begins with a copy of the registers and calls `child` below the caller's frame, where the caller has
+    // nothing as long as it is in here; the caller's registers are its own. 61 is wait4, 0x40000000 __WALL, -4 EINTR: with
+    // SIGCHLD ignored it returns when there is no such child any more (wait(2), "NOTES").
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jz 3f",
+            "js 4f",
+            "test {wait:e}, {wait:e}",
+            "jz 4f",
+            "mov r8, rax",
+            "2:",
+            "mov eax, 61",
+            "mov rdi, r8",
+            "xor esi, esi",
+            "mov edx, 0x40000000",
+            "xor r10d, r10d",
+            "syscall",
+            "cmp rax, -4",
+            "je 2b",
+            "mov rax, r8",
+            "jmp 4f",
+            "3:",
+            "xor ebp, ebp",
+            "mov rdi, {with}",
+            "and rsp, -16",
+            "call {child}",
+            "ud2",
+            "4:",
+            inout("rax") libc::SYS_clone3 => pid,
+            inout("rdi") std::ptr::from_ref(args) => _,
+            inout("rsi") size_of::<CloneArgs>() => _,
+            with = in(reg) with,
+            child = in(reg) child,
+            wait = in(reg) u32::from(wait),
+            out("rcx") _,
+            out("rdx") _,
+            out("r8") _,
+            out("r10") _,
+            out("r11") _,
+        );
+    }
+    pid
+}
+
+/// # Safety
+/// As on the other architecture.
+#[cfg(target_arch = "aarch64")]
+pub(crate) unsafe fn clone_here(args: &CloneArgs, child: Child, with: *const c_void, wait: bool) -> c_long {
+    let pid: c_long;
+    // SAFETY: as on the other architecture; 260 is wait4.
+    unsafe {
+        std::arch::asm!(
+            "svc #0",
+            "cbz x0, 3f",
+            "tbnz x0, #63, 4f",
+            "cbz {wait:w}, 4f",
+            "mov x9, x0",
+            "2:",
+            "mov x8, #260",
+            "mov x0, x9",
+            "mov x1, xzr",
+            "mov x2, #0x40000000",
+            "mov x3, xzr",
+            "svc #0",
+            "cmn x0, #4",
+            "b.eq 2b",
+            "mov x0, x9",
+            "b 4f",
+            "3:",
+            "mov x29, xzr",
+            "mov x0, {with}",
+            "blr {child}",
+            "brk #1",
+            "4:",
+            inout("x8") libc::SYS_clone3 => _,
+            inout("x0") std::ptr::from_ref(args) => pid,
+            inout("x1") size_of::<CloneArgs>() => _,
+            with = in(reg) with,
+            child = in(reg) child,
+            wait = in(reg) u32::from(wait),
+            out("x2") _,
+            out("x3") _,
+            out("x9") _,
+        );
+    }
+    pid
 }
 
 pub(crate) fn mount(kind: &CStr, on: &CStr, flags: c_ulong) -> Result<c_int, i32> {

@@ -10,29 +10,47 @@ use crate::calls::{capset, check, close_range, errno, forbid_core, no_new_privil
 use crate::frame::Frame;
 use crate::observer::{arrange, confine, execute, stub_lives};
 use crate::steps::Step;
-use crate::stub::{default_signal, fail};
+use crate::stub::fail;
 use crate::way::Credentials;
 
 /// Highest capability number that linux/capability.h may come to have in two 32-bit words.
 const MAX_CAPABILITY: u32 = 63;
 
-/// Becomes the command. For an observer `seen` is the container's procfs and this process's end of the channel to the
-/// stub.
-pub(crate) fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
-    let status = frame.fds.status.as_raw_fd();
+/// What the command begins with.
+pub(crate) struct Command<'a> {
+    pub(crate) frame: &'a Frame<'a>,
+    pub(crate) stub: pid_t,
+    /// For an observer the container's procfs and this process's end of the channel to the stub.
+    pub(crate) seen: Option<(RawFd, RawFd)>,
+    /// The stub's end of it. Its end is what tells the command that the stub has died: no copy of it may stay open here.
+    pub(crate) own_end: RawFd,
+}
+
+impl Command<'_> {
+    /// Becomes the command.
+    pub(crate) fn run(&self) -> ! {
+        if self.own_end >= 0 {
+            // SAFETY: this process's own copy.
+            unsafe { libc::close(self.own_end) };
+        }
+        command(self.frame, self.stub, self.seen)
+    }
+}
+
+fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
     let own = (!frame.unified).then_some(frame.fds.cgroup_procs);
     for procs in frame.fds.limiting.into_iter().chain([own]).flatten() {
         // SAFETY: one byte from a static; "0" means the writer itself (cgroups(7)).
         let wrote = unsafe { libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) };
-        check(c_int::try_from(wrote).unwrap_or(-1)).unwrap_or_else(|e| fail(status, Step::JoinCgroup, e));
+        check(c_int::try_from(wrote).unwrap_or(-1)).unwrap_or_else(|e| fail(Step::JoinCgroup, e));
     }
     let observer = frame.way.observer.as_ref().zip(seen);
     if let Some((observer, (proc, _))) = observer {
-        arrange(frame, observer, proc);
+        arrange(observer, proc);
     }
     // SAFETY: a NUL-terminated string that outlives the call.
     let there = check(unsafe { libc::chdir(frame.workdir.as_ptr()) });
-    there.unwrap_or_else(|e| fail(status, Step::Workdir, e));
+    there.unwrap_or_else(|e| fail(Step::Workdir, e));
     let target = if frame.way.join_user {
         // SAFETY: a number. One thread, as in the stub; the container's user namespace gives all rights in it and
         // takes all outside of it.
@@ -40,11 +58,11 @@ pub(crate) fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd
     } else {
         Ok(0)
     };
-    target.unwrap_or_else(|e| fail(status, Step::JoinUserNs, e));
-    let status = connect(frame);
-    drop_from_bounding_set(frame.way.bounding).unwrap_or_else(|e| fail(status, Step::Capabilities, e));
+    target.unwrap_or_else(|e| fail(Step::JoinUserNs, e));
+    connect(frame);
+    drop_from_bounding_set(frame.way.bounding).unwrap_or_else(|e| fail(Step::Capabilities, e));
     if let Some(user) = frame.way.user {
-        become_user(&user, frame.way.join_user).unwrap_or_else(|e| fail(status, Step::User, e));
+        become_user(&user, frame.way.join_user).unwrap_or_else(|e| fail(Step::User, e));
     }
     // SAFETY: numbers. PR_SET_PDEATHSIG comes last, since a change of credentials would clear it, and the parent is
     // looked at again in case it died before.
@@ -58,16 +76,13 @@ pub(crate) fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd
             libc::_exit(127)
         }
     };
-    limits.unwrap_or_else(|e| fail(status, Step::Limits, e));
+    limits.unwrap_or_else(|e| fail(Step::Limits, e));
     if let Some((observer, (_, channel))) = observer {
-        confine(observer, channel).unwrap_or_else(|e| fail(status, Step::Seccomp, e));
+        confine(observer, channel).unwrap_or_else(|e| fail(Step::Seccomp, e));
     }
     let program =
         observer.and_then(|(observer, _)| observer.program).map_or(-1, |program| program.as_raw_fd());
-    close_others(program).unwrap_or_else(|e| fail(status, Step::CloseFds, e));
-    for signal in 1..=64 {
-        default_signal(signal);
-    }
+    close_others(program).unwrap_or_else(|e| fail(Step::CloseFds, e));
     // SAFETY: the set is a local; the pointers of programs, argv and envp end in NULL and point into memory that this
     // process has a copy of. execve returns only if it failed.
     unsafe {
@@ -75,7 +90,7 @@ pub(crate) fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
         if program >= 0 {
-            fail(status, Step::Exec, execute(frame, program));
+            fail(Step::Exec, execute(frame, program));
         }
         let mut failure = libc::ENOENT;
         for program in frame.programs.iter().take_while(|program| !program.is_null()) {
@@ -89,39 +104,36 @@ pub(crate) fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd
                 }
             }
         }
-        fail(status, Step::Exec, failure)
+        fail(Step::Exec, failure)
     }
 }
 
 /// All that the command is not to have; what is kept besides closes by itself at the exec.
 fn close_others(program: RawFd) -> Result<c_int, i32> {
     match c_ulong::try_from(program) {
-        Ok(program) if program > 3 => {
-            if program > 4 {
-                close_range(4, program.wrapping_sub(1))?;
+        Ok(program) if program > 2 => {
+            if program > 3 {
+                close_range(3, program.wrapping_sub(1))?;
             }
             close_range(program.wrapping_add(1), c_ulong::from(u32::MAX))
         }
-        _ => close_range(4, c_ulong::from(u32::MAX)),
+        _ => close_range(3, c_ulong::from(u32::MAX)),
     }
 }
 
-/// A session of its own with the standard streams; gives back the number under which the status pipe then is.
-fn connect(frame: &Frame<'_>) -> c_int {
-    let status = frame.fds.status.as_raw_fd();
+/// A session of its own with the standard streams.
+fn connect(frame: &Frame<'_>) {
     let [stdin, stdout, stderr] = frame.fds.stdio.map(|fd| fd.as_raw_fd());
     // SAFETY: numbers only. The fds of the frame are all above 2, because the spawner keeps 0 to 2 open, so no
-    // dup2 closes one that is still needed; status moves to 3 last, when 3 is not needed any more.
+    // dup2 closes one that is still needed.
     let connected = unsafe {
         libc::setsid();
         check(libc::dup2(stdin, 0))
             .and(check(libc::dup2(stdout, 1)))
             .and(check(libc::dup2(stderr, 2)))
             .and(if frame.way.devpts.is_some() { check(libc::ioctl(0, libc::TIOCSCTTY, 0)) } else { Ok(0) })
-            .and(if status == 3 { Ok(3) } else { check(libc::dup3(status, 3, libc::O_CLOEXEC)) })
     };
-    connected.unwrap_or_else(|e| fail(status, Step::Stdio, e));
-    3
+    connected.unwrap_or_else(|e| fail(Step::Stdio, e));
 }
 
 /// What is not in `kept` can never come back, not even by a program file's own capabilities.

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "execve(2) takes pointers; DESIGN, law 4")]
 
 use std::ffi::{CStr, c_char};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::slice;
 
 use crate::limits::{Limits, limits};
@@ -29,6 +29,10 @@ pub(crate) struct Frame<'a> {
     pub(crate) way: Way<'a>,
     pub(crate) join_pid: bool,
     pub(crate) fds: Fds<'a>,
+    /// To the launcher: gives signals, and ends with it.
+    pub(crate) socket: RawFd,
+    /// The spawner's own namespaces, which nobody else needs.
+    pub(crate) own: [RawFd; 2],
     pub(crate) unified: bool,
     /// Resource limits as they were before any of the run was in sight of the container.
     pub(crate) limits: Limits,
@@ -37,7 +41,12 @@ pub(crate) struct Frame<'a> {
 impl<'a> Frame<'a> {
     /// Reads what [`Order::write`](crate::Order::write) has written, and turns places into pointers where they stand.
     /// `None` for anything else.
-    pub(crate) fn read(memory: &'a mut [u64], fds: &'a [Option<OwnedFd>]) -> Option<Self> {
+    pub(crate) fn read(
+        memory: &'a mut [u64],
+        fds: &'a [Option<OwnedFd>],
+        socket: RawFd,
+        own: [RawFd; 2],
+    ) -> Option<Self> {
         let (start, length) = (memory.as_ptr() as u64, 8 * memory.len() as u64);
         // So every word has an end within the memory.
         if memory.last()?.to_ne_bytes().last() != Some(&0) {
@@ -71,7 +80,7 @@ impl<'a> Frame<'a> {
         let mut next = || fds.next();
         let (target, template) = (next()?, next()?);
         let stdio = [next()?, next()?, next()?];
-        let (leash, status, cgroup, cgroup_procs) = (next()?, next()?, next()?, next()?);
+        let (cgroup, cgroup_procs) = (next()?, next()?);
         let mut bits = (OPTIONAL..).map(|bit| has(1 << bit));
         let mut optional = || if bits.next() == Some(true) { next() } else { None };
         let (cgroup_kill, sys, devpts) = (optional(), optional(), optional());
@@ -107,40 +116,21 @@ impl<'a> Frame<'a> {
                 },
             },
             join_pid: has(JOIN_PID),
-            fds: Fds { target, template, stdio, leash, status, cgroup, cgroup_procs, cgroup_kill, limiting },
+            fds: Fds { target, template, stdio, cgroup, cgroup_procs, cgroup_kill, limiting },
+            socket,
+            own,
             unified: has(UNIFIED),
-            limits: limits(0),
+            limits: if has(CHECK_LIMITS) { limits(0) } else { Limits::default() },
         })
     }
+}
 
-    /// Every descriptor, ascending: all others are closed in the stub. Unused places repeat one.
-    pub(crate) fn kept(&self) -> [RawFd; 15 + LIMITING] {
-        let Fds { target, template, stdio: [stdin, stdout, stderr], leash, status, cgroup, .. } = self.fds;
+impl Frame<'_> {
+    /// Whether the spawner makes the run's copy of the template, so that its end, which takes the kernel longer than all else of
+    /// a run, is waited for by nobody. Otherwise the stub goes elsewhere before it comes there.
+    pub(crate) fn has_own_mounts(&self) -> bool {
         let observer = self.way.observer.as_ref();
-        let some = |fd: Option<BorrowedFd<'_>>| fd.unwrap_or(status).as_raw_fd();
-        let [first, second, third] = self.fds.limiting.map(some);
-        let mut all = [
-            target.as_raw_fd(),
-            template.as_raw_fd(),
-            stdin.as_raw_fd(),
-            stdout.as_raw_fd(),
-            stderr.as_raw_fd(),
-            leash.as_raw_fd(),
-            status.as_raw_fd(),
-            cgroup.as_raw_fd(),
-            self.fds.cgroup_procs.as_raw_fd(),
-            some(self.fds.cgroup_kill),
-            some(self.way.sys),
-            some(self.way.devpts),
-            some(observer.and_then(|observer| observer.proc)),
-            some(observer.and_then(|observer| observer.resolv_conf)),
-            some(observer.and_then(|observer| observer.program)),
-            first,
-            second,
-            third,
-        ];
-        all.sort_unstable();
-        all
+        !self.way.join_mnt && observer.is_none_or(|observer| observer.proc.is_some())
     }
 }
 
@@ -176,6 +166,7 @@ fn statements(cells: &[u64]) -> &[libc::sock_filter] {
 mod tests {
     use std::ffi::CString;
     use std::fs::File;
+    use std::os::fd::{AsRawFd, BorrowedFd};
 
     use super::*;
     use crate::Order;
@@ -223,10 +214,8 @@ mod tests {
                 target: fd(0),
                 template: fd(1),
                 stdio: [fd(2), fd(3), fd(4)],
-                leash: fd(5),
-                status: fd(6),
-                cgroup: fd(7),
-                cgroup_procs: fd(8),
+                cgroup: fd(5),
+                cgroup_procs: fd(6),
                 cgroup_kill: None,
                 limiting: [None, Some(fd(13)), Some(fd(14))],
             };
@@ -243,7 +232,7 @@ mod tests {
             let (bytes, sent) = order.write();
             let mut memory = cells(&bytes);
             let sent: Vec<_> = sent.iter().map(|fd| Some(fd.try_clone_to_owned().unwrap())).collect();
-            let frame = Frame::read(&mut memory, &sent).unwrap();
+            let frame = Frame::read(&mut memory, &sent, 3, [4, 5]).unwrap();
             assert_eq!(read_back(frame.programs), ["/usr/bin/a", "/bin/a"]);
             assert_eq!(read_back(frame.argv), ["a", "", "-x y"]);
             assert_eq!(read_back(frame.envp), [""; 0]);
@@ -254,35 +243,34 @@ mod tests {
             assert_eq!((frame.way.join, frame.way.bounding), (libc::CLONE_NEWNET, u64::MAX));
             let number = |fd: Option<BorrowedFd<'_>>| fd.map(|fd| fd.as_raw_fd());
             let given = |n: usize| sent[n].as_ref().map(AsRawFd::as_raw_fd);
-            assert_eq!(number(frame.way.sys), given(9));
+            assert_eq!(number(frame.way.sys), given(7));
             assert_eq!((number(frame.way.devpts), number(frame.fds.cgroup_kill)), (None, None));
-            let after = if observes { 11 } else { 10 };
+            let after = if observes { 9 } else { 8 };
             assert_eq!(frame.fds.limiting.map(number), [None, given(after), given(after + 1)]);
             match frame.way.observer {
                 Some(observer) => {
                     assert_eq!(observer.own_pid_ns, (c"1/ns/pid", 77));
-                    assert_eq!((number(observer.resolv_conf), number(observer.program)), (given(10), None));
+                    assert_eq!((number(observer.resolv_conf), number(observer.program)), (given(8), None));
                     assert_eq!((observer.filter.len(), observer.filter[0].k), (1, 0x7fff_0000));
                 }
                 None => assert!(!observes),
             }
-            assert!(frame.kept().is_sorted());
         }
     }
 
     #[test]
     fn what_is_no_order_is_refused() {
         let order = [0_u64; HEAD + 5];
-        assert!(Frame::read(&mut [], &[]).is_none());
-        assert!(Frame::read(&mut { order }, &[]).is_none(), "no descriptors");
+        assert!(Frame::read(&mut [], &[], 3, [4, 5]).is_none());
+        assert!(Frame::read(&mut { order }, &[], 3, [4, 5]).is_none(), "no descriptors");
         let mut far = order;
         far[9] = u64::MAX;
-        assert!(Frame::read(&mut far, &[]).is_none(), "more programs than there is memory");
+        assert!(Frame::read(&mut far, &[], 3, [4, 5]).is_none(), "more programs than there is memory");
         let mut outside = order;
         (outside[HEAD], outside[HEAD + 1]) = (1 << 40, 0);
-        assert!(Frame::read(&mut outside, &[]).is_none(), "a word beyond the memory");
+        assert!(Frame::read(&mut outside, &[], 3, [4, 5]).is_none(), "a word beyond the memory");
         let mut endless = order;
         endless[HEAD + 4] = u64::MAX;
-        assert!(Frame::read(&mut endless, &[]).is_none(), "a last word without an end");
+        assert!(Frame::read(&mut endless, &[], 3, [4, 5]).is_none(), "a last word without an end");
     }
 }

@@ -1,6 +1,11 @@
 //! The part of parachute that containers can see: a static program of its own, which has nothing of the agent's or the
-//! launcher's in its memory, and whose fork copies next to nothing. A launcher keeps one of it, the *spawner*, and sends it
-//! an [`Order`] for each run; the spawner forks the *stub*, which enters the container and becomes the *command*'s parent.
+//! launcher's in its memory. A launcher keeps some of it, the *spawners*, and sends one of them an [`Order`] for each run; that
+//! one makes the *stub*, which enters the container and becomes the *command*'s parent.
+//!
+//! Spawner, stub and command are processes of their own in one memory, until the command executes its program: a copy of even
+//! this small one would cost as much as all else that a run adds to a spawn. At each moment one of the three uses it, as after
+//! vfork(2): the spawner sleeps until the stub has gone, the stub until the command has its own. So each run that goes on has a
+//! spawner to itself.
 //!
 //! From a fork to an exec there are system calls only: no allocation, no lock, no logging, no panic; a failure goes home as
 //! `[step, errno]` and the process ends with `_exit`.
@@ -24,8 +29,8 @@ mod way;
 
 pub use calls::{close_all_but, forbid_core, install_filter, no_new_privileges};
 pub use neighbours::TAKEOVER;
-pub use order::{LIMITING, Order};
+pub use order::{LIMITING, MOST_INLINE, Order};
 pub use passing::MOST_FDS;
 pub use serve::serve;
-pub use steps::{ENDED, ENDED_BY_KILL, ENDED_TAMPERED, RECORD, STEPS, Step};
+pub use steps::{ALIVE, END, ENDED, ENDED_BY_KILL, ENDED_TAMPERED, GONE, PING, RECORD, STEPS, Step};
 pub use way::{Credentials, Fds, Observer, Way};

@@ -29,15 +29,14 @@ pub(crate) fn container_proc(frame: &Frame<'_>, observer: &Observer<'_>) -> RawF
     if let Some(proc) = observer.proc {
         return proc.as_raw_fd();
     }
-    let status = frame.fds.status.as_raw_fd();
     // SAFETY: numbers. This process has one thread and shares no file system state.
     let joined = check(unsafe { libc::setns(frame.fds.target.as_raw_fd(), libc::CLONE_NEWNS) });
-    joined.unwrap_or_else(|e| fail(status, Step::MountNs, e));
-    let tree = open_tree(c"/proc").unwrap_or_else(|e| fail(status, Step::ProcfsUntrusted, e));
+    joined.unwrap_or_else(|e| fail(Step::MountNs, e));
+    let tree = open_tree(c"/proc").unwrap_or_else(|e| fail(Step::ProcfsUntrusted, e));
     match is_whole_procfs(tree, observer) {
         Ok(true) => tree,
-        Ok(false) => fail(status, Step::ProcfsUntrusted, libc::EINVAL),
-        Err(e) => fail(status, Step::ProcfsUntrusted, e),
+        Ok(false) => fail(Step::ProcfsUntrusted, libc::EINVAL),
+        Err(e) => fail(Step::ProcfsUntrusted, e),
     }
 }
 
@@ -62,23 +61,22 @@ fn is_whole_procfs(tree: RawFd, observer: &Observer<'_>) -> Result<bool, i32> {
 }
 
 /// Finishes the run's root, as PID 1 of the run's own pid namespace.
-pub(crate) fn arrange(frame: &Frame<'_>, observer: &Observer<'_>, proc: RawFd) {
-    let status = frame.fds.status.as_raw_fd();
+pub(crate) fn arrange(observer: &Observer<'_>, proc: RawFd) {
     // The run's own procfs: what `self` means must be a process of this pid namespace, which the container's has none of.
-    mount(c"proc", c"/.self", PLAIN | libc::MS_RDONLY).unwrap_or_else(|e| fail(status, Step::ShadowSelf, e));
+    mount(c"proc", c"/.self", PLAIN | libc::MS_RDONLY).unwrap_or_else(|e| fail(Step::ShadowSelf, e));
     attach(proc, c"/proc")
         .and_then(|_| remount(c"/proc", libc::MS_PRIVATE))
         .and_then(|_| remount(c"/proc", libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | PLAIN))
-        .unwrap_or_else(|e| fail(status, Step::MountProc, e));
+        .unwrap_or_else(|e| fail(Step::MountProc, e));
     for (link, over) in [(c"/.links/self", c"/proc/self"), (c"/.links/thread-self", c"/proc/thread-self")] {
-        shadow(link, over).unwrap_or_else(|e| fail(status, Step::ShadowSelf, e));
+        shadow(link, over).unwrap_or_else(|e| fail(Step::ShadowSelf, e));
     }
-    mount(c"sysfs", c"/sys", PLAIN | libc::MS_RDONLY).unwrap_or_else(|e| fail(status, Step::MountSys, e));
+    mount(c"sysfs", c"/sys", PLAIN | libc::MS_RDONLY).unwrap_or_else(|e| fail(Step::MountSys, e));
     mount_with(c"tmpfs", c"/tmp", libc::MS_NOSUID | libc::MS_NODEV, c"size=16m,nr_inodes=4096,mode=1777")
         .and_then(|_| mount_with(c"tmpfs", c"/run", PLAIN, c"size=1m,nr_inodes=256,mode=1777"))
-        .unwrap_or_else(|e| fail(status, Step::MountTmp, e));
+        .unwrap_or_else(|e| fail(Step::MountTmp, e));
     if let Some(file) = observer.resolv_conf {
-        attach(file.as_raw_fd(), c"/etc/resolv.conf").unwrap_or_else(|e| fail(status, Step::Template, e));
+        attach(file.as_raw_fd(), c"/etc/resolv.conf").unwrap_or_else(|e| fail(Step::Template, e));
     }
 }
 

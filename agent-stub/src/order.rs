@@ -1,5 +1,5 @@
 //! An order as the launcher writes it: numbers, words and filter in one piece of memory, descriptors beside it. The stub's
-//! side of the same is `frame`.
+//! side of the same is `frame`. It is the message itself, or a file before the other descriptors where it is too long.
 //!
 //! The memory is an array of 64-bit cells: first [`HEAD`] numbers; then the places of programs, arguments and environment,
 //! each list ended by 0, and those of the working directory and of the observer's pid namespace; then groups (two to a
@@ -12,6 +12,9 @@ use crate::way::{Fds, Way};
 
 /// How many cgroups besides its own may limit a run: memory, pids and cpu of cgroup v1.
 pub const LIMITING: usize = 3;
+
+/// Largest order in bytes that is a message by itself; a probe's is a tenth of it.
+pub const MOST_INLINE: usize = 16 * 1024;
 
 /// Cells before the places.
 pub(crate) const HEAD: usize = 12;
@@ -119,10 +122,8 @@ impl<'a> Order<'a> {
         // The last byte is a NUL whatever came before, so that every word has an end.
         bytes.resize((bytes.len() + 1).next_multiple_of(8), 0);
 
-        let Fds {
-            target, template, stdio: [stdin, stdout, stderr], leash, status, cgroup, cgroup_procs, ..
-        } = self.fds;
-        let needed = [target, template, stdin, stdout, stderr, leash, status, cgroup, cgroup_procs];
+        let Fds { target, template, stdio: [stdin, stdout, stderr], cgroup, cgroup_procs, .. } = self.fds;
+        let needed = [target, template, stdin, stdout, stderr, cgroup, cgroup_procs];
         (bytes, needed.into_iter().chain(optional().copied().flatten()).collect())
     }
 }

@@ -1,27 +1,28 @@
-//! The spawner: takes orders one by one, forks a stub for each, and answers with its pidfd. It has one thread, waits for
-//! nothing but the next order, and ends when the launcher does.
+//! The spawner: takes orders one by one, makes a stub for each, and says when that has gone. It has one thread, waits for
+//! nothing but the next order and the stub's end, and ends when the launcher does.
 
 #![allow(unsafe_code, reason = "clone3 and the calls around it have no safe form; DESIGN, law 4")]
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use libc::{c_int, c_ulong};
+use libc::{c_int, c_ulong, c_void};
 
-use crate::calls::{CloneArgs, check, clone3, errno, forbid_core};
+use crate::calls::{CloneArgs, check, clone_here, close_range, errno, forbid_core};
 use crate::frame::Frame;
+use crate::order::MOST_INLINE;
 use crate::passing::{receive, send};
-use crate::steps::{RECORD, Step};
-use crate::stub::{block_all_signals, stub};
+use crate::steps::{ALIVE, PING, RECORD, Step};
+use crate::stub::{block_all_signals, default_signal, stub, take_record};
 
 /// Serves the launcher at the other end of standard input until that end closes.
 ///
 /// # Errors
 /// The errno of the call that this process cannot do without.
 pub fn serve() -> Result<(), i32> {
-    let (socket, own_pid_ns) = settle()?;
+    let (socket, own) = settle()?;
+    let mut room = [0_u64; MOST_INLINE / size_of::<u64>()];
     loop {
-        // The order itself is in a file, the first descriptor.
-        let (length, fds) = match receive(socket.as_raw_fd(), &mut [0], 0) {
+        let (length, fds) = match receive(socket.as_raw_fd(), bytes(&mut room), 0) {
             Ok(received) => received,
             Err(libc::EINTR) => continue,
             Err(errno) => return Err(errno),
@@ -29,25 +30,52 @@ pub fn serve() -> Result<(), i32> {
         if length == 0 {
             return Ok(());
         }
-        let answer = obey(&fds, own_pid_ns.as_raw_fd());
-        // What was ordered is the stub's alone from here on: its pipes must see their end when it has gone.
-        drop(fds);
-        let (record, stub) = match &answer {
-            Ok(stub) => ([0, 0], Some(stub.as_raw_fd())),
-            Err((step, errno)) => ([*step as i32, *errno], None),
-        };
-        let mut bytes = [0; RECORD];
-        for (place, byte) in bytes.iter_mut().zip(record.into_iter().flat_map(i32::to_ne_bytes)) {
-            *place = byte;
+        if fds.iter().all(Option::is_none) {
+            // Another byte was for a command that has gone.
+            if bytes(&mut room).first() == Some(&PING) {
+                say(&socket, [ALIVE, 0])?;
+            }
+            continue;
         }
-        send(socket.as_raw_fd(), &bytes, stub.as_slice())?;
+        let obeyed = match room.get_mut(..length / size_of::<u64>()) {
+            Some(order) if !order.is_empty() => obey(order, &fds, &socket, &own),
+            // The order is in a file, the first descriptor.
+            _ => match fds.split_first() {
+                Some((Some(file), fds)) => Memory::of(file)
+                    .map_err(|errno| (Step::Prepare, errno))
+                    .and_then(|mut memory| obey(memory.cells(), fds, &socket, &own)),
+                _ => Err((Step::Prepare, libc::EINVAL)),
+            },
+        };
+        // The readers of the command's pipes see their end before the launcher hears of the run's.
+        drop(fds);
+        let record = take_record();
+        say(&socket, obeyed.map_or_else(|(step, errno)| [step as i32, errno], |()| record))?;
+        // The run's mounts go now.
+        // SAFETY: numbers.
+        check(unsafe { libc::setns(own.mnt.as_raw_fd(), libc::CLONE_NEWNS) })?;
     }
+}
+
+fn say(socket: &OwnedFd, record: [i32; 2]) -> Result<c_int, i32> {
+    let mut bytes = [0; RECORD];
+    for (place, byte) in bytes.iter_mut().zip(record.into_iter().flat_map(i32::to_ne_bytes)) {
+        *place = byte;
+    }
+    send(socket.as_raw_fd(), &bytes, &[])
+}
+
+fn bytes(cells: &mut [u64]) -> &mut [u8] {
+    // SAFETY: the same memory for as long; bytes are less aligned, and every value of them is one of a cell's.
+    unsafe { std::slice::from_raw_parts_mut(cells.as_mut_ptr().cast(), size_of_val(cells)) }
 }
 
 /// Makes this process what a stub may begin as: deaf to signals, without a core, with only its socket and its pid namespace
 /// open besides the standard streams, which lead nowhere.
-fn settle() -> Result<(OwnedFd, OwnedFd), i32> {
+fn settle() -> Result<(OwnedFd, Own), i32> {
     block_all_signals();
+    // What is handled here is handled so by commands.
+    (1..=64).for_each(default_signal);
     forbid_core()?;
     // SAFETY: numbers and constants with static life. The new descriptors are this process's and nobody else knows of them.
     unsafe {
@@ -64,18 +92,34 @@ fn settle() -> Result<(OwnedFd, OwnedFd), i32> {
         for stream in 0..3 {
             check(libc::dup2(null.as_raw_fd(), stream))?;
         }
-        let own = OwnedFd::from_raw_fd(check(libc::open(c"/proc/self/ns/pid".as_ptr(), read))?);
-        Ok((socket, own))
+        let pid = OwnedFd::from_raw_fd(check(libc::open(c"/proc/self/ns/pid".as_ptr(), read))?);
+        let mnt = OwnedFd::from_raw_fd(check(libc::open(c"/proc/self/ns/mnt".as_ptr(), read))?);
+        let last = socket.as_raw_fd().max(pid.as_raw_fd()).max(mnt.as_raw_fd());
+        close_range(c_ulong::from(last.unsigned_abs()).wrapping_add(1), c_ulong::from(u32::MAX))?;
+        Ok((socket, Own { pid, mnt }))
     }
 }
 
-/// Forks the stub of one order.
-fn obey(fds: &[Option<OwnedFd>], own_pid_ns: RawFd) -> Result<OwnedFd, (Step, i32)> {
-    let prepare = |errno| (Step::Prepare, errno);
-    let (order, fds) = fds.split_first().ok_or(prepare(libc::EINVAL))?;
-    let order = order.as_ref().ok_or(prepare(libc::EINVAL))?;
-    let mut memory = Memory::of(order).map_err(prepare)?;
-    let frame = Frame::read(memory.cells(), fds).ok_or(prepare(libc::EINVAL))?;
+/// The namespaces that this process comes back to.
+struct Own {
+    pid: OwnedFd,
+    mnt: OwnedFd,
+}
+
+/// Makes the stub of one order, and waits until it has gone.
+fn obey(order: &mut [u64], fds: &[Option<OwnedFd>], socket: &OwnedFd, own: &Own) -> Result<(), (Step, i32)> {
+    let own_fds = [own.pid.as_raw_fd(), own.mnt.as_raw_fd()];
+    let frame = Frame::read(order, fds, socket.as_raw_fd(), own_fds);
+    let frame = frame.ok_or((Step::Prepare, libc::EINVAL))?;
+    if frame.has_own_mounts() {
+        let template = frame.fds.template.as_raw_fd();
+        // SAFETY: numbers. This process has one thread and shares no file system state, which is what setns(CLONE_NEWNS) asks for.
+        let (template, own) = unsafe {
+            (check(libc::setns(template, libc::CLONE_NEWNS)), check(libc::unshare(libc::CLONE_NEWNS)))
+        };
+        template.map_err(|errno| (Step::Template, errno))?;
+        own.map_err(|errno| (Step::MountNs, errno))?;
+    }
     if !frame.join_pid {
         return spawn(&frame);
     }
@@ -83,31 +127,24 @@ fn obey(fds: &[Option<OwnedFd>], own_pid_ns: RawFd) -> Result<OwnedFd, (Step, i3
     // SAFETY: numbers.
     let joined = check(unsafe { libc::setns(frame.fds.target.as_raw_fd(), libc::CLONE_NEWPID) });
     joined.map_err(|errno| (Step::JoinPidNs, errno))?;
-    let stub = spawn(&frame);
+    let spawned = spawn(&frame);
     // SAFETY: numbers. Should it fail, the next order's setns starts from the same place all the same.
-    unsafe { libc::setns(own_pid_ns, libc::CLONE_NEWPID) };
-    stub
+    unsafe { libc::setns(own.pid.as_raw_fd(), libc::CLONE_NEWPID) };
+    spawned
 }
 
-fn spawn(frame: &Frame<'_>) -> Result<OwnedFd, (Step, i32)> {
-    let kept = frame.kept();
-    let mut pidfd: c_int = -1;
-    let mut args = CloneArgs {
-        flags: libc::CLONE_PIDFD as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        ..CloneArgs::default()
-    };
-    args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
-    // SAFETY: without CLONE_VM the child has a copy of this process's memory and this thread alone. There is one thread, so
-    // no lock can be held by one that the child lacks, and `stub` does nothing but system calls on memory that the
-    // copy holds; it never returns. `args` and `pidfd` outlive the call.
-    let pid = unsafe { clone3(&args) };
-    match pid {
-        0 => stub(frame, &kept),
-        // SAFETY: the kernel has put a new fd there, which nobody else knows of.
-        1.. => Ok(unsafe { OwnedFd::from_raw_fd(pidfd) }),
-        _ => Err((Step::CloneStub, errno())),
-    }
+fn spawn(frame: &Frame<'_>) -> Result<(), (Step, i32)> {
+    let args =
+        CloneArgs { flags: libc::CLONE_VM as u64, exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
+    // SAFETY: this process has one thread, with all signals blocked, and waits until the stub has gone; the frame outlives that.
+    // The stub makes system calls only, on memory that this process does not look at again, and never returns.
+    let pid = unsafe { clone_here(&args, begin, std::ptr::from_ref(frame).cast(), true) };
+    if pid < 0 { Err((Step::CloneStub, i32::try_from(-pid).unwrap_or(libc::EINVAL))) } else { Ok(()) }
+}
+
+extern "C" fn begin(frame: *const c_void) -> ! {
+    // SAFETY: what `spawn` has handed over.
+    stub(unsafe { &*frame.cast::<Frame<'_>>() })
 }
 
 /// An order's file as memory of this process's own: what is changed in it stays here.

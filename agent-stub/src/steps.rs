@@ -61,14 +61,24 @@ pub enum Step {
     Seccomp,
 }
 
-/// First half of the stub's record when the command has ended; the second half is its wait(2) status.
+/// First half of a run's record, which the spawner sends when its stub has gone, where the command has ended; the second half
+/// is its wait(2) status. Otherwise it is a step that failed, and its errno.
 pub const ENDED: i32 = -1;
 /// The same, when something of the run had to be killed through its cgroup.
 pub const ENDED_BY_KILL: i32 = -2;
 /// The same as [`ENDED`], when the command's resource limits were lower at its end than at its start.
 pub const ENDED_TAMPERED: i32 = -3;
-/// Size in bytes of the stub's record: two native-endian `i32`.
+/// In the record's place where the stub was killed before it said anything. The second half is 0.
+pub const GONE: i32 = -4;
+/// What the spawner answers to [`PING`]. The second half is 0.
+pub const ALIVE: i32 = -5;
+/// Size in bytes of a run's record: two native-endian `i32`.
 pub const RECORD: usize = 8;
+
+/// A byte to the spawner while nothing runs: say that you live. No signal has this number.
+pub const PING: u8 = 255;
+/// A byte to the stub: end the run. Any other is the number of a signal for the command.
+pub const END: u8 = 0;
 
 #[cfg(test)]
 mod tests {

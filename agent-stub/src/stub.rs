@@ -1,44 +1,43 @@
 //! The unsafe room: what happens between a fork and an exec, beside the container. System calls only: no allocation,
-//! no lock, no logging, no panic; a failure goes home as `[step, errno]` and the process ends with `_exit`.
+//! no lock, no logging, no panic; a failure is left for the spawner as `[step, errno]` and the process ends with `_exit`.
 
 #![allow(unsafe_code, reason = "clone3, execve and the calls around them have no safe form; DESIGN, law 4")]
 
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use libc::{c_int, c_ulong, pid_t};
+use libc::{c_int, c_ulong, c_void, pid_t};
 
-use crate::calls::{
-    CLONE_INTO_CGROUP, CloneArgs, attach, check, clone3, close_all_but, errno, hide, mount, open_tree,
-};
-use crate::command::command;
+use crate::calls::{CLONE_INTO_CGROUP, CloneArgs, attach, check, clone_here, errno, hide, mount, open_tree};
+use crate::command::Command;
 use crate::frame::Frame;
 use crate::limits::{has_ended, limits, lowered};
 use crate::neighbours;
 use crate::observer::container_proc;
 use crate::own_pid::Hearing;
-use crate::steps::{ENDED, ENDED_BY_KILL, ENDED_TAMPERED, RECORD, Step};
+use crate::steps::{END, ENDED, ENDED_BY_KILL, ENDED_TAMPERED, GONE, Step};
 
 /// How often a killed tree is looked at until it has gone, in milliseconds: only after a kill, and only while
 /// something of it is left.
 const KILL_INTERVAL_MS: c_int = 20;
 
 /// Runs in the child, in the container's pid namespace or, for an observer, in the host's.
-pub(crate) fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
-    let status = frame.fds.status.as_raw_fd();
+pub(crate) fn stub(frame: &Frame<'_>) -> ! {
     // SAFETY: plain system calls on numbers and on constants with static life; nothing here touches the heap.
     unsafe {
         libc::prctl(libc::PR_SET_NAME, c"parachute-stub".as_ptr());
         // Orphans of the command come to this process and not to the container's init, which may never reap them.
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1 as c_ulong);
+        for fd in frame.own {
+            libc::close(fd);
+        }
     }
-    block_all_signals();
     // The spawner ignores SIGCHLD, which would reap the command before its status is read.
     default_signal(libc::SIGCHLD);
-    close_all_but(kept).unwrap_or_else(|e| fail(status, Step::CloseFds, e));
     // Before the container's namespaces are joined, but for its mounts.
     let proc = frame.way.observer.as_ref().map(|observer| container_proc(frame, observer));
     // Of the host's network namespace, too: in the container's it would be counted with the container's sockets.
-    let [own_end, commands_end] = if proc.is_some() { channel(status) } else { [-1; 2] };
+    let [own_end, commands_end] = if proc.is_some() { channel() } else { [-1; 2] };
     let empty = enter(frame);
 
     // SAFETY: getpid and the signalfd call take numbers and a signal set on this stack.
@@ -48,40 +47,37 @@ pub(crate) fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
         libc::sigaddset(&raw mut set, libc::SIGCHLD);
         (libc::getpid(), libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))
     };
-    check(signals).unwrap_or_else(|e| fail(status, Step::Prepare, e));
+    check(signals).unwrap_or_else(|e| fail(Step::Prepare, e));
     if frame.way.check_neighbours {
         match neighbours::dangerous(own_pid) {
             Ok(None) => {}
-            Ok(Some(pid)) => fail(status, Step::Neighbours, pid),
-            Err(e) => fail(status, Step::MountProc, e),
+            Ok(Some(pid)) => fail(Step::Neighbours, pid),
+            Err(e) => fail(Step::MountProc, e),
         }
     }
     if let Some(empty) = empty {
-        hide(own_pid, empty).unwrap_or_else(|e| fail(status, Step::HideStub, e));
+        hide(own_pid, empty).unwrap_or_else(|e| fail(Step::HideStub, e));
     }
 
     let mut args = CloneArgs { exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
+    args.flags = (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
     if proc.is_some() {
-        args.flags = libc::CLONE_NEWPID as u64;
+        args.flags |= libc::CLONE_NEWPID as u64;
     }
     if frame.unified {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(frame.fds.cgroup.as_raw_fd().unsigned_abs());
     }
-    // SAFETY: as in `spawn`: a copied address space with one thread, and `command` makes system calls only.
-    let pid = unsafe { clone3(&args) };
-    match pid {
-        0 => {
-            if own_end >= 0 {
-                // Its end is what tells the command that the stub has died: no copy of it may stay open here.
-                // SAFETY: this process's own copy.
-                unsafe { libc::close(own_end) };
-            }
-            command(frame, own_pid, proc.map(|proc| (proc, commands_end)))
-        }
-        1.. => {}
-        _ => fail(status, Step::CloneCommand, errno()),
-    }
+    let seen = proc.map(|proc| (proc, commands_end));
+    let command = Command { frame, stub: own_pid, seen, own_end };
+    // SAFETY: this process waits until the command has its own memory or has gone, and `command` outlives that. It makes system
+    // calls only and never returns.
+    let pid = unsafe { clone_here(&args, begin, std::ptr::from_ref(&command).cast(), false) };
+    let pid = match pid_t::try_from(pid) {
+        Ok(pid @ 1..) => pid,
+        Ok(errno) => fail(Step::CloneCommand, errno.wrapping_neg()),
+        Err(_) => fail(Step::CloneCommand, libc::EINVAL),
+    };
     // The readers of the pipes must see their end when the command's tree has gone, not when this process has.
     let [stdin, stdout, stderr] = frame.fds.stdio;
     let others = [stdin, stdout, stderr, frame.fds.template, frame.fds.target].map(|fd| fd.as_raw_fd());
@@ -93,13 +89,18 @@ pub(crate) fn stub(frame: &Frame<'_>, kept: &[RawFd]) -> ! {
     watch(frame, pid, signals, hearing)
 }
 
+extern "C" fn begin(command: *const c_void) -> ! {
+    // SAFETY: what `stub` has handed over.
+    unsafe { &*command.cast::<Command<'_>>() }.run()
+}
+
 /// A pair of sockets for the command's listener; that it is open tells the command that the stub lives.
-fn channel(status: RawFd) -> [RawFd; 2] {
+fn channel() -> [RawFd; 2] {
     let mut channel: [c_int; 2] = [-1; 2];
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
     // SAFETY: the two descriptors are written into a local.
     let made = check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, channel.as_mut_ptr()) });
-    made.unwrap_or_else(|e| fail(status, Step::Seccomp, e));
+    made.unwrap_or_else(|e| fail(Step::Seccomp, e));
     channel
 }
 
@@ -107,14 +108,14 @@ fn channel(status: RawFd) -> [RawFd; 2] {
 ///
 /// Gives back a detached mount of an empty folder to cover the stub with, where anything was mounted.
 fn enter(frame: &Frame<'_>) -> Option<c_int> {
-    let (status, way) = (frame.fds.status.as_raw_fd(), &frame.way);
+    let way = &frame.way;
     let target = frame.fds.target.as_raw_fd();
     if way.join_mnt {
         // SAFETY: numbers. This process has one thread and shares no file system state, which is what
         // setns(CLONE_NEWNS) asks for.
         let joined = check(unsafe { libc::setns(target, libc::CLONE_NEWNS) });
-        joined.unwrap_or_else(|e| fail(status, Step::MountNs, e));
-    } else {
+        joined.unwrap_or_else(|e| fail(Step::MountNs, e));
+    } else if !frame.has_own_mounts() {
         // SAFETY: as above.
         let (template, own) = unsafe {
             (
@@ -122,8 +123,8 @@ fn enter(frame: &Frame<'_>) -> Option<c_int> {
                 check(libc::unshare(libc::CLONE_NEWNS)),
             )
         };
-        template.unwrap_or_else(|e| fail(status, Step::Template, e));
-        own.unwrap_or_else(|e| fail(status, Step::MountNs, e));
+        template.unwrap_or_else(|e| fail(Step::Template, e));
+        own.unwrap_or_else(|e| fail(Step::MountNs, e));
     }
     for (which, step) in [
         (way.join & libc::CLONE_NEWNET, Step::JoinNetNs),
@@ -131,7 +132,7 @@ fn enter(frame: &Frame<'_>) -> Option<c_int> {
     ] {
         if which != 0 {
             // SAFETY: numbers.
-            check(unsafe { libc::setns(target, which) }).unwrap_or_else(|e| fail(status, step, e));
+            check(unsafe { libc::setns(target, which) }).unwrap_or_else(|e| fail(step, e));
         }
     }
     // An observer's root is finished by the command itself, as a process of its own pid namespace.
@@ -139,21 +140,22 @@ fn enter(frame: &Frame<'_>) -> Option<c_int> {
         return None;
     }
     // The mount point of /proc in the template, before anything is mounted there.
-    let empty = open_tree(c"/proc").unwrap_or_else(|e| fail(status, Step::HideStub, e));
+    let empty = open_tree(c"/proc").unwrap_or_else(|e| fail(Step::HideStub, e));
     let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-    mount(c"proc", c"/proc", flags).unwrap_or_else(|e| fail(status, Step::MountProc, e));
+    mount(c"proc", c"/proc", flags).unwrap_or_else(|e| fail(Step::MountProc, e));
     match way.sys {
         None => mount(c"sysfs", c"/sys", flags | libc::MS_RDONLY),
         Some(tree) => attach(tree.as_raw_fd(), c"/sys"),
     }
-    .unwrap_or_else(|e| fail(status, Step::MountSys, e));
+    .unwrap_or_else(|e| fail(Step::MountSys, e));
     if let Some(devpts) = way.devpts {
-        attach(devpts.as_raw_fd(), c"/dev/pts").unwrap_or_else(|e| fail(status, Step::MountDevpts, e));
+        attach(devpts.as_raw_fd(), c"/dev/pts").unwrap_or_else(|e| fail(Step::MountDevpts, e));
     }
     Some(empty)
 }
 
-/// Waits until the command and all its descendants have gone; kills them when the command ends or the leash closes.
+/// Waits until the command and all its descendants have gone; kills them when the command ends, or when
+/// the launcher says so or has gone.
 fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing) -> ! {
     let mut tampered = false;
     let mut ended: Option<c_int> = None;
@@ -184,7 +186,10 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing
                         (false, true) => ENDED_BY_KILL,
                         (false, false) => ENDED,
                     };
-                    record(frame.fds.status.as_raw_fd(), first, how);
+                    // Nothing went wrong before, unless the container had a hand in it.
+                    if first == ENDED_TAMPERED || RECORD_OF_RUN.load(Relaxed) == NOTHING {
+                        RECORD_OF_RUN.store(packed([first, how]), Relaxed);
+                    }
                     // SAFETY: ends this process without running anything of the spawner's.
                     unsafe { libc::_exit(0) }
                 }
@@ -196,15 +201,11 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing
         }
         let mut fds = [
             libc::pollfd { fd: signals, events: libc::POLLIN, revents: 0 },
-            // A closed leash is readable for ever: it is not asked again once it has closed.
-            libc::pollfd {
-                fd: if killing { -1 } else { frame.fds.leash.as_raw_fd() },
-                events: libc::POLLIN,
-                revents: 0,
-            },
+            // A closed socket is readable for ever: it is not asked again once it has closed.
+            libc::pollfd { fd: if killing { -1 } else { frame.socket }, events: libc::POLLIN, revents: 0 },
             libc::pollfd { fd: hearing.fd(), events: libc::POLLIN, revents: 0 },
         ];
-        let [signal, leash, heard] = &mut fds;
+        let [signal, launcher, heard] = &mut fds;
         let timeout = if killing { KILL_INTERVAL_MS } else { -1 };
         let mut drained = [0u8; 128];
         // SAFETY: the three pollfds lie side by side in `fds`, and `drained` is as long as said.
@@ -215,24 +216,26 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing
         if heard.revents != 0 {
             hearing = hearing.turn(heard.revents);
         }
-        if leash.revents != 0 {
-            killing |= !pass_signals(frame, ended.is_none().then_some(command));
+        if launcher.revents != 0 {
+            killing |= !pass_signal(frame, ended.is_none().then_some(command));
         }
     }
 }
 
-/// Sends the command the signals that came over the leash; false when the leash has closed.
-fn pass_signals(frame: &Frame<'_>, command: Option<pid_t>) -> bool {
-    let mut signals = [0u8; 16];
+/// Sends the command a signal that came from the launcher; false when that wants the run to end, or has gone.
+fn pass_signal(frame: &Frame<'_>, command: Option<pid_t>) -> bool {
+    let mut signal = [0_u8; 1];
     // SAFETY: the buffer is as long as said.
-    let got = unsafe { libc::read(frame.fds.leash.as_raw_fd(), signals.as_mut_ptr().cast(), signals.len()) };
-    for signal in signals.iter().take(usize::try_from(got).unwrap_or(0)) {
-        if let Some(command) = command {
-            // SAFETY: numbers. Only this process reaps the command, so that the pid is still the command's.
-            unsafe { libc::kill(command, c_int::from(*signal)) };
-        }
+    let got = unsafe { libc::recv(frame.socket, signal.as_mut_ptr().cast(), 1, libc::MSG_DONTWAIT) };
+    let [signal] = signal;
+    if got == 1
+        && signal != END
+        && let Some(command) = command
+    {
+        // SAFETY: numbers. Only this process reaps the command, so that the pid is still the command's.
+        unsafe { libc::kill(command, c_int::from(signal)) };
     }
-    got > 0 || (got < 0 && errno() == libc::EINTR)
+    if got < 0 { [libc::EINTR, libc::EAGAIN].contains(&errno()) } else { got == 1 && signal != END }
 }
 
 /// Kills every process in the slot's cgroup. This process is not in it.
@@ -273,17 +276,26 @@ fn kill_tree(frame: &Frame<'_>) {
     }
 }
 
-/// Sends the failure home and ends. The stub's own end, if this is the command, follows by itself.
-pub(crate) fn fail(status: RawFd, step: Step, errno: i32) -> ! {
-    record(status, step as i32, errno);
-    // SAFETY: ends this process without running anything of the spawner's.
-    unsafe { libc::_exit(127) }
+/// What the run has come to. Stub and command leave it in the memory that they share with the spawner.
+static RECORD_OF_RUN: AtomicU64 = AtomicU64::new(NOTHING);
+const NOTHING: u64 = packed([GONE, 0]);
+
+const fn packed([first, second]: [i32; 2]) -> u64 {
+    (first.cast_unsigned() as u64) << 32 | second.cast_unsigned() as u64
 }
 
-fn record(status: RawFd, first: i32, second: i32) {
-    let record = [first, second];
-    // SAFETY: eight bytes of a local. Less than PIPE_BUF is written whole or not at all (pipe(7)).
-    unsafe { libc::write(status, record.as_ptr().cast(), RECORD) };
+/// Takes the record of the run that is over; [`GONE`] where its stub was killed before it said anything.
+pub(crate) fn take_record() -> [i32; 2] {
+    let record = RECORD_OF_RUN.swap(NOTHING, Relaxed);
+    [record >> 32, record & 0xffff_ffff].map(|half| u32::try_from(half).unwrap_or_default().cast_signed())
+}
+
+/// Leaves the failure for the spawner and ends. The stub's own end, if this is the command, follows by itself.
+pub(crate) fn fail(step: Step, errno: i32) -> ! {
+    // The first one counts: a failed step of the command's is followed by the stub's own end.
+    let _ = RECORD_OF_RUN.compare_exchange(NOTHING, packed([step as i32, errno]), Relaxed, Relaxed);
+    // SAFETY: ends this process without running anything of the spawner's.
+    unsafe { libc::_exit(127) }
 }
 
 /// A signal to the whole of the pid namespace (`kill -TERM -1` by the container's init) must not end the stub.

@@ -100,10 +100,6 @@ pub struct Fds<'a> {
     pub template: BorrowedFd<'a>,
     /// Standard input, output and error.
     pub stdio: [BorrowedFd<'a>; 3],
-    /// Read end: a byte is a signal for the command; its end is the run's.
-    pub leash: BorrowedFd<'a>,
-    /// Write end: takes the one record.
-    pub status: BorrowedFd<'a>,
     pub cgroup: BorrowedFd<'a>,
     pub cgroup_procs: BorrowedFd<'a>,
     pub cgroup_kill: Option<BorrowedFd<'a>>,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use agent_stub::LIMITING;
@@ -18,6 +19,9 @@ use crate::model::Limit;
 const PERIOD: u64 = 100_000;
 /// A run that was held back in fewer periods than this was slow for another reason: half a second.
 const HELD_BACK: u64 = 5;
+
+/// Files of counters are read up to this many bytes; they have some ten short lines.
+const MAX_COUNTERS: usize = 2048;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
@@ -133,6 +137,7 @@ impl Controllers {
                     controller: *controller,
                     version: *version,
                     procs: (*version == Version::V1).then(|| procs.into()),
+                    counter: fs::File::open(folder.join(controller.counter(*version).0)).ok(),
                     folder,
                 }),
                 Err(error) => {
@@ -175,6 +180,8 @@ struct Part {
     folder: PathBuf,
     /// `cgroup.procs` of a cgroup of its own, which the command joins.
     procs: Option<OwnedFd>,
+    /// What counts how often the limit was met; open, because it is read after each run.
+    counter: Option<fs::File>,
 }
 
 impl Limited {
@@ -207,8 +214,9 @@ impl Limited {
         let (mut reached, mut held_back) = (None, false);
         for part in &self.parts {
             let (file, field) = part.controller.counter(part.version);
-            let text = fs::read_to_string(part.folder.join(file)).unwrap_or_default();
-            let now = counter(&text, field);
+            let mut bytes = [0; MAX_COUNTERS];
+            let read = part.counter.as_ref().and_then(|open| open.read_at(&mut bytes, 0).ok()).unwrap_or(0);
+            let now = counter(&String::from_utf8_lossy(bytes.get(..read).unwrap_or_default()), field);
             let met = now.saturating_sub(self.counted.insert(file, now).unwrap_or(0));
             match part.controller {
                 Controller::Memory if met > 0 => reached = Some(Limit::Memory),

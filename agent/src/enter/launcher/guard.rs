@@ -18,7 +18,7 @@ use super::inspect::stat_field;
 use super::plan::Image;
 use super::run::{Context, Launch, Run, start};
 use super::slots::Slots;
-use super::spawner::Spawner;
+use super::spawner::Spawners;
 use super::template::Template;
 use crate::enter::session::User;
 use crate::model::End;
@@ -120,9 +120,9 @@ fn forget_words() {
 /// Starts the command and sees it to its end; gives the answer back when all of it has gone.
 fn tend(charge: Charge, watch: &mut Watch) -> Result<Answer, String> {
     // The stub's parent, which must outlive it to have it reaped. First, so that it gets ready while the slot is made.
-    let spawner = Spawner::start().map_err(|e| format!("starting the stub's program: {e}"))?;
+    let mut spawners = Spawners::start().map_err(|e| format!("starting the stub's program: {e}"))?;
     let mut slots = Slots::create(1, false).map_err(|e| e.to_string())?;
-    let mut run = match launch(charge, &mut slots, &spawner) {
+    let mut run = match launch(charge, &mut slots, &mut spawners) {
         Ok(run) => run,
         Err(end) => return Ok(Answer::Done { id: 0, end, stuck: false, way: None, limit: None }),
     };
@@ -152,7 +152,7 @@ fn tend(charge: Charge, watch: &mut Watch) -> Result<Answer, String> {
         }
         let (answer, over) = run.advance(Instant::now());
         if over {
-            let (slot, clean) = run.into_slot();
+            let (_spawner, slot, clean) = run.into_parts();
             slots.give_back(slot, clean);
             // A run that was told as stuck has been answered already; nobody may be there to hear this one.
             return Ok(told.or(answer).unwrap_or(Answer::Unstuck { id: 0 }));
@@ -166,7 +166,7 @@ fn tend(charge: Charge, watch: &mut Watch) -> Result<Answer, String> {
 }
 
 /// Everything of `charge` is let go of when the stub has its own copies.
-fn launch(charge: Charge, slots: &mut Slots, spawner: &Spawner) -> Result<Run, End> {
+fn launch(charge: Charge, slots: &mut Slots, spawners: &mut Spawners) -> Result<Run, End> {
     let [stdin, stdout, stderr] = &charge.stdio;
     let way = Way {
         join: charge.join,
@@ -194,7 +194,7 @@ fn launch(charge: Charge, slots: &mut Slots, spawner: &Spawner) -> Result<Run, E
         limits: None,
         called: None,
     };
-    let mut context = Context { template: charge.template.namespace(), null: stdin.as_fd(), spawner, slots };
+    let mut context = Context { template: charge.template.namespace(), null: stdin.as_fd(), spawners, slots };
     let started = start(0, &charge.target, &launch, &mut context);
     drop(charge);
     started

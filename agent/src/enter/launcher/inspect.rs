@@ -14,7 +14,8 @@ use super::super::Inspection;
 /// Files of /proc are read up to this many bytes; the ones read here are far smaller.
 const MAX_FILE: u64 = 64 * 1024;
 
-/// Fields of `/proc/PID/stat` by their numbers in proc_pid_stat(5): `flags`, and `starttime` in clock ticks since boot.
+/// Fields of `/proc/PID/stat` by their numbers in proc_pid_stat(5): `ppid`, `flags`, and `starttime` in clock ticks since boot.
+pub(super) const PARENT: usize = 4;
 const FLAGS: usize = 9;
 pub(super) const START_TICKS: usize = 22;
 

@@ -14,7 +14,7 @@ mod program;
 mod run;
 mod seccomp;
 mod slots;
-pub(super) mod spawner;
+mod spawner;
 mod template;
 mod view;
 
@@ -31,7 +31,7 @@ use self::handout::Handout;
 use self::observed::{Observers, Task};
 use self::run::{Context, Run};
 use self::slots::Slots;
-use self::spawner::Spawner;
+use self::spawner::Spawners;
 use super::Inspection;
 use super::client::{LauncherOptions, Word};
 use super::protocol::{self, Answer, Ask, receive, send};
@@ -66,7 +66,7 @@ struct Launcher {
     observers: Observers,
     handout: Option<Handout>,
     null: OwnedFd,
-    spawner: Spawner,
+    spawners: Spawners,
 }
 
 /// Serves the agent at the other end of `socket` until that end closes; then every run is ended and its traces removed.
@@ -98,7 +98,7 @@ pub fn serve(socket: &OwnedFd, source: Source, options: LauncherOptions) -> io::
 
 impl Launcher {
     fn start(socket: &OwnedFd, source: Source, options: LauncherOptions) -> Result<Self, String> {
-        // The kernel reaps the spawner, this process's one child, by itself.
+        // The kernel reaps the spawners, this process's only children, by itself.
         ignore_sigchld().map_err(|e| format!("ignoring SIGCHLD: {e}"))?;
         let config = source.load().map_err(|e| e.to_string())?.to_run();
         let programs = programs(&config);
@@ -117,7 +117,7 @@ impl Launcher {
             options,
             handout,
             null: open("/dev/null")?,
-            spawner: Spawner::start().map_err(|e| format!("starting the stub's program: {e}"))?,
+            spawners: Spawners::start().map_err(|e| format!("starting the stub's program: {e}"))?,
             config: Arc::new(config),
         })
     }
@@ -133,8 +133,11 @@ impl Launcher {
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(mount_table, PollFlags::PRI),
-            PollFd::from_borrowed_fd(self.spawner.watched(), PollFlags::IN),
         ];
+        // They say nothing unasked, so this is their end. The next launcher has others.
+        let spawners = self.spawners.watched().chain(self.runs.iter().map(Run::spawner));
+        fds.extend(spawners.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let after_spawners = fds.len();
         if let Some(handout) = &self.handout {
             fds.push(PollFd::from_borrowed_fd(handout.watched(), PollFlags::IN));
         }
@@ -147,9 +150,8 @@ impl Launcher {
         }
         let socket_ready = !fds.first().is_none_or(|fd| fd.revents().is_empty());
         self.template_stale |= fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
-        if fds.get(2).is_some_and(|fd| !fd.revents().is_empty()) {
-            // It says nothing unasked, so this is its end. The next launcher has another one.
-            return Err(io::Error::other("the process that forks stubs has gone"));
+        if fds.get(2..after_spawners).is_some_and(|fds| fds.iter().any(|fd| !fd.revents().is_empty())) {
+            return Err(io::Error::other("a process that makes stubs has gone"));
         }
         drop(fds);
 
@@ -208,7 +210,7 @@ impl Launcher {
             }
             Ask::Ping { id } => {
                 // Without it a launcher is none, and the keeper is to start another one.
-                self.spawner.ping()?;
+                self.spawners.ping()?;
                 self.say(&Answer::Pong { id })
             }
             Ask::Reload { id, digest } => {
@@ -249,7 +251,7 @@ impl Launcher {
         let mut context = Context {
             template: self.template.namespace(),
             null: self.null.as_fd(),
-            spawner: &self.spawner,
+            spawners: &mut self.spawners,
             slots: &mut self.slots,
         };
         match observer {
@@ -264,8 +266,9 @@ impl Launcher {
         for mut run in std::mem::take(&mut self.runs) {
             let (mut answer, over) = run.advance(now);
             if over {
-                let (slot, clean) = run.into_slot();
+                let (spawner, slot, clean) = run.into_parts();
                 self.slots.give_back(slot, clean);
+                self.spawners.give_back(spawner);
             } else {
                 self.runs.push(run);
             }
@@ -278,6 +281,9 @@ impl Launcher {
                 self.say(&answer)?;
             }
         }
+        if self.runs.is_empty() {
+            self.spawners.trim();
+        }
         Ok(())
     }
 
@@ -287,7 +293,7 @@ impl Launcher {
         let mut context = Context {
             template: self.template.namespace(),
             null: self.null.as_fd(),
-            spawner: &self.spawner,
+            spawners: &mut self.spawners,
             slots: &mut self.slots,
         };
         match joined::start_run(instead, self.template.root(), &mut context) {

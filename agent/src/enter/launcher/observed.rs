@@ -133,7 +133,12 @@ impl Observers {
             limits: Some(task.probe.limits),
             called: Some(procfs.way()),
         };
-        let mut context = Context { template: self.view.namespace(), slots: context.slots, ..*context };
+        let mut context = Context {
+            template: self.view.namespace(),
+            null: context.null,
+            spawners: context.spawners,
+            slots: context.slots,
+        };
         let run = run::start(task.id, &task.target, &launch, &mut context)?;
         if procfs == Procfs::Mounted && observer.fallback_joined {
             // Without descriptors to spare there is no second try.

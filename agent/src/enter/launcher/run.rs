@@ -3,15 +3,15 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use agent_stub::{ENDED, ENDED_BY_KILL, ENDED_TAMPERED, Fds, Order, RECORD, STEPS, Step, Way};
-use rustix::pipe::{PipeFlags, pipe_with};
+use agent_stub::{END, ENDED, ENDED_BY_KILL, ENDED_TAMPERED, Fds, GONE, Order, STEPS, Step, Way};
+use rustix::net::RecvFlags;
 use rustix::process::Signal;
 
 use super::super::protocol::Answer;
 use super::inspect::{is_exiting, is_readable, signal};
 use super::plan::Image;
 use super::slots::{Slot, Slots};
-use super::spawner::{Failed, Spawner};
+use super::spawner::{Spawner, Spawners};
 use crate::config::RunLimits;
 use crate::model::{self, End, Limit};
 
@@ -29,7 +29,7 @@ pub(super) const PROCFS_UNTRUSTED: &str = "procfs_untrusted: what is mounted on 
 pub(super) struct Context<'a> {
     pub(super) template: BorrowedFd<'a>,
     pub(super) null: BorrowedFd<'a>,
-    pub(super) spawner: &'a Spawner,
+    pub(super) spawners: &'a mut Spawners,
     pub(super) slots: &'a mut Slots,
 }
 
@@ -45,7 +45,7 @@ enum Phase {
     Running {
         deadline: Option<Instant>,
     },
-    /// The leash is dropped; `helped` once the launcher has killed by itself.
+    /// The stub is told to end it; `helped` once the launcher has killed by itself.
     Ending {
         why: Why,
         since: Instant,
@@ -61,13 +61,9 @@ enum Phase {
 pub(super) struct Run {
     pub(super) id: u64,
     target: OwnedFd,
-    stub: OwnedFd,
-    /// Closed as the stub leaves, a moment before it has gone.
-    status: OwnedFd,
-    status_closed: bool,
-    /// Dropping this is what ends the run.
-    leash: Option<OwnedFd>,
-    /// First record that came: a failed step is followed by the end of the stub.
+    /// Dropping this ends the run, too.
+    spawner: Spawner,
+    /// How it ended; none where the stub was killed before it said anything.
     record: Option<[i32; 2]>,
     slot: Slot,
     phase: Phase,
@@ -92,16 +88,13 @@ pub(super) struct Launch<'a> {
     pub(super) called: Option<model::Way>,
 }
 
-/// Forks the stub of a run.
+/// Has the stub of a run made.
 pub(super) fn start(
     id: u64,
     target: &OwnedFd,
     launch: &Launch<'_>,
     context: &mut Context<'_>,
 ) -> Result<Run, End> {
-    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(Step::Prepare, e.raw_os_error()));
-    let (status, status_write) = pipe()?;
-    let (leash_read, leash) = pipe()?;
     let mut slot = context.slots.take(launch.way.observer.is_some()).map_err(|error| {
         tracing::error!(%error, "no run slot could be made");
         failed(Step::Prepare, libc::EAGAIN)
@@ -120,8 +113,6 @@ pub(super) fn start(
             target: target.as_fd(),
             template: context.template,
             stdio: launch.stdio,
-            leash: leash_read.as_fd(),
-            status: status_write.as_fd(),
             cgroup: slot.folder(),
             cgroup_procs: slot.procs(),
             cgroup_kill: slot.kill(),
@@ -129,43 +120,27 @@ pub(super) fn start(
         },
         unified: context.slots.unified(),
     };
-    let stub = spawn(&order, context.spawner);
-    let own_target = target.try_clone().map_err(|e| failed(Step::Prepare, e.raw_os_error().unwrap_or(0)));
-    match stub.and_then(|stub| Ok((stub, own_target?))) {
-        Ok((stub, target)) => Ok(Run {
+    let started = context.spawners.take().and_then(|spawner| {
+        let target = target.try_clone()?;
+        spawner.spawn(&order).map(|()| (spawner, target))
+    });
+    match started {
+        Ok((spawner, target)) => Ok(Run {
             id,
             target,
-            stub,
-            status,
-            status_closed: false,
-            leash: Some(leash),
+            spawner,
             record: None,
             slot,
             phase: Phase::Running { deadline: launch.timeout.map(|timeout| Instant::now() + timeout) },
             way: launch.called,
             observer: launch.way.observer.is_some(),
         }),
-        Err(end) => {
+        Err(error) => {
+            tracing::error!(%error, "the process that makes stubs does not answer");
             context.slots.give_back(slot, true);
-            Err(end)
+            Err(failed(Step::Prepare, error.raw_os_error().unwrap_or(libc::EPIPE)))
         }
     }
-}
-
-fn spawn(order: &Order<'_>, spawner: &Spawner) -> Result<OwnedFd, End> {
-    let spawned = spawner.spawn(order).map_err(|error| {
-        tracing::error!(%error, "the process that forks stubs does not answer");
-        failed(Step::Prepare, error.raw_os_error().unwrap_or(libc::EPIPE))
-    })?;
-    spawned.map_err(|Failed { step, errno }| {
-        let (join_pid_ns, clone_stub) = (Step::JoinPidNs as i32, Step::CloneStub as i32);
-        match errno {
-            libc::ESRCH if step == join_pid_ns => End::TargetGone,
-            // A pid namespace whose init has gone takes nobody in (pid_namespaces(7)).
-            libc::ENOMEM if step == clone_stub && is_exiting(order.fds.target) => End::TargetGone,
-            errno => End::EnterFailed { step: step_name(step), errno },
-        }
-    })
 }
 
 fn failed(step: Step, errno: i32) -> End {
@@ -177,19 +152,22 @@ fn step_name(step: i32) -> String {
 }
 
 impl Run {
-    /// What to poll: the stub's pipe and then its pidfd, and while the run goes on the container's init, readable when it has
-    /// died.
+    /// What to poll: the run's records, and while it goes on the container's init, readable when it has died.
     pub(super) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let ends_with_target = !self.observer && matches!(self.phase, Phase::Running { .. });
         let target = ends_with_target.then(|| self.target.as_fd());
-        let stub = if self.status_closed { &self.stub } else { &self.status };
-        std::iter::once(stub.as_fd()).chain(target)
+        std::iter::once(self.spawner.socket()).chain(target)
     }
 
-    /// The slot, and whether another run can use it.
-    pub(super) fn into_slot(self) -> (Slot, bool) {
+    /// Readable when the process has gone without which there is no such run.
+    pub(super) fn spawner(&self) -> BorrowedFd<'_> {
+        self.spawner.process()
+    }
+
+    /// What the next run can use, and whether it can use the slot.
+    pub(super) fn into_parts(self) -> (Spawner, Slot, bool) {
         let ended_by_itself = matches!((&self.phase, self.record), (Phase::Running { .. }, Some([first, _])) if first != ENDED_BY_KILL);
-        (self.slot, ended_by_itself)
+        (self.spawner, self.slot, ended_by_itself)
     }
 
     /// When this run wants to be looked at although nothing has happened.
@@ -202,10 +180,10 @@ impl Run {
         }
     }
 
-    /// Passes a signal on to the command. The stub reads it; one that is stopped and has a pipe full of them gets no more.
+    /// Passes a signal on to the command.
     pub(super) fn signal(&self, signal: u8) {
-        if let Some(leash) = &self.leash {
-            let _ = rustix::io::write(leash, &[signal]);
+        if matches!(self.phase, Phase::Running { .. }) {
+            self.spawner.tell(signal);
         }
     }
 
@@ -216,14 +194,15 @@ impl Run {
     }
 
     fn end(&mut self, why: Why, now: Instant) {
-        self.leash = None;
+        self.spawner.tell(END);
         self.phase = Phase::Ending { why, since: now, helped: false };
     }
 
     /// Takes note of what has happened; gives an answer for the agent, and whether the stub has gone.
     pub(super) fn advance(&mut self, now: Instant) -> (Option<Answer>, bool) {
         if self.stub_has_gone() {
-            if !self.slot.is_empty() {
+            let by_itself = matches!(self.record, Some([ENDED | ENDED_TAMPERED, _]));
+            if !by_itself && !self.slot.is_empty() {
                 // A stub that the container killed leaves its tree behind.
                 self.slot.kill_all();
             }
@@ -241,7 +220,7 @@ impl Run {
             }
             Phase::Ending { why, since, helped: false } if now >= since + GRACE => {
                 // The container may have stopped the stub.
-                signal(self.stub.as_fd(), Signal::CONT);
+                self.force_stub(Signal::CONT);
                 self.slot.kill_all();
                 self.phase = Phase::Ending { why, since, helped: true };
             }
@@ -275,45 +254,44 @@ impl Run {
     fn kill_stub_if_alone(&self) {
         self.slot.kill_all();
         if self.slot.is_empty() {
-            signal(self.stub.as_fd(), Signal::KILL);
+            self.force_stub(Signal::KILL);
+        }
+    }
+
+    fn force_stub(&self, which: Signal) {
+        if let Some(stub) = self.spawner.stub() {
+            signal(stub.as_fd(), which);
         }
     }
 
     /// Reads the record if it has come; true when the stub is no process any more. Before that the next run in the container
-    /// would find it there, as a neighbour with all of root's rights, and its parent may not leave.
+    /// would find it there, as a neighbour with all of root's rights.
     fn stub_has_gone(&mut self) -> bool {
-        while !self.status_closed && is_readable(self.status.as_fd()) {
-            let mut bytes = [0; RECORD];
-            match rustix::io::read(&self.status, &mut bytes) {
-                Ok(RECORD) => {
-                    // The first one counts: a failed step is followed by the stub's own end. Unless it failed because the
-                    // container had a hand in it.
-                    let record = record_of(bytes);
-                    if record.first() == Some(&ENDED_TAMPERED) {
-                        self.record = Some(record);
-                    }
-                    self.record.get_or_insert(record);
-                }
-                Ok(_) => self.status_closed = true,
-                Err(_) => break,
+        match self.spawner.record(RecvFlags::DONTWAIT) {
+            Ok(record) => {
+                // Without one the spawner has gone, too, which ends the launcher.
+                self.record = record.filter(|record| record.first() != Some(&GONE));
+                true
             }
+            Err(_nothing) => false,
         }
-        self.status_closed && is_readable(self.stub.as_fd())
     }
 
     fn how_it_ended(&self) -> End {
-        let target_gone = is_exiting(self.target.as_fd());
+        // A few reads of /proc, which are not made for a command that joined and ended by itself.
+        let target_gone = || is_exiting(self.target.as_fd());
         match (&self.phase, self.record) {
             (Phase::Ending { why: Why::TargetGone, .. }, _) => End::TargetGone,
             (Phase::Ending { why: Why::Deadline, .. }, _) => End::TimedOut { stuck: false },
             (Phase::Ending { why: Why::Cancelled, .. }, _) => End::Cancelled { stuck: false },
             (_, Some([ENDED_TAMPERED, _])) => End::Tampered,
+            (_, Some([step, libc::ESRCH])) if step == Step::JoinPidNs as i32 => End::TargetGone,
             // What it printed may be of a /proc in which nobody is left.
-            (_, Some([ENDED | ENDED_BY_KILL, _])) if self.observer && target_gone => End::TargetGone,
+            (_, Some([ENDED | ENDED_BY_KILL, _])) if self.observer && target_gone() => End::TargetGone,
             (_, Some([ENDED | ENDED_BY_KILL, status])) if libc::WIFEXITED(status) => {
                 End::Exited { code: libc::WEXITSTATUS(status) }
             }
-            (_, Some([ENDED | ENDED_BY_KILL, status])) if !target_gone => {
+            (_, Some([ENDED | ENDED_BY_KILL, status])) if !target_gone() => {
                 End::Signaled { signal: libc::WTERMSIG(status) }
             }
             (_, Some([step, pid])) if step == Step::Neighbours as i32 => End::Refused {
@@ -322,21 +300,16 @@ impl Run {
                      could take over a joined process"
                 ),
             },
-            (_, Some([step, _])) if step == Step::ProcfsUntrusted as i32 && !target_gone => {
+            (_, Some([step, _])) if step == Step::ProcfsUntrusted as i32 && !target_gone() => {
                 End::Refused { reason: PROCFS_UNTRUSTED.to_owned() }
             }
             // A stub has some twenty descriptors: only a container's hand makes that too many.
             (_, Some([_, libc::EMFILE])) if self.way == Some(model::Way::Joined) => End::Tampered,
-            (_, Some([step, errno])) if !target_gone => End::EnterFailed { step: step_name(step), errno },
+            (_, Some([step, errno])) if !target_gone() => End::EnterFailed { step: step_name(step), errno },
             // The container's end kills whatever is in its pid namespace, mid-step or later.
-            _ if target_gone => End::TargetGone,
+            _ if target_gone() => End::TargetGone,
             // Killed by the container, or by the kernel for want of memory.
             _ => End::Signaled { signal: libc::SIGKILL },
         }
     }
-}
-
-pub(super) fn record_of(bytes: [u8; RECORD]) -> [i32; 2] {
-    let [a, b, c, d, rest @ ..] = bytes;
-    [i32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes(rest)]
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -60,8 +61,9 @@ pub(super) struct Slot {
     observers: bool,
     /// The cgroup's folder, for `CLONE_INTO_CGROUP`.
     folder: OwnedFd,
-    /// `cgroup.procs`, for cgroup v1 to join it.
-    procs: OwnedFd,
+    /// `cgroup.procs`, for cgroup v1 to join it, and to see whether it is empty.
+    procs: fs::File,
+    unified: bool,
     /// `cgroup.kill` (Linux 5.14), where there is one.
     kill: Option<OwnedFd>,
     limited: Limited,
@@ -144,7 +146,7 @@ impl Slots {
         let path = folder.join(&name);
         self.made += 1;
         let limited = self.controllers.as_ref().map(|controllers| controllers.make(&path, &name));
-        Slot::create(&path, observers, limited.unwrap_or_default())
+        Slot::create(&path, observers, self.unified, limited.unwrap_or_default())
             .map_err(|source| SlotError::Cgroup { path, source })
     }
 }
@@ -162,13 +164,14 @@ impl Drop for Slots {
 }
 
 impl Slot {
-    fn create(path: &Path, observers: bool, limited: Limited) -> io::Result<Self> {
+    fn create(path: &Path, observers: bool, unified: bool, limited: Limited) -> io::Result<Self> {
         fs::create_dir(path).or_else(|e| if path.is_dir() { Ok(()) } else { Err(e) })?;
         let open =
             |name: &str, flags: OFlags| openat(CWD, path.join(name), flags | OFlags::CLOEXEC, Mode::empty());
         Ok(Self {
             folder: openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
-            procs: open("cgroup.procs", OFlags::WRONLY)?,
+            procs: open("cgroup.procs", OFlags::RDWR)?.into(),
+            unified,
             kill: open("cgroup.kill", OFlags::WRONLY).ok(),
             path: path.to_owned(),
             observers,
@@ -202,6 +205,10 @@ impl Slot {
     }
 
     pub(super) fn is_empty(&self) -> bool {
+        if self.unified {
+            return self.procs.read_at(&mut [0], 0).is_ok_and(|read| read == 0);
+        }
+        // cgroup v1 keeps the list of an open file as it was.
         fs::read_to_string(self.path.join("cgroup.procs")).is_ok_and(|procs| procs.is_empty())
     }
 

@@ -1,45 +1,82 @@
-//! The launcher's hand: a process of the small program that forks stubs (`agent-stub`). It is started once, outside of all
+//! The launcher's hands: processes of the small program that makes stubs (`agent-stub`). They are started outside of all
 //! containers, so that neither this process's memory nor its program is ever in sight of one.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Write as _};
+use std::io::{self, IoSlice, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use agent_stub::{MOST_FDS, Order, RECORD};
+use agent_stub::{ALIVE, MOST_FDS, MOST_INLINE, Order, PING, RECORD};
 use rustix::cmsg_space;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, sendmsg, shutdown,
-    socketpair,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    recv, sendmsg, socketpair,
 };
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
-use super::inspect::signal;
+use super::inspect::{PARENT, signal, stat_field};
 
 /// Made by build.rs for this machine, without a C library of its own to load.
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/parachute-stub"));
 
-/// A fork takes a fraction of a millisecond. A launcher that waits much longer than this is itself taken for dead.
+/// An order is taken at once, and so is a ping. A launcher that waits much longer than this is itself taken for dead.
 const DEADLINE: Duration = Duration::from_millis(800);
 
-/// Why there is no stub.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Failed {
-    /// One of [`agent_stub::Step`].
-    pub(super) step: i32,
-    pub(super) errno: i32,
+/// The spawners that have nothing to do. While a run goes on it has one to itself.
+#[derive(Debug)]
+pub(super) struct Spawners {
+    program: OwnedFd,
+    free: Vec<Spawner>,
 }
 
-/// It ends with this, stopped or not, and the kernel reaps it.
+impl Spawners {
+    /// With one that is ready.
+    pub(super) fn start() -> io::Result<Self> {
+        let program = program()?;
+        let free = vec![Spawner::start(&program)?];
+        Ok(Self { program, free })
+    }
+
+    pub(super) fn take(&mut self) -> io::Result<Spawner> {
+        self.free.pop().map_or_else(|| Spawner::start(&self.program), Ok)
+    }
+
+    pub(super) fn give_back(&mut self, spawner: Spawner) {
+        self.free.push(spawner);
+    }
+
+    /// As many as ran at once are kept as long as anything runs; then one.
+    pub(super) fn trim(&mut self) {
+        self.free.truncate(1);
+    }
+
+    /// Their sockets: what can be read there without an order is the end of one of them.
+    pub(super) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.free.iter().map(|spawner| spawner.socket.as_fd())
+    }
+
+    /// Asks one that has nothing to do for a sign of life.
+    pub(super) fn ping(&self) -> io::Result<()> {
+        let Some(spawner) = self.free.first() else { return Ok(()) };
+        let nothing = &mut SendAncillaryBuffer::default();
+        sendmsg(&spawner.socket, &[IoSlice::new(&[PING])], nothing, SendFlags::NOSIGNAL)?;
+        match spawner.record(RecvFlags::empty())? {
+            Some([ALIVE, _]) => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+/// It ends with this, stopped or not, and the kernel reaps it. A run that goes on ends itself then.
 #[derive(Debug)]
-pub(in crate::enter) struct Spawner {
+pub(super) struct Spawner {
     socket: OwnedFd,
     process: OwnedFd,
+    pid: i32,
 }
 
 impl Drop for Spawner {
@@ -49,84 +86,87 @@ impl Drop for Spawner {
 }
 
 impl Spawner {
-    pub(in crate::enter) fn start() -> io::Result<Self> {
+    fn start(program: &OwnedFd) -> io::Result<Self> {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         for which in [Timeout::Recv, Timeout::Send] {
             set_socket_timeout(&ours, which, Some(DEADLINE))?;
         }
-        let program = program()?;
         // By its descriptor, which is still open when the path is looked up and closes by itself.
         let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
         command.env_clear().stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn()?;
-        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
-        Ok(Self { socket: ours, process })
+        let child = Pid::from_child(&command.spawn()?);
+        let process = pidfd_open(child, PidfdFlags::empty())?;
+        Ok(Self { socket: ours, process, pid: child.as_raw_nonzero().get() })
     }
 
     /// Readable when the process has gone.
-    pub(super) fn watched(&self) -> BorrowedFd<'_> {
+    pub(super) fn process(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
+    }
+
+    /// Readable when a record of the run has come, or nobody of it is left.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// Has a stub forked; gives back its pidfd. After an error it is of no use any more, and [`Spawner::watched`] says so: a
-    /// late answer would be taken for the next one.
-    pub(super) fn spawn(&self, order: &Order<'_>) -> io::Result<Result<OwnedFd, Failed>> {
-        self.ask(order).inspect_err(|_| {
-            let _ = shutdown(&self.socket, Shutdown::Both);
-        })
-    }
-
-    /// Asks for a sign of life; any answer to an order that is none will do.
-    pub(super) fn ping(&self) -> io::Result<()> {
-        sendmsg(
-            &self.socket,
-            &[IoSlice::new(&[0])],
-            &mut SendAncillaryBuffer::default(),
-            SendFlags::NOSIGNAL,
-        )?;
-        self.answer().map(|_| ())
-    }
-
-    fn ask(&self, order: &Order<'_>) -> io::Result<Result<OwnedFd, Failed>> {
+    /// Has a stub made. What becomes of it, its records tell.
+    pub(super) fn spawn(&self, order: &Order<'_>) -> io::Result<()> {
         let (bytes, fds) = order.write();
+        if bytes.len() <= MOST_INLINE {
+            return self.send(&bytes, &fds);
+        }
         let mut file = File::from(memfd_create("parachute-order", MemfdFlags::CLOEXEC)?);
         file.write_all(&bytes)?;
         let fds: Vec<_> = std::iter::once(file.as_fd()).chain(fds).collect();
-        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MOST_FDS))];
-        let mut beside = SendAncillaryBuffer::new(&mut space);
-        if !beside.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        sendmsg(&self.socket, &[IoSlice::new(&[0])], &mut beside, SendFlags::NOSIGNAL)?;
-        self.answer()
+        self.send(&[0], &fds)
     }
 
-    fn answer(&self) -> io::Result<Result<OwnedFd, Failed>> {
-        let mut record = [0; RECORD];
-        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
-        let mut beside = RecvAncillaryBuffer::new(&mut space);
-        let got = loop {
-            let received = recvmsg(
-                &self.socket,
-                &mut [IoSliceMut::new(&mut record)],
-                &mut beside,
-                RecvFlags::CMSG_CLOEXEC,
-            );
-            match received {
-                Err(rustix::io::Errno::INTR) => {}
-                other => break other?.bytes,
-            }
-        };
-        if got != RECORD {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+    fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MOST_FDS))];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        if !beside.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(io::ErrorKind::InvalidInput.into());
         }
-        let stub = beside.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
-        });
-        let [step, errno] = super::run::record_of(record);
-        Ok(stub.ok_or(Failed { step, errno }))
+        sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// Tells the stub: a signal for the command, or [`END`](agent_stub::END). One that is stopped and has been told hundreds
+    /// of times is told no more.
+    pub(super) fn tell(&self, word: u8) {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let _ = sendmsg(&self.socket, &[IoSlice::new(&[word])], &mut SendAncillaryBuffer::default(), flags);
+    }
+
+    /// The next record; none when neither spawner nor stub is left to write one.
+    pub(super) fn record(&self, flags: RecvFlags) -> io::Result<Option<[i32; 2]>> {
+        let mut bytes = [0; RECORD];
+        loop {
+            match recv(&self.socket, &mut bytes, flags) {
+                Ok((RECORD, _)) => {
+                    let [a, b, c, d, rest @ ..] = bytes;
+                    return Ok(Some([i32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes(rest)]));
+                }
+                Ok((0, _)) | Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The stub, of which the spawner has one or none. Looked for only where one has to be forced.
+    pub(super) fn stub(&self) -> Option<OwnedFd> {
+        let is_child = |pid: i32| {
+            let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat_field(&String::from_utf8_lossy(&stat), PARENT) == u64::try_from(self.pid).ok()
+        };
+        let names = std::fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.file_name());
+        let pid = names.filter_map(|name| name.to_str()?.parse().ok()).find(|pid| is_child(*pid))?;
+        let stub = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+        // The pid may have become another process's between the two, but no other child's.
+        is_child(pid).then_some(stub)
     }
 }
 
