@@ -95,8 +95,8 @@ impl Samples {
         if let Some(entry) = inner.entry(container) {
             entry.subject = Subject::Gone(entry.subject.facts());
             entry.shown = Shown::of(&entry.subject);
-            // Without results there is nothing that a last scrape would want to see.
-            entry.until = Some(if entry.runs.is_empty() { now } else { until });
+            // Also without results: a run that it did not survive is still to leave its capture's mark.
+            entry.until = Some(until);
         }
         inner.expire(now);
     }
@@ -170,6 +170,11 @@ impl Samples {
         let number = inner.numbers.get(&(container.id.clone(), container.start_ticks)).copied();
         if let Some(number) = number {
             inner.mark(number, probe, family);
+            // The run may have ended long after its container: what marks it is to be there for a scrape or two.
+            let until = Instant::now() + inner.grace;
+            if let Some(entry) = inner.entries.get_mut(&number).filter(|entry| entry.until.is_some()) {
+                entry.until = Some(until);
+            }
         }
     }
 

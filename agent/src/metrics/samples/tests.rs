@@ -285,4 +285,14 @@ fn a_captures_mark_stays_until_a_newer_one_or_the_containers_end() {
     samples.container_gone(&shop);
     samples.expire(Instant::now() + Duration::from_hours(1));
     assert_eq!(lines(&render(&agent, &samples), docs::LAST_CAPTURE), [""; 0]);
+
+    // The container has crashed in the middle of the one run that was ever made in it.
+    let crashed = container("b", named("shop", "cart-0", "cart"));
+    samples.container_up(&crashed);
+    samples.container_gone(&crashed);
+    let last = result("sockets", &crashed, Outcome::Timeout, Vec::new());
+    samples.mark_capture(&last);
+    assert_eq!(lines(&render(&agent, &samples), docs::LAST_CAPTURE), [mark(last.request.id.as_str())]);
+    samples.expire(Instant::now() + Duration::from_hours(1));
+    assert_eq!(lines(&render(&agent, &samples), docs::LAST_CAPTURE), [""; 0]);
 }
