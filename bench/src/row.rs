@@ -40,13 +40,22 @@ impl Row {
         }
     }
 
-    /// Off by more than twice: that is no noise.
-    pub(crate) fn far_off(&self) -> bool {
+    /// Off by more than twice, which is no noise: from the target, or where the kept table says that this is missed, from what
+    /// it says.
+    pub(crate) fn far_off(&self, kept: Option<f64>) -> bool {
         let far = match self.target {
-            Target::AtMost(limit) => self.value > 2.0 * limit,
-            Target::AtLeast(limit) => self.value < limit / 2.0,
+            Target::AtMost(limit) => self.value > 2.0 * kept.unwrap_or(limit).max(limit),
+            Target::AtLeast(limit) => self.value < kept.unwrap_or(limit).min(limit) / 2.0,
         };
         far && !matches!(self.figure, Figure::Time(_))
+    }
+
+    /// The figure of a row in a table that was written by [`line`](Self::line).
+    pub(crate) fn kept(what: &str, table: &str) -> Option<f64> {
+        let row = table
+            .lines()
+            .find_map(|line| line.strip_prefix("| ")?.strip_prefix(what)?.strip_prefix(" | "))?;
+        row.split(" | ").nth(2)?.split(' ').next()?.parse().ok()
     }
 
     pub(crate) fn line(&self) -> String {
@@ -92,4 +101,38 @@ impl Times {
 
 pub(crate) fn shown(time: Duration) -> String {
     format!("{:.3} ms", time.as_secs_f64() * 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_far_from_target_and_table_fails() {
+        let row = |value, target| Row {
+            what: "a, b".to_owned(),
+            measured: "1 ms (p99 2 ms)".to_owned(),
+            beside: "1 ms".to_owned(),
+            value,
+            figure: Figure::Ratio,
+            target,
+        };
+        let most = |value| row(value, Target::AtMost(1.3));
+        let table = format!("# Benchmarks\n\n{}\n", most(2.0).line());
+        assert_eq!((Row::kept("a, b", &table), Row::kept("a", &table)), (Some(2.0), None));
+        for (value, kept, far) in [
+            (1.3, None, false),
+            (2.6, None, false),
+            (2.7, None, true),
+            (3.9, Some(2.0), false),
+            (4.1, Some(2.0), true),
+        ] {
+            assert_eq!(most(value).far_off(kept), far, "{value} {kept:?}");
+        }
+        // A table that is better than the target asks for no more than the target.
+        assert!(!most(2.5).far_off(Some(0.5)));
+        let least = |value| row(value, Target::AtLeast(20.0));
+        assert!(least(9.0).far_off(None) && !least(11.0).far_off(None) && !least(5.0).far_off(Some(8.0)));
+        assert!(!Row { figure: Figure::Time("ms"), ..most(100.0) }.far_off(None));
+    }
 }

@@ -212,10 +212,17 @@ async fn alert(agent: &Agent) -> anyhow::Result<Alert> {
     let drained = settled(agent, |samples| sum(samples, "parachute_alert_runs_queued") == 0.0).await?;
     let drained_in = begun.elapsed();
     let mut dropped = BTreeMap::new();
-    for sample in drained.iter().filter(|sample| sample.name == "parachute_alerts_dropped_total" && sample.value > 0.0) {
+    for sample in
+        drained.iter().filter(|sample| sample.name == "parachute_alerts_dropped_total" && sample.value > 0.0)
+    {
         dropped.insert(sample.label("reason").to_owned(), sample.value as usize);
     }
-    Ok(Alert { queued: sum(&drained, "parachute_alert_runs_total") as usize, dropped, answered_in, drained_in })
+    Ok(Alert {
+        queued: sum(&drained, "parachute_alert_runs_total") as usize,
+        dropped,
+        answered_in,
+        drained_in,
+    })
 }
 
 async fn replace(agent: &Agent, crowd: &mut Crowd, asked: Asked, each: usize) -> anyhow::Result<Replaced> {
@@ -230,7 +237,8 @@ async fn replace(agent: &Agent, crowd: &mut Crowd, asked: Asked, each: usize) ->
     crowd.shrink(pods)?;
     crowd.grow(pods)?;
     let new = |samples: &[Sample]| of_pods(samples).filter(is_new).count();
-    let full = settled(agent, |samples| new(samples) == pods * each).await.context("waiting for the new pods")?;
+    let full =
+        settled(agent, |samples| new(samples) == pods * each).await.context("waiting for the new pods")?;
     let after = settled(agent, |samples| of_pods(samples).count() == asked.pods * each).await;
     let after = after.context("waiting for the old pods to go")?;
     let (most_series, series_after) = (of_pods(&full).count(), of_pods(&after).count());
