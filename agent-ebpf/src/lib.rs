@@ -122,7 +122,10 @@ mod tests {
         }
         assert_eq!(mark(largest + 1, 0), None);
         assert_ne!(mark(1, 0), Some(0), "what the map holds at first is nobody's mark");
-        assert_eq!((place(5), place(5 + u64::from(RECENT_PLACES)), place(u64::MAX)), (5, 5, RECENT_PLACES - 1));
+        assert_eq!(
+            (place(5), place(5 + u64::from(RECENT_PLACES)), place(u64::MAX)),
+            (5, 5, RECENT_PLACES - 1)
+        );
     }
 
     #[test]

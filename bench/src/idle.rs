@@ -24,7 +24,8 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let bed = Containerd::start(&bench.path("idle")).await?;
     let configuration = bench.path("idle.yml");
     std::fs::write(&configuration, format!("runtimes: [cri: {}]\n{CONFIGURATION}", bed.socket().display()))?;
-    let _pod = bed.pod("bench", "idle").container("main", WORKLOAD_IMAGE, &["/workload", "sleep"]).start().await?;
+    let _pod =
+        bed.pod("bench", "idle").container("main", WORKLOAD_IMAGE, &["/workload", "sleep"]).start().await?;
     let mut agent = Agent::start(&bench.parachute, &configuration, |_| {})?;
     agent.ready(Duration::from_secs(30)).await?;
     tokio::time::sleep(SETTLING).await;
@@ -41,9 +42,11 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
             (thread, now - then)
         })
         .collect();
-    let calls = calls(&pids, window / 5).unwrap_or_else(|error| format!("strace does not run here: {error:#}"));
+    let calls =
+        calls(&pids, window / 5).unwrap_or_else(|error| format!("strace does not run here: {error:#}"));
     let all: u64 = woken.iter().map(|(_, times)| times).sum();
-    let which: Vec<_> = woken.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name}: {n}")).collect();
+    let which: Vec<_> =
+        woken.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name}: {n}")).collect();
     #[allow(clippy::cast_precision_loss, reason = "a count of seconds")]
     let value = all as f64 / seconds;
     Ok(vec![Row {
@@ -64,7 +67,12 @@ fn calls(pids: &[u32], window: Duration) -> anyhow::Result<String> {
     for pid in pids {
         strace.args(["-p", &pid.to_string()]);
     }
-    strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().context("starting timeout")?;
+    strace
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .context("starting timeout")?;
     let log = std::fs::read_to_string(log.path())?;
     let waiting = |line: &&str| !line.ends_with("<unfinished ...>") && !line.ends_with("<detached ...>");
     // What a thread was in when strace came is begun anew, and is not by itself a sign of life.

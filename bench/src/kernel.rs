@@ -128,7 +128,10 @@ async fn storm(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     Ok(vec![
         Row {
             what: "agent, launcher and helpers during an exec storm in a known container".to_owned(),
-            measured: format!("{:.3} % of a core at most, in {WINDOWS} windows of {window} s", shares[WINDOWS - 1]),
+            measured: format!(
+                "{:.3} % of a core at most, in {WINDOWS} windows of {window} s",
+                shares[WINDOWS - 1]
+            ),
             beside: format!("the storm's own init: {:.0} %", used / storm.as_secs_f64() * 100.0),
             value: shares[WINDOWS / 2],
             figure: Figure::Size("% of a core"),
@@ -147,13 +150,20 @@ async fn storm(bench: &Bench) -> anyhow::Result<Vec<Row>> {
 
 async fn execs(agent: &Agent) -> anyhow::Result<f64> {
     let samples = agent.scrape().await?;
-    Ok(samples.iter().filter(|sample| sample.name.starts_with("parachute_exec_events")).map(|s| s.value).sum())
+    Ok(samples
+        .iter()
+        .filter(|sample| sample.name.starts_with("parachute_exec_events"))
+        .map(|s| s.value)
+        .sum())
 }
 
 /// Processes and threads made since the machine's start (`/proc/stat`).
 fn forks() -> anyhow::Result<u64> {
     let stat = fs::read_to_string("/proc/stat")?;
-    let forks = stat.lines().find_map(|line| line.strip_prefix("processes ")).context("no processes in /proc/stat")?;
+    let forks = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("processes "))
+        .context("no processes in /proc/stat")?;
     Ok(forks.trim().parse()?)
 }
 
@@ -231,7 +241,8 @@ fn run_by(pid: u32) -> Option<(u64, Duration)> {
     let folder = fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()?;
     folder.flatten().find_map(|entry| {
         let text = fs::read_to_string(entry.path()).ok()?;
-        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        let field =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
         field("prog_id:")?;
         Some((field("run_cnt:")?, Duration::from_nanos(field("run_time_ns:")?)))
     })

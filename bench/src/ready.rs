@@ -56,7 +56,11 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
 }
 
 /// Until it says that it is ready, which is after the first scan. The agent is ended then.
-fn start(program: &std::path::Path, configuration: &std::path::Path, dir: &std::path::Path) -> anyhow::Result<Duration> {
+fn start(
+    program: &std::path::Path,
+    configuration: &std::path::Path,
+    dir: &std::path::Path,
+) -> anyhow::Result<Duration> {
     let address = free_address()?;
     let mut command = Command::new(program);
     command.args(["agent", "--web.allow-unauthenticated", "--web.listen-address", &address.to_string()]);

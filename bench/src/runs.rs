@@ -77,7 +77,10 @@ async fn rows(
     {
         let _mounts = Mounts::make(mounts, MANY_MOUNTS)?;
         for _ in 0..launchers.div_ceil(2) {
-            first[1].iter_mut().zip(firsts(configuration, pod).await?).for_each(|(all, more)| all.extend(more));
+            first[1]
+                .iter_mut()
+                .zip(firsts(configuration, pod).await?)
+                .for_each(|(all, more)| all.extend(more));
         }
     }
 
@@ -227,7 +230,8 @@ struct Stand {
 impl Stand {
     async fn start(configuration: &Path, pod: &Pod) -> anyhow::Result<Self> {
         let source = Source::File(configuration.to_owned());
-        let launcher = LauncherProcess::start(&source, &LauncherOptions::default(), &[], false)?.attach(drop)?;
+        let launcher =
+            LauncherProcess::start(&source, &LauncherOptions::default(), &[], false)?.attach(drop)?;
         let config = Arc::new(ArcSwap::from_pointee(source.load()?));
         let counters = pool_counters(&AgentMetrics::new()?);
         let pool = Pool::new(launcher.clone(), config, counters, Box::new(|_| {}), None);

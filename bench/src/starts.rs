@@ -141,8 +141,18 @@ fn rows(ids: &[String], seen: &Seen, trips: &Times) -> anyhow::Result<Vec<Row>> 
         named.0.extend(known.named.map(|at| at - up));
         labelled.0.extend(known.labelled.map(|at| at - up));
     }
-    ensure!(named.0.len() == ids.len(), "{} of {} containers have no names", ids.len() - named.0.len(), ids.len());
-    ensure!(labelled.0.len() == ids.len(), "{} of {} have no labels", ids.len() - labelled.0.len(), ids.len());
+    ensure!(
+        named.0.len() == ids.len(),
+        "{} of {} containers have no names",
+        ids.len() - named.0.len(),
+        ids.len()
+    );
+    ensure!(
+        labelled.0.len() == ids.len(),
+        "{} of {} have no labels",
+        ids.len() - labelled.0.len(),
+        ids.len()
+    );
     let trip = format!("ContainerStatus while the runtime is idle: {}", trips.shown());
     Ok(vec![
         Row {

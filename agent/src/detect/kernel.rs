@@ -82,8 +82,7 @@ pub fn attach_by(hierarchies: &Hierarchies) -> Result<(Kernel, Seen), DetectErro
     let seen = Seen { known: HashMap::try_from(take(SEEN)?)?, recent: Array::try_from(take(RECENT)?)? };
     let counters = PerCpuArray::try_from(take(COUNTERS)?)?;
     let name = if walk.is_some() { WALKING_PROGRAM } else { PROGRAM };
-    let program: &mut RawTracePoint =
-        ebpf.program_mut(name).ok_or(DetectError::Missing(name))?.try_into()?;
+    let program: &mut RawTracePoint = ebpf.program_mut(name).ok_or(DetectError::Missing(name))?.try_into()?;
     program.load()?;
     program.attach(TRACEPOINT)?;
     #[allow(

@@ -109,7 +109,8 @@ fn watch_over(control: &OwnedFd, child: &mut Child, children: &SignalFd) -> io::
         if changed {
             // One signal may stand for several: what has become of the child is asked for itself.
             while children.read_signal()?.is_some() {}
-            stopped_at = is_stopped(&pidfd, stopped_at.is_some()).then_some(stopped_at.unwrap_or(Instant::now()));
+            stopped_at =
+                is_stopped(&pidfd, stopped_at.is_some()).then_some(stopped_at.unwrap_or(Instant::now()));
         }
         if !stopped && stopped_at.is_some_and(|at| at.elapsed() >= SILENCE) {
             tracing::error!(silence = ?SILENCE, "the launcher is stopped and is killed");
