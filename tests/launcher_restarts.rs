@@ -91,6 +91,32 @@ async fn a_launcher_that_dies_or_hangs_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_launcher_that_is_stopped_while_nobody_asks_is_replaced() {
+    let rig = Rig::new().await;
+    let agent = rig.agent(CONFIGURATION).await;
+    let pod = started(&rig, "web-0").await;
+    common::knows(&agent, &[pod]).await;
+    let launcher = process(&agent, "parachute-launc");
+    // One that goes on in time is left alone.
+    signal(launcher, "STOP");
+    tokio::time::sleep(REPLACED / 10).await;
+    signal(launcher, "CONT");
+    tokio::time::sleep(REPLACED).await;
+    assert_eq!(process(&agent, "parachute-launc"), launcher);
+    assert_eq!(run(&agent, "quick", "web-0").await["outcome"], "ok");
+
+    signal(launcher, "STOP");
+    common::eventually("there is another", REPLACED, async || {
+        let samples = agent.scrape().await.unwrap();
+        let hung = common::sum(&samples, "parachute_launcher_restarts_total", &[("reason", "hung")]);
+        if (hung - 1.0).abs() < 0.5 { Ok(()) } else { Err(format!("{hung} restarts")) }
+    })
+    .await;
+    assert_eq!(run(&agent, "quick", "web-0").await["outcome"], "ok");
+    rig.finish(agent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broken_configuration_keeps_the_next_launcher_out_until_it_is_right() {
     let rig = Rig::new().await;
     let agent = rig.agent(CONFIGURATION).await;

@@ -121,6 +121,8 @@ const NEEDS: &[Need] = &[
     package("losetup", "the tests make disks of files with it", || found("losetup"), &["mount"]),
     package("e2fsprogs", "a test unmounts an ext4 file system", || found("mkfs.ext4"), &["e2fsprogs"]),
     package("curl", "the tests ask the agent's Unix socket with it", || found("curl"), &["curl"]),
+    package("bpftrace", "the bench counts execs with it, too", || found("bpftrace"), &["bpftrace"]),
+    package("strace", "the bench shows with it what an idle agent does", || found("strace"), &["strace"]),
     package("systemd-analyze", "rates the unit in deploy/", || found("systemd-analyze"), &["systemd"]),
     package("tmux", "the tests of parachute exec need a terminal", || found("tmux"), &["tmux"]),
 ];
