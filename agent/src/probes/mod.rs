@@ -110,7 +110,7 @@ impl std::fmt::Debug for Pool {
         let state = self.shared.state();
         f.debug_struct("Pool")
             .field("running", &state.running.len())
-            .field("waiting", &state.waiting.len())
+            .field("waiting", &state.waiting())
             .finish()
     }
 }
@@ -198,7 +198,7 @@ impl Pool {
         {
             let mut state = self.shared.state();
             state.closed = true;
-            state.waiting.clear();
+            state.clear();
         }
         let deadline = Instant::now() + grace;
         // Once, at the end of the process: a tick is simpler than a signal that only this would wait for.
@@ -237,16 +237,16 @@ impl Pool {
             return Err(Refusal::Quarantined);
         }
         // A schedule that is faster than its probe must not fill the queue with copies of one run.
-        if job.reply.is_none() && state.waiting.iter().any(|waiting| waiting.is_same(&job.request)) {
+        if job.reply.is_none() && state.has_unasked(&job.request) {
             return Err(Refusal::AlreadyQueued);
         }
-        if !reserved && state.waiting.len() >= limits.queued_runs {
+        if !reserved && state.waiting() >= limits.queued_runs {
             state.forget_abandoned();
-            if state.waiting.len() >= limits.queued_runs {
+            if state.waiting() >= limits.queued_runs {
                 return Err(Refusal::QueueFull);
             }
         }
-        state.waiting.push_back(job);
+        state.push(job);
         Ok(())
     }
 
@@ -328,7 +328,7 @@ impl Shared {
     fn show(&self, state: &State) {
         let whole = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.counters.running.set(whole(state.running.len()));
-        self.counters.queued.set(whole(state.waiting.len()));
+        self.counters.queued.set(whole(state.waiting()));
         self.counters.stuck.set(whole(self.launcher.stuck()));
     }
 }

@@ -1,22 +1,31 @@
 //! The runs that wait and the ones that are under way. Who may come in is `mod`'s decision; here is whose turn it is.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::quarantine::Quarantine;
-use crate::model::{Container, Outcome, RunId, RunRequest, RunResult};
+use crate::model::{Container, Outcome, ProbeName, RunId, RunRequest, RunResult, TriggerName};
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) waiting: VecDeque<Job>,
+    waiting: VecDeque<Job>,
+    /// Those of them that nobody waits for: they are not to be asked for twice.
+    unasked: HashSet<Unasked>,
     /// The containers in which something runs. A joined command is a process of its container: two at once would count
     /// each other, so there is one at a time in each pid namespace, which containers of a pod may share.
     pub(super) running: Vec<Arc<Container>>,
     pub(super) quarantine: Quarantine,
     pub(super) closed: bool,
+}
+
+/// Probe, trigger, and the container by its place in memory, which the job keeps from being another's.
+type Unasked = (ProbeName, TriggerName, usize);
+
+fn unasked(request: &RunRequest) -> Unasked {
+    (request.probe.clone(), request.trigger.clone(), Arc::as_ptr(&request.container).addr())
 }
 
 pub(super) struct Job {
@@ -50,6 +59,29 @@ impl Early {
 }
 
 impl State {
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether the very same waits already, and nobody for it.
+    pub(super) fn has_unasked(&self, request: &RunRequest) -> bool {
+        self.unasked.contains(&unasked(request))
+    }
+
+    pub(super) fn push(&mut self, job: Job) {
+        if job.reply.is_none() {
+            self.unasked.insert(unasked(&job.request));
+        }
+        self.waiting.push_back(job);
+    }
+
+    /// Forgets all that wait.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+        self.unasked.clear();
+    }
+
     /// The oldest job whose pid namespace is free; those whose asker has left are forgotten.
     pub(super) fn next(&mut self) -> Option<Job> {
         let is_free =
@@ -57,9 +89,12 @@ impl State {
         loop {
             let place = self.waiting.iter().position(is_free)?;
             // All that wait are not looked at for each that runs: there may be thousands.
-            let job = self.waiting.remove(place).filter(|job| !job.is_abandoned());
-            if job.is_some() {
-                return job;
+            let job = self.waiting.remove(place)?;
+            if job.reply.is_none() {
+                self.unasked.remove(&unasked(&job.request));
+            }
+            if !job.is_abandoned() {
+                return Some(job);
             }
         }
     }
@@ -79,12 +114,5 @@ impl State {
 impl Job {
     fn is_abandoned(&self) -> bool {
         self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
-    }
-
-    pub(super) fn is_same(&self, request: &RunRequest) -> bool {
-        self.reply.is_none()
-            && self.request.probe == request.probe
-            && self.request.trigger == request.trigger
-            && Arc::ptr_eq(&self.request.container, &request.container)
     }
 }
