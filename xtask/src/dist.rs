@@ -18,9 +18,6 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const TARGET: &str = "x86_64-unknown-linux-musl";
 /// Where Debian's musl-dev has its startup files and libc.a.
 const MUSL: &str = "/usr/lib/x86_64-linux-musl";
-/// The relocations of a position-independent program in a tenth of the bytes (DT_RELR). From musl 1.2.4 on, which rustup
-/// brings, and Debian does not yet.
-const PACKED: [&str; 1] = ["-Clink-arg=-Wl,-z,pack-relative-relocs"];
 /// What gcc's unwinder takes if it is there, and calls without asking: a static program has only what is asked for.
 const UNWINDERS: [&str; 6] = [
     "pthread_once",
@@ -44,7 +41,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let mut cargo = progress::cargo();
     cargo.args(["rustc", "--locked", "--profile", "dist", "--package", "parachute", "--bin", "parachute"]);
     cargo.args(["--target", TARGET]);
-    let link = if rustup_has_musl() { PACKED.map(str::to_owned).into() } else { by_debian(&mut cargo)? };
+    let link = if rustup_has_musl() { by_rustup() } else { by_debian(&mut cargo)? };
     cargo.args(["--", "-Cstrip=symbols"]).args(link);
     progress::openly("building the agent as it is shipped", &mut cargo)?;
     let built = Path::new(ROOT).join("target").join(TARGET).join("dist/parachute");
@@ -65,8 +62,26 @@ pub(crate) fn musl_std() -> bool {
 }
 
 fn rustup_has_musl() -> bool {
-    printed("rustc", &["--print", "sysroot"])
-        .is_some_and(|root| Path::new(&root).join("lib/rustlib").join(TARGET).is_dir())
+    rustup_lib().is_some_and(|lib| lib.join("rustlib").join(TARGET).is_dir())
+}
+
+/// Where the toolchain that builds the project has its libraries.
+fn rustup_lib() -> Option<PathBuf> {
+    Some(Path::new(&printed("rustc", &["--print", "sysroot"])?).join("lib"))
+}
+
+/// The linker that comes with rustup's compiler, for what Debian 12's musl and linker do not do.
+fn by_rustup() -> Vec<String> {
+    let host =
+        rustup_lib().map(|lib| lib.join("rustlib/x86_64-unknown-linux-gnu/bin/gcc-ld")).unwrap_or_default();
+    vec![
+        "-Clink-arg=-fuse-ld=lld".into(),
+        format!("-Clink-arg=-B{}", host.display()),
+        // Functions of the same machine code become one. No Rust may rely on two of them having two addresses.
+        "-Clink-arg=-Wl,--icf=all".into(),
+        // The relocations of a position-independent program in a tenth of the bytes (DT_RELR), from musl 1.2.4 on.
+        "-Clink-arg=-Wl,-z,pack-relative-relocs".into(),
+    ]
 }
 
 /// The library's sources, of the version of Debian's compiler.
@@ -113,10 +128,10 @@ fn by_debian(cargo: &mut Command) -> anyhow::Result<Vec<String>> {
     link.push(format!("-Lnative={}", folder.display()));
     link.push(format!("-Lnative={MUSL}"));
     // bpf-linker, which the build starts, loads the LLVM that is inside rustup's rustc.
-    let own = printed("rustc", &["--print", "sysroot"]).map(|root| Path::new(&root).join("lib"));
     let before = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-    let libraries: OsString =
-        env::join_paths(own.into_iter().chain(env::split_paths(&before).filter(|dir| dir.is_absolute())))?;
+    let libraries: OsString = env::join_paths(
+        rustup_lib().into_iter().chain(env::split_paths(&before).filter(|dir| dir.is_absolute())),
+    )?;
     cargo
         .args(["-Z", "build-std=std,panic_unwind"])
         .env("RUSTC", DEBIAN_RUSTC)

@@ -52,7 +52,7 @@ impl Config {
     /// Without the compiled patterns, expressions and globs, which are most of its memory: what runs commands and reads
     /// nothing of them needs none.
     #[must_use]
-    pub fn to_run(mut self) -> Self {
+    pub fn into_commands(mut self) -> Self {
         for probe in self.probes.values_mut() {
             Arc::make_mut(probe).parse = parse::Parse::None;
         }

@@ -100,7 +100,7 @@ impl Launcher {
     fn start(socket: &OwnedFd, source: Source, options: LauncherOptions) -> Result<Self, String> {
         // The kernel reaps the spawners, this process's only children, by itself.
         ignore_sigchld().map_err(|e| format!("ignoring SIGCHLD: {e}"))?;
-        let config = source.load().map_err(|e| e.to_string())?.to_run();
+        let config = source.load().map_err(|e| e.to_string())?.into_commands();
         let programs = programs(&config);
         let open =
             |path: &str| std::fs::File::open(path).map(OwnedFd::from).map_err(|e| format!("{path}: {e}"));
@@ -306,7 +306,7 @@ impl Launcher {
     }
 
     fn reload(&mut self, digest: [u8; 32]) -> Result<(), String> {
-        let config = self.source.load().map_err(|e| e.to_string())?.to_run();
+        let config = self.source.load().map_err(|e| e.to_string())?.into_commands();
         if config.digest != digest {
             return Err(format!("{} changed while it was read; reload again", self.source));
         }
