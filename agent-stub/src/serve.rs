@@ -49,6 +49,8 @@ pub fn serve() -> Result<(), i32> {
         };
         // The readers of the command's pipes see their end before the launcher hears of the run's.
         drop(fds);
+        // The next stub is in another container's sight.
+        room.fill(0);
         let record = take_record();
         say(&socket, obeyed.map_or_else(|(step, errno)| [step as i32, errno], |()| record))?;
         // The run's mounts go now.

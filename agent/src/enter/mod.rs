@@ -10,29 +10,37 @@
 //! The agent starts a **keeper** and not the launcher itself ([`keeper`]): when a launcher has died, or hangs and was killed
 //! at the agent's order, it starts the next, which the agent has no right to do. Verbs that live briefly do without.
 //!
-//! Neither of them is ever forked into a container's sight. The launcher keeps a **spawner** for that, a process of the small
-//! static program in `agent-stub`, which has nothing of theirs in its memory and gets one order for each run. A launcher
-//! whose spawner has gone, or does not answer, is none, and ends.
+//! Neither of them is ever forked into a container's sight. The launcher keeps **spawners** for that, processes of the small
+//! static program in `agent-stub`, which have nothing of theirs in their memory and get one order for each run. There are as
+//! many as runs go on at once, and one while nothing runs. A launcher one of whose spawners has gone, or an idle one of which
+//! does not answer, is none, and ends.
 //!
 //! A joined run goes like this:
 //!
 //! 1. The agent makes two pipes and sends the probe's name, the container's pidfd and the pipes' write ends.
-//! 2. The launcher sends an order to the spawner, which sets its children's pid namespace to the container's
-//!    (`setns(pidfd, CLONE_NEWPID)`), clones the **stub**, and takes its own pid namespace back. The pidfd makes a reused
-//!    pid impossible.
-//! 3. The stub joins a copy of the *template* mount namespace, then the container's network namespace, and mounts a
-//!    fresh `/proc` and `/sys` there. It clones the **command** into the cgroup of a run slot.
+//! 2. The launcher sends an order to a spawner, which makes a copy of the *template* mount namespace and is in it until the run
+//!    is over. It sets its children's pid namespace to the container's (`setns(pidfd, CLONE_NEWPID)`), clones the **stub**,
+//!    waits until that has gone, and takes its own namespaces back. The pidfd makes a reused pid impossible.
+//! 3. The stub joins the container's network namespace and mounts a fresh `/proc` and `/sys` in the copy. It clones the
+//!    **command** into the cgroup of a run slot.
 //! 4. The command gets its own session, `/dev/null`, the two pipes, no other fd, no core dumps, and is exec'd.
 //! 5. The stub is a child subreaper: every orphan of the command becomes its child. When the command ends, or when
-//!    the *leash* pipe closes, it kills the slot's cgroup, reaps until nothing is left, writes one record and exits.
+//!    the launcher says so or closes its end of the spawner's socket, it kills the slot's cgroup, reaps until nothing is left,
+//!    leaves one record and exits. Then the spawner sends the record, and after it lets go of the run's mounts.
+//!
+//! Spawner, stub and the command before its exec share one memory, in which never two of them are at work: a copy of even this
+//! small one costs a fifth of a bare spawn. All of it is the spawner's, which cannot be dumped or looked into without the host's
+//! SYS_PTRACE. It holds one order, and none of another run that goes on. Between its clone and its exec the stub waits for the
+//! command alone. Should a container stop it there, the launcher's deadline ends it through the cgroup, or the next
+//! launcher's sweep.
 //!
 //! What is guaranteed, and by what:
 //!
 //! - **Nothing outlives a run.** The cgroup names every process of it whatever they fork, and the stub reaps them, so
-//!   that no zombie is left to the container's init. Dropping the leash is the one way to end a run, and the kernel
-//!   drops it when the launcher dies; the launcher leaves when the agent's end of the socket closes.
+//!   that no zombie is left to the container's init. The socket is its leash: the kernel closes it when the launcher dies;
+//!   the launcher leaves when the agent's end of its own socket closes.
 //! - **A stopped agent does not hold up a pod's deletion.** The spawner ignores `SIGCHLD`, so the kernel reaps stubs
-//!   by itself; their status comes through a pipe.
+//!   by itself.
 //! - **Nobody waits without a deadline.** The launcher ends a run at its deadline even if the agent is stopped; a
 //!   process in D state costs its slot until it goes, and its run is answered as stuck.
 //! - **The host's mounts are neither changed nor pinned.** See [`template`](launcher).
@@ -59,11 +67,11 @@
 //!
 //! - The **foreground** process decides everything beforehand, makes the pseudo-terminal, and relays. A terminal of the
 //!   person's is never handed in; a file or pipe of the person's is, as it is.
-//! - The **guard**, forked from it, does the launcher's part for the one command, with a spawner of its own: it holds the
-//!   leash, keeps the deadline, and removes the run's cgroup. When the foreground process dies in whatever way, the
+//! - The **guard**, forked from it, does the launcher's part for the one command, with a spawner of its own: it keeps
+//!   the deadline, and removes the run's cgroup. When the foreground process dies in whatever way, the
 //!   socket between them closes; then it ends the command and gives the person's terminal its settings back. It wipes the
 //!   words and the environment that it was started with, which everybody who sees it could read.
-//! - The **stub** is the one of every run. A byte on its leash is a signal for the command.
+//! - The **stub** is the one of every run. A byte from the guard is a signal for the command.
 //!
 //! With a terminal the command gets all mounts of the host, as a slave; without one the template, if everything is in it
 //! that the command line names (the program, the working directory, the folders of arguments that are absolute paths).
