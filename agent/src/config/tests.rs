@@ -70,7 +70,7 @@ fn the_example_has_no_mistake() {
 
 #[test]
 fn the_committed_schema_is_up_to_date() {
-    let made = super::load::made_schema();
+    let made = load::made_schema();
     if json_schema() != made {
         let fresh = root().join("target/parachute.schema.json");
         std::fs::write(&fresh, made).unwrap();
