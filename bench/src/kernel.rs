@@ -22,7 +22,7 @@ const BPFTRACE: &str = "mount -t tracefs none /sys/kernel/tracing 2>/dev/null
 mount -t debugfs none /sys/kernel/debug 2>/dev/null
 exec bpftrace -e 'tracepoint:sched:sched_process_exec { @ = count(); }'";
 const BPFTRACE_STARTS_WITHIN: Duration = Duration::from_secs(10);
-const CONFIGURATION: &str = "probes: {}\n";
+const CONFIGURATION: &str = "probes: { sockets: { command: [ss, -s], parse: none } }\n";
 /// Another's cgroup may be made while the storm goes on: the shares are of so many windows, and the best one counts.
 const WINDOWS: usize = 4;
 
