@@ -41,13 +41,14 @@ pub type Place = [u64; 2];
 const ID_BITS: u32 = 40;
 
 /// A cgroup's index in `RECENT`.
-#[inline(always)]
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "it is less than `RECENT_PLACES`, which is a u32")]
 pub const fn place(cgroup_id: u64) -> u32 {
     (cgroup_id % RECENT_PLACES as u64) as u32
 }
 
 /// A cgroup's mark; `None` for an id that is too large for it, which takes 2^40 cgroups since the machine's start.
-#[inline(always)]
+#[inline]
 pub const fn mark(cgroup_id: u64, generation: u64) -> Option<u64> {
     if cgroup_id >> ID_BITS == 0 { Some(generation << ID_BITS | cgroup_id) } else { None }
 }

@@ -13,7 +13,7 @@ use crate::row::{Figure, Row, Target};
 /// It could run something and keeps what ran, but nobody asks, and nothing is due.
 const CONFIGURATION: &str = "
 probes:
-  sockets: { command: [ss, -s], parse: none, capture: always }
+  sockets: { command: [ss, -s], parse: none, keep: always }
 triggers:
   by-hand: { http: {}, probes: [sockets] }
 ";

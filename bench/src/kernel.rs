@@ -22,7 +22,7 @@ const BPFTRACE: &str = "mount -t tracefs none /sys/kernel/tracing 2>/dev/null
 mount -t debugfs none /sys/kernel/debug 2>/dev/null
 exec bpftrace -e 'tracepoint:sched:sched_process_exec { @ = count(); }'";
 const BPFTRACE_STARTS_WITHIN: Duration = Duration::from_secs(10);
-const CONFIGURATION: &str = "probes: {}\n";
+const CONFIGURATION: &str = "probes: { sockets: { command: [ss, -s], parse: none } }\n";
 /// Another's cgroup may be made while the storm goes on: the shares are of so many windows, and the best one counts.
 const WINDOWS: usize = 4;
 
@@ -55,8 +55,9 @@ fn program(turns: usize) -> anyhow::Result<Vec<Row>> {
         }
         let after = kernel.cost()?;
         count += after.0 - before.0;
-        time += after.1 - before.1;
-        costs.push(per_run(after.0 - before.0, after.1 - before.1));
+        let took = after.1.saturating_sub(before.1);
+        time += took;
+        costs.push(per_run(after.0 - before.0, took));
         drop(kernel);
         for _ in 0..TURN {
             without.0.push(spawn()?);
@@ -115,7 +116,7 @@ async fn storm(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         let since = Instant::now();
         tokio::time::sleep(window).await;
         let seconds = since.elapsed().as_secs_f64();
-        shares.push((processor(&agents) - used).as_secs_f64() / seconds * 100.0);
+        shares.push(processor(&agents).saturating_sub(used).as_secs_f64() / seconds * 100.0);
         let forked = forks()? - forked;
         records.push(execs(&agent).await? - written);
         storm += window;

@@ -28,7 +28,13 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     }
     let configuration = bench.path("ready.yml");
     let socket = bed.socket();
-    std::fs::write(&configuration, format!("runtimes: [cri: {}]\nprobes: {{}}\n", socket.display()))?;
+    std::fs::write(
+        &configuration,
+        format!(
+            "runtimes: [cri: {}]\nprobes: {{ sockets: {{ command: [ss, -s], parse: none }} }}\n",
+            socket.display()
+        ),
+    )?;
     let rounds = bench.rounds(50);
     let (dir, program) = (bench.path("ready-run"), bench.parachute.clone());
     // Asking without a pause would wait for the processor that the agent needs.

@@ -44,7 +44,13 @@ type Seen = Arc<Mutex<HashMap<String, Known>>>;
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let bed = Containerd::start(&bench.path("starts")).await?;
     let configuration = bench.path("starts.yml");
-    std::fs::write(&configuration, format!("runtimes: [cri: {}]\nprobes: {{}}\n", bed.socket().display()))?;
+    std::fs::write(
+        &configuration,
+        format!(
+            "runtimes: [cri: {}]\nprobes: {{ sockets: {{ command: [ss, -s], parse: none }} }}\n",
+            bed.socket().display()
+        ),
+    )?;
     let (seen, stop) = (Seen::default(), CancellationToken::new());
     let (tell_ready, ready) = tokio::sync::oneshot::channel();
     let agent = {

@@ -130,6 +130,9 @@ impl Launcher {
         let timeout =
             next.map(|at| at.saturating_duration_since(now)).and_then(|t| Timespec::try_from(t).ok());
 
+        // A table that has changed may change a thousand times more before the template is due: those wake nobody. The other
+        // file never has anything to say.
+        let mount_table = if self.template_stale { self.null.as_fd() } else { mount_table };
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(mount_table, PollFlags::PRI),
