@@ -90,7 +90,11 @@ fn scrape(address: SocketAddr, zip: bool, into: &mut Vec<u8>) -> anyhow::Result<
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\n{coding}Connection: close\r\n\r\n")?;
     stream.read_to_end(into)?;
     let took = begun.elapsed();
-    ensure!(into.starts_with(b"HTTP/1.1 200"), "not a scrape: {}", String::from_utf8_lossy(&into[..into.len().min(200)]));
+    ensure!(
+        into.starts_with(b"HTTP/1.1 200"),
+        "not a scrape: {}",
+        String::from_utf8_lossy(&into[..into.len().min(200)])
+    );
     Ok(took)
 }
 

@@ -116,7 +116,18 @@ impl Crowd {
         // The exec comes last: it is what the kernel half sees of a start.
         let init = format!("echo 0 >{}/cgroup.procs && exec cat", cgroup.display());
         let child = Command::new("unshare")
-            .args(["--pid", "--mount", "--net", "--uts", "--ipc", "--fork", "--kill-child", "sh", "-c", &init])
+            .args([
+                "--pid",
+                "--mount",
+                "--net",
+                "--uts",
+                "--ipc",
+                "--fork",
+                "--kill-child",
+                "sh",
+                "-c",
+                &init,
+            ])
             // A shim stands among the bundles.
             .current_dir(self.bundle("shim"))
             .stdin(self.ends.try_clone()?)

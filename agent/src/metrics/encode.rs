@@ -69,7 +69,9 @@ impl Encoder {
         self.family(name, kind, family.help());
         for metric in family.get_metric() {
             match kind {
-                MetricKind::Counter => self.own_line(name, "", metric, None, metric.get_counter().get_value()),
+                MetricKind::Counter => {
+                    self.own_line(name, "", metric, None, metric.get_counter().get_value())
+                }
                 MetricKind::Histogram => {
                     let histogram = metric.get_histogram();
                     let count = histogram.get_sample_count() as f64;

@@ -61,7 +61,8 @@ impl Fleet<'_> {
         row("the agent's processor time for a scrape with gzip", millis(node.scrape_cpu), "measured")?;
         row("resident memory of the agent", size(node.resident as f64), "measured")?;
         row("one alert that matches all: runs queued", node.alert.queued.to_string(), "measured")?;
-        let dropped: Vec<_> = node.alert.dropped.iter().map(|(why, times)| format!("{why} {times}")).collect();
+        let dropped: Vec<_> =
+            node.alert.dropped.iter().map(|(why, times)| format!("{why} {times}")).collect();
         let dropped = if dropped.is_empty() { "none".to_owned() } else { dropped.join(", ") };
         row("the same: cut or dropped, by reason", dropped, "measured")?;
         row("the same: answered in", millis(node.alert.answered_in), "measured")?;
@@ -71,7 +72,11 @@ impl Fleet<'_> {
         let day = captures as f64 * self.bytes_per_capture();
         row(&format!("captures a day at {alerts} alerts"), format!("{captures}, {}", size(day)), "computed")?;
         let replaced = &node.replaced;
-        row(&format!("{} pods replaced: new series", replaced.pods), replaced.new_series.to_string(), "measured")?;
+        row(
+            &format!("{} pods replaced: new series", replaced.pods),
+            replaced.new_series.to_string(),
+            "measured",
+        )?;
         row("the same: most series at once", replaced.most_series.to_string(), "measured")?;
         let churn = format!("{} pods replaced an hour: new series an hour", self.asked.churn);
         row(&churn, self.churned().to_string(), "computed")?;
@@ -90,7 +95,11 @@ impl Fleet<'_> {
         }
         row(&format!("{all}: head memory"), size(self.series() * HEAD_BYTES), "computed, 3 kB a series")?;
         row(&format!("{all}: new series an hour"), millions(self.churned() as f64 * nodes), "computed")?;
-        row(&format!("{all}: captures a day"), format!("{}, {}", millions(captures as f64 * nodes), size(day * nodes)), "computed")?;
+        row(
+            &format!("{all}: captures a day"),
+            format!("{}, {}", millions(captures as f64 * nodes), size(day * nodes)),
+            "computed",
+        )?;
         Ok(out)
     }
 }

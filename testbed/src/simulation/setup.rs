@@ -44,7 +44,10 @@ pub(super) fn write(dir: &Path, asked: Asked) -> anyhow::Result<PathBuf> {
         let printed = fs::read_to_string(&printed).with_context(|| printed.display().to_string())?;
         // A JSON string is a YAML one, too.
         let printed = serde_json::to_string(&printed)?;
-        writeln!(probes, "  {name}: {{ command: [printf, '%s', {printed}], max_series: 25, parse: {{ {parse} }} }}")?;
+        writeln!(
+            probes,
+            "  {name}: {{ command: [printf, '%s', {printed}], max_series: 25, parse: {{ {parse} }} }}"
+        )?;
         names.push(*name);
     }
     let (queue, names) = (asked.queue, names.join(", "));

@@ -50,7 +50,8 @@ impl Part {
     pub(super) fn without(&self, taken: &HashSet<(&'static str, &str)>) -> Self {
         let mut tails = String::new();
         let mut lines = Vec::new();
-        for (suffix, tail) in self.lines().filter(|(suffix, tail)| !taken.contains(&(*suffix, labels(tail)))) {
+        for (suffix, tail) in self.lines().filter(|(suffix, tail)| !taken.contains(&(*suffix, labels(tail))))
+        {
             tails.push_str(tail);
             lines.push((suffix, end(&tails)));
         }
