@@ -325,9 +325,9 @@ impl App {
 }
 
 impl Backend for App {
-    fn metrics(&self) -> String {
+    fn metrics(&self, room: String) -> String {
         self.pool.refresh();
-        metrics::render(&self.metrics, &self.samples)
+        metrics::render_within(room, &self.metrics, &self.samples)
     }
 
     fn containers(&self) -> Vec<Arc<Container>> {

@@ -128,7 +128,7 @@ pub async fn simulate(program: &Path, asked: Asked, lock: Option<std::fs::File>)
     scrapes(&agent, &mut node).await?;
     node.alert = alert(&agent).await?;
     let after = agent.scrape().await?;
-    node.captures = sum(&after, "parachute_captures") as usize;
+    node.captures = sum(&after, "parachute_captures");
     node.capture_bytes = sum(&after, "parachute_capture_bytes") as u64;
     node.replaced = replace(&agent, &mut crowd, asked, node.series_each).await?;
     Ok(node)
@@ -144,11 +144,21 @@ fn of_pods(samples: &[Sample]) -> impl Iterator<Item = &Sample> {
 }
 
 fn runs(samples: &[Sample]) -> usize {
-    sum(samples, "parachute_probe_last_success") as usize
+    sum(samples, "parachute_probe_last_success")
 }
 
-fn sum(samples: &[Sample], name: &str) -> f64 {
-    samples.iter().filter(|sample| sample.name == name).map(|sample| sample.value).sum()
+/// The values of a metric that counts, together.
+fn sum(samples: &[Sample], name: &str) -> usize {
+    samples.iter().filter(|sample| sample.name == name).map(|sample| whole(sample.value)).sum()
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts and sizes, none below zero"
+)]
+fn whole(value: f64) -> usize {
+    value as usize
 }
 
 /// Scrapes until it is so.
@@ -188,7 +198,7 @@ async fn scrapes(agent: &Agent, node: &mut Node) -> anyhow::Result<()> {
         }
         times.sort_unstable();
         *time = times[times.len() / 2];
-        node.scrape_cpu = (setup::processor_time(agent.pid())? - used) / SCRAPES;
+        node.scrape_cpu = setup::processor_time(agent.pid())?.saturating_sub(used) / SCRAPES;
     }
     node.resident = setup::resident(agent.pid())?;
     Ok(())
@@ -209,20 +219,15 @@ async fn alert(agent: &Agent) -> anyhow::Result<Alert> {
     let answer = agent.post("/api/v1/alerts", &webhook.to_string()).await?;
     let answered_in = begun.elapsed();
     ensure!(answer.status == 202, "the alert was answered with {}: {}", answer.status, answer.body);
-    let drained = settled(agent, |samples| sum(samples, "parachute_alert_runs_queued") == 0.0).await?;
+    let drained = settled(agent, |samples| sum(samples, "parachute_alert_runs_queued") == 0).await?;
     let drained_in = begun.elapsed();
     let mut dropped = BTreeMap::new();
     for sample in
         drained.iter().filter(|sample| sample.name == "parachute_alerts_dropped_total" && sample.value > 0.0)
     {
-        dropped.insert(sample.label("reason").to_owned(), sample.value as usize);
+        dropped.insert(sample.label("reason").to_owned(), whole(sample.value));
     }
-    Ok(Alert {
-        queued: sum(&drained, "parachute_alert_runs_total") as usize,
-        dropped,
-        answered_in,
-        drained_in,
-    })
+    Ok(Alert { queued: sum(&drained, "parachute_alert_runs_total"), dropped, answered_in, drained_in })
 }
 
 async fn replace(agent: &Agent, crowd: &mut Crowd, asked: Asked, each: usize) -> anyhow::Result<Replaced> {

@@ -28,6 +28,7 @@ mod runs;
 mod scrape;
 mod sd;
 pub mod seats;
+mod spare;
 mod stream;
 mod view;
 mod visible;
@@ -77,8 +78,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the front door may ask of the rooms behind it.
 pub trait Backend: Send + Sync + 'static {
-    /// The whole exposition. Called on a thread where it may take its time.
-    fn metrics(&self) -> String;
+    /// The whole exposition, written where `room` was if it fits. Called on a thread where it may take its time.
+    fn metrics(&self, room: String) -> String;
     /// The containers that run now.
     fn containers(&self) -> Vec<Arc<Container>>;
     /// At most `limit`, newest first.

@@ -121,7 +121,7 @@ async fn metrics(method: Method, headers: HeaderMap, backend: Shared, scrapes: S
         return refused;
     }
     let zip = gzip::accepted(&headers);
-    match tokio::time::timeout(ANSWER_TIMEOUT, scrapes.text(zip, move || backend.metrics())).await {
+    match tokio::time::timeout(ANSWER_TIMEOUT, scrapes.text(zip, move |room| backend.metrics(room))).await {
         Ok(Ok(body)) => {
             let mut response = answer(StatusCode::OK, metrics::CONTENT_TYPE, body);
             set(&mut response, VARY, "accept-encoding");

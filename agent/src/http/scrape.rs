@@ -10,12 +10,14 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use super::gzip;
+use super::spare::Spare;
 
 /// One for plain text and one for compressed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scrapes {
     plain: Arc<Last>,
     zipped: Arc<Last>,
+    spare: Arc<Spare>,
 }
 
 #[derive(Debug, Default)]
@@ -30,8 +32,9 @@ impl Scrapes {
     pub(super) async fn text(
         &self,
         zip: bool,
-        render: impl FnOnce() -> String + Send + 'static,
+        render: impl FnOnce(String) -> String + Send + 'static,
     ) -> io::Result<Bytes> {
+        let spare = Arc::clone(&self.spare);
         let last = Arc::clone(if zip { &self.zipped } else { &self.plain });
         last.waiting.fetch_add(1, Ordering::Relaxed);
         // A task of its own, which comes to its end also if its client goes: renderings never run side by side.
@@ -44,8 +47,12 @@ impl Scrapes {
             } else {
                 let begun = Instant::now();
                 let rendered = tokio::task::spawn_blocking(move || {
-                    let text = render();
-                    if zip { gzip::compress(&text).map(Bytes::from) } else { Ok(Bytes::from(text)) }
+                    let text = Spare::hold(&spare, render);
+                    if zip {
+                        gzip::compress(text.as_str()).map(Bytes::from)
+                    } else {
+                        Ok(Bytes::from_owner(text))
+                    }
                 });
                 let rendered = rendered.await.map_err(io::Error::other).and_then(|result| result);
                 *text = rendered.as_ref().ok().map(|bytes| (begun, bytes.clone()));
@@ -74,7 +81,7 @@ mod tests {
             let (scrapes, times) = (scrapes.clone(), Arc::clone(&times));
             async move {
                 let before = times.load(Ordering::Relaxed);
-                let render = move || {
+                let render = move |_room| {
                     std::thread::sleep(Duration::from_millis(5));
                     times.fetch_add(1, Ordering::Relaxed).to_string()
                 };

@@ -55,7 +55,7 @@ impl Fake {
 }
 
 impl Backend for Fake {
-    fn metrics(&self) -> String {
+    fn metrics(&self, _room: String) -> String {
         let samples = Samples::new(Duration::ZERO, self.agent.series_dropped.clone());
         let padding = "#".repeat(self.padding.load(Ordering::Relaxed));
         crate::metrics::render(&self.agent, &samples) + &padding

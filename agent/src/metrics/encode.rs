@@ -15,6 +15,12 @@ pub struct Encoder {
 }
 
 impl Encoder {
+    /// Writes where that text was.
+    pub fn within(mut room: String) -> Self {
+        room.clear();
+        Self { out: room }
+    }
+
     /// Makes room for so many bytes more, so that a text of known size is written without being moved.
     pub fn reserve(&mut self, bytes: usize) {
         self.out.reserve(bytes);

@@ -19,7 +19,12 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// One whole scrape. It takes milliseconds for tens of thousands of series: call it off the async threads.
 pub fn render(agent: &AgentMetrics, samples: &Samples) -> String {
-    let mut encoder = encode::Encoder::default();
+    render_within(String::new(), agent, samples)
+}
+
+/// The same in the room of a text that is needed no more.
+pub fn render_within(room: String, agent: &AgentMetrics, samples: &Samples) -> String {
+    let mut encoder = encode::Encoder::within(room);
     let own = agent.gather();
     samples.render(&mut encoder, &own);
     encoder.finish()

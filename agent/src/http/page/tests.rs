@@ -38,7 +38,7 @@ struct Stage {
 }
 
 impl Backend for Stage {
-    fn metrics(&self) -> String {
+    fn metrics(&self, _room: String) -> String {
         String::new()
     }
     fn containers(&self) -> Vec<Arc<Container>> {
