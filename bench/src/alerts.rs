@@ -25,7 +25,7 @@ const COMMANDS: [&[&str]; 3] = [
 ];
 /// Between two looks at whether all has ended.
 const LOOK: Duration = Duration::from_millis(50);
-const DONE_WITHIN: Duration = Duration::from_secs(60);
+const DONE_WITHIN: Duration = Duration::from_mins(1);
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let bed = Containerd::start(&bench.path("alerts")).await?;

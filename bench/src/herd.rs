@@ -11,7 +11,7 @@ use testbed::{Agent, Containerd, WORKLOAD_IMAGE};
 const PER_POD: usize = 25;
 /// Pods that are started at once: the machine has two processors.
 const TOGETHER: usize = 2;
-const KNOWN_WITHIN: Duration = Duration::from_secs(60);
+const KNOWN_WITHIN: Duration = Duration::from_mins(1);
 
 /// What of an agent's log is worth to be seen here.
 pub(crate) fn show(line: &str) {

@@ -1,6 +1,7 @@
 //! How many runs in a second an agent comes to that always has some waiting, in many containers, beside as many bare spawns
 //! at once of the same command. A schedule asks for more than can be done; during the bare spawns there is no agent.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -76,14 +77,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn configuration(socket: &Path, isolation: &str, probes: usize) -> String {
     let names: Vec<_> = (0..probes).map(|number| format!("true-{number}")).collect();
-    let probes: String = names
-        .iter()
-        .map(|name| {
-            format!(
-                "  {name}: {{ command: [/usr/bin/true], isolation: {isolation}, keep: never, parse: none }}\n"
-            )
-        })
-        .collect();
+    let mut probes = String::new();
+    for name in &names {
+        let _ = writeln!(
+            probes,
+            "  {name}: {{ command: [/usr/bin/true], isolation: {isolation}, keep: never, parse: none }}"
+        );
+    }
     format!(
         "runtimes: [{{cri: {}}}]\nlimits: {{ concurrent_runs: {AT_ONCE}, queued_runs: 10000 }}\nprobes:\n{probes}\
          triggers:\n  busy: {{ schedule: {{ every: 1s }}, match: {{ container: \"main-*\" }}, probes: [{}] }}\n",

@@ -121,7 +121,7 @@ impl Cli {
             Verb::Ps(args) => ps::run(&args),
             Verb::Exec(args) => Ok(exec::run(args)),
             Verb::Captures(args) => captures::run(args),
-            Verb::Run(args) => run::run(args),
+            Verb::Run(args) => run::run(&args),
             Verb::CheckConfig(args) => check_config::run(args),
             Verb::Schema => {
                 print(crate::config::json_schema())?;

@@ -49,11 +49,11 @@ pub(super) struct Args {
 const AGENT_WITHIN: Duration = Duration::from_mins(11);
 
 /// Exit status: 0 for `ok`, the command's own for `nonzero`, 1 for any other outcome.
-pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let source = Source::of(args.config.config_file.clone());
-    let printed = match by_agent(&args, &source)? {
+    let printed = match by_agent(args, &source)? {
         Some(printed) => printed,
-        None => alone(&args, &source)?,
+        None => alone(args, &source)?,
     };
     print(&printed).context("writing the result")?;
     Ok(ExitCode::from(printed.status))

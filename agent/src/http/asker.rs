@@ -32,3 +32,22 @@ impl Asker {
         tracing::info!(asker = self.name, address = self.address, %detail, "{what} was asked for");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_root_is_whom_the_kernel_names_and_nobody_else() {
+        for (name, address, root) in [
+            ("unix:uid=0", "unix", true),
+            ("unix:uid=1000", "unix", false),
+            ("unix:uid=0", "127.0.0.1:1", false),
+            ("user:unix:uid=0", "unix", false),
+            ("anonymous", "127.0.0.1:1", false),
+        ] {
+            let asker = Asker { name: name.to_owned(), roles: Roles::ALL, address: address.to_owned() };
+            assert_eq!(asker.is_local_root(), root, "{asker}");
+        }
+    }
+}

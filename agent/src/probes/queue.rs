@@ -116,3 +116,33 @@ impl Job {
         self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing::{container, named};
+
+    fn job(probe: &str, container: &Arc<Container>, reply: Option<oneshot::Sender<RunResult>>) -> Job {
+        let request =
+            RunRequest::new(ProbeName::new(probe), TriggerName::new("steady"), Arc::clone(container));
+        Job { request, reply, hold: false, publish: true, early: Early::default() }
+    }
+
+    #[test]
+    fn what_waits_is_known_until_its_turn_and_who_has_left_is_passed_over() {
+        let [cart, web] = ["a", "b"].map(|id| container(id, named("shop", "cart-0", id)));
+        let mut state = State::default();
+        let (first, other) = (job("p", &cart, None), job("p", &web, None));
+        let (wanted, elsewhere) = (first.request.clone(), other.request);
+        let (reply, asker) = oneshot::channel();
+        drop(asker);
+        state.push(job("asked", &cart, Some(reply)));
+        state.push(first);
+        assert!(state.has_unasked(&wanted) && !state.has_unasked(&elsewhere));
+        assert_eq!(state.next().unwrap().request.id, wanted.id);
+        assert!(!state.has_unasked(&wanted) && state.next().is_none());
+        state.push(job("p", &cart, None));
+        state.clear();
+        assert!(!state.has_unasked(&wanted) && state.waiting() == 0);
+    }
+}

@@ -203,6 +203,10 @@ async fn a_disk_that_hangs_holds_nobody_up() {
     // It gets no more to do than it may ever finish.
     for number in 4..10 {
         let keeping = room.captures.begin(&at(number)).expect("there is a place");
+        // More than is held in memory; the second is only taken when there is a writer for the first.
+        for _ in 0..2 {
+            keeping.copies().send((Stream::Stdout, noise(1 << 16).into())).await.unwrap();
+        }
         room.captures.shared.state().writing.get_mut(&at(number)).unwrap().late = true;
         drop(keeping);
     }
