@@ -81,6 +81,6 @@ pub fn json_schema() -> &'static str {
 /// What that file must hold. What makes it is left out of the program, where it took 0.2 MB.
 #[cfg(test)]
 pub(super) fn made_schema() -> String {
-    let schema = schemars::schema_for!(super::raw::RawConfig);
+    let schema = schemars::schema_for!(RawConfig);
     format!("{:#}\n", schema.as_value())
 }
