@@ -37,10 +37,10 @@ struct Held {
 }
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
-    let bed = Containerd::start(&bench.dir.path().join("resident")).await?;
+    let bed = Containerd::start(&bench.path("resident")).await?;
     let pod =
         bed.pod("default", "idle").container("main", WORKLOAD_IMAGE, &["/workload", "sleep"]).start().await?;
-    let configuration = bench.dir.path().join("resident.yml");
+    let configuration = bench.path("resident.yml");
     let runtimes = format!("runtimes: [{{cri: {}}}]", bed.socket().display());
     std::fs::write(&configuration, CONFIGURATION.replace("runtimes: auto", &runtimes))?;
 

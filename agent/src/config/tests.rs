@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::host::{Host, ProgramFile};
-use super::load::from_str_on;
+use super::load::{from_str_on, made_schema};
 use super::parse::{KeyMatch, Parse, RegexTake, Scope, TableTake};
 use super::{
     AlertWhen, Config, ConfigError, Limits, Mistakes, RuntimeEndpoint, Runtimes, When, json_schema, load,
@@ -70,7 +70,7 @@ fn the_example_has_no_mistake() {
 
 #[test]
 fn the_committed_schema_is_up_to_date() {
-    let made = load::made_schema();
+    let made = made_schema();
     if json_schema() != made {
         let fresh = root().join("target/parachute.schema.json");
         std::fs::write(&fresh, made).unwrap();

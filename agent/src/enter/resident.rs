@@ -27,8 +27,8 @@ fn unchanged(maps: &str) -> Vec<Range<usize>> {
     let mut current = None;
     let (mut anonymous, mut swapped) = (None, None);
     for line in maps.lines() {
-        if let Some(range) = mapping(line) {
-            (current, anonymous, swapped) = (range, None, None);
+        if let Some((range, of_a_file)) = mapping(line) {
+            (current, anonymous, swapped) = (of_a_file.then_some(range), None, None);
         } else if let Some(kilobytes) = line.strip_prefix("Anonymous:") {
             anonymous = Some(kilobytes.trim() == "0 kB");
         } else if let Some(kilobytes) = line.strip_prefix("Swap:") {
@@ -41,8 +41,8 @@ fn unchanged(maps: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// None if the line begins no mapping; `Some(None)` if it begins one that is to be left alone.
-fn mapping(line: &str) -> Option<Option<Range<usize>>> {
+/// The mapping that the line begins, and whether it is a private one of a file that may not be written.
+fn mapping(line: &str) -> Option<(Range<usize>, bool)> {
     let mut words = line.split_ascii_whitespace();
     let (start, end) = words.next()?.split_once('-')?;
     let number = |text| usize::from_str_radix(text, 16).ok();
@@ -50,8 +50,7 @@ fn mapping(line: &str) -> Option<Option<Range<usize>>> {
     let mode = words.next()?;
     // Then the place in the file, the device, the inode and the path. What has no file has inode 0.
     let inode = words.nth(2)?;
-    let take = matches!(mode, "r-xp" | "r--p") && inode != "0";
-    Some(take.then_some(range))
+    Some((range, matches!(mode, "r-xp" | "r--p") && inode != "0"))
 }
 
 #[cfg(test)]
@@ -73,7 +72,7 @@ mod tests {
 ";
         assert_eq!(unchanged(maps), [0x55d0_a000..0x55d0_b000, 0x55d0_b000..0x55d0_d000]);
         for broken in ["", "-", "1-2", "1-2 r-xp", "g-1 r-xp 0 0 1", "Anonymous: 0 kB\nSwap: 0 kB"] {
-            assert!(unchanged(broken).is_empty());
+            assert!(unchanged(broken).is_empty(), "{broken}");
         }
     }
 
