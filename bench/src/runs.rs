@@ -5,7 +5,7 @@
 //! timed from its request to its result, which comes after all of it has been reaped and its output has been read.
 
 use std::io::Read as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -275,7 +275,7 @@ impl Stand {
 async fn known(launcher: &Launcher, id: &str, pid: i32) -> anyhow::Result<Arc<Container>> {
     let pid = rustix::process::Pid::from_raw(pid).context("a container without a pid")?;
     let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
-    let about = launcher.inspect(std::os::fd::AsFd::as_fd(&pidfd)).await?;
+    let about = launcher.inspect(pidfd.as_fd()).await?;
     Ok(Arc::new(Container {
         id: ContainerId::new(id),
         pidfd,
@@ -298,8 +298,8 @@ fn spawn() -> anyhow::Result<Duration> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let mut actions = PosixSpawnFileActions::init()?;
     actions.add_open(0, "/dev/null", OFlag::O_RDONLY, nix::sys::stat::Mode::empty())?;
-    actions.add_dup2(&write, 1)?;
-    actions.add_dup2(&write, 2)?;
+    actions.add_dup2(write.as_raw_fd(), 1)?;
+    actions.add_dup2(write.as_raw_fd(), 2)?;
     let arguments = [c"/bin/true"];
     let environment = [c"PATH=/usr/sbin:/usr/bin", c"LC_ALL=C"];
     let pid = posix_spawn(c"/bin/true", &actions, &PosixSpawnAttr::init()?, &arguments, &environment)?;
