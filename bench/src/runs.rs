@@ -5,7 +5,7 @@
 //! timed from its request to its result, which comes after all of it has been reaped and its output has been read.
 
 use std::io::Read as _;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -275,7 +275,7 @@ impl Stand {
 async fn known(launcher: &Launcher, id: &str, pid: i32) -> anyhow::Result<Arc<Container>> {
     let pid = rustix::process::Pid::from_raw(pid).context("a container without a pid")?;
     let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
-    let about = launcher.inspect(std::os::fd::AsFd::as_fd(&pidfd)).await?;
+    let about = launcher.inspect(pidfd.as_fd()).await?;
     Ok(Arc::new(Container {
         id: ContainerId::new(id),
         pidfd,
@@ -293,7 +293,7 @@ async fn known(launcher: &Launcher, id: &str, pid: i32) -> anyhow::Result<Arc<Co
 }
 
 /// What the kernel needs for the same command and no container: posix_spawn(3), its output read to the end, wait(2).
-pub(crate) fn spawn() -> anyhow::Result<Duration> {
+fn spawn() -> anyhow::Result<Duration> {
     let started = Instant::now();
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let mut actions = PosixSpawnFileActions::init()?;

@@ -183,7 +183,12 @@ fn shown(table: &str, programs: &[PathBuf]) -> BTreeSet<PathBuf> {
     let mut shown: BTreeSet<PathBuf> = folders.map(Path::to_owned).collect();
     let submounts = mounts(table).map(|mount| mount.point).filter(|point| is_below(point, &shown));
     let submounts: Vec<_> = submounts.take(MAX_KEPT).collect();
-    for program in programs.iter().map(|program| beside(program)).chain(submounts) {
+    // In a folder that is a link here it is a link there, too, and where that leads is another of the programs.
+    let linked = |program: &&PathBuf| {
+        PROGRAMS.iter().any(|folder| program.starts_with(folder) && !real(Path::new(folder)))
+    };
+    let programs_shown = programs.iter().filter(|program| !linked(program)).map(|program| beside(program));
+    for program in programs_shown.chain(submounts) {
         if !shown.contains(&program) {
             shown.insert(program);
         }
