@@ -191,12 +191,9 @@ impl Shared {
         let mut stuck = false;
         for (key, why) in victims {
             let id = id(key);
-            let error = match self.folder.remove(&id) {
-                Ok(_) => {
-                    self.forget(&id, why);
-                    continue;
-                }
-                Err(error) => error,
+            let Err(error) = self.folder.remove(&id) else {
+                self.forget(&id, why);
+                continue;
             };
             let errno = error.raw_os_error().map(Errno::from_raw_os_error);
             if !matches!(errno, Some(Errno::PERM | Errno::ACCESS | Errno::BUSY)) {

@@ -76,7 +76,7 @@ impl Encoder {
         for metric in family.get_metric() {
             match kind {
                 MetricKind::Counter => {
-                    self.own_line(name, "", metric, None, metric.get_counter().get_value())
+                    self.own_line(name, "", metric, None, metric.get_counter().get_value());
                 }
                 MetricKind::Histogram => {
                     let histogram = metric.get_histogram();
