@@ -293,7 +293,7 @@ async fn known(launcher: &Launcher, id: &str, pid: i32) -> anyhow::Result<Arc<Co
 }
 
 /// What the kernel needs for the same command and no container: posix_spawn(3), its output read to the end, wait(2).
-fn spawn() -> anyhow::Result<Duration> {
+pub(crate) fn spawn() -> anyhow::Result<Duration> {
     let started = Instant::now();
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let mut actions = PosixSpawnFileActions::init()?;
