@@ -78,7 +78,7 @@ async fn a_launcher_that_dies_or_hangs_is_replaced() {
     }
     let samples = agent.scrape().await.unwrap();
     let restarts = |reason| common::sum(&samples, "parachute_launcher_restarts_total", &[("reason", reason)]);
-    assert_eq!((restarts("died"), restarts("hung")), (9.0, 1.0));
+    assert_eq!((restarts("died"), restarts("hung")), (8.0, 2.0));
     for probe in ["hold", "watch"] {
         let runs = common::sum(&samples, "parachute_probe_runs_total", &[("probe", probe)]);
         let failures = [("probe", probe), ("reason", "enter_failed")];

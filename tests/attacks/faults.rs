@@ -38,10 +38,10 @@ async fn a_stopped_agent_holds_up_no_deletion() {
     let targets = [start("observer-0").await, start("joined-0").await];
     let runs: Vec<_> = ["observer", "joined"].iter().zip(&targets).map(|(p, t)| ask(&agent, p, t)).collect();
     running(&agent, 2.0).await;
-    // The launcher, its keeper and its spawner as well: whoever could be waited for.
+    // The launcher, its keeper and its spawners as well: whoever could be waited for.
     let all = common::family(agent.pid());
     let own: Vec<_> = all.into_iter().filter(|pid| is_own(*pid)).map(|pid| pid.to_string()).collect();
-    assert_eq!(own.len(), 4, "agent, keeper, launcher and spawner");
+    assert_eq!(own.len(), 5, "agent, keeper, launcher, and a spawner for each run");
     let signal = |name| assert!(Command::new("kill").arg(name).args(&own).status().unwrap().success());
     signal("-STOP");
     let since = Instant::now();
