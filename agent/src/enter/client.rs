@@ -285,11 +285,11 @@ impl Launcher {
     /// Ends the launcher, which ends its runs and removes its traces first; waits for that at most `deadline`.
     pub async fn close(&self, deadline: Duration) {
         // Shutting down is what it sees as the agent's end; the fd itself goes with the last handle.
-        if let Some(control) = &self.shared.control {
-            let _ = rustix::net::shutdown(control.get_ref(), rustix::net::Shutdown::Both);
-        }
         if let Some(connection) = &*self.current.borrow() {
             connection.shut_down();
+        }
+        if let Some(control) = &self.shared.control {
+            let _ = rustix::net::shutdown(control.get_ref(), rustix::net::Shutdown::Both);
         }
         if tokio::time::timeout(deadline, self.gone()).await.is_err() {
             tracing::warn!(?deadline, "the launcher has not left yet");

@@ -75,13 +75,12 @@ async fn serve(launcher: &Launcher, connection: &Connection, control: Option<&As
         return Restart::Died;
     };
     tokio::select! {
+        // In this order: at the agent's own end both have been closed, and that is no fault of the keeper's.
+        biased;
         () = &mut answers => return Restart::Died,
         () = silence(launcher, connection) => {}
         () = closed(control) => {
-            // At the agent's end it goes because the agent has closed the connection.
-            if connection.is_open() {
-                tracing::error!("the launcher's keeper has gone");
-            }
+            tracing::error!("the launcher's keeper has gone");
             connection.shut_down();
             answers.await;
             return Restart::Died;
