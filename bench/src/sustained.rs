@@ -40,7 +40,9 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         let (ours, bare) = (median(ours), median(bare));
         rows.push(Row {
             what: format!("sustained runs per second ({isolation})"),
-            measured: format!("{ours:.0} runs per second of `/usr/bin/true` in {containers} containers, {AT_ONCE} at once"),
+            measured: format!(
+                "{ours:.0} runs per second of `/usr/bin/true` in {containers} containers, {AT_ONCE} at once"
+            ),
             beside: format!("{bare:.0} bare spawns per second, {AT_ONCE} at once"),
             value: ours / bare,
             figure: Figure::Ratio,
