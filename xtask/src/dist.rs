@@ -61,6 +61,13 @@ pub(crate) fn musl_std() -> bool {
     rustup_has_musl() || debian_sources().is_some()
 }
 
+/// Asks rustup for it. Where its server is out of reach this takes two minutes at most.
+pub(crate) fn add_target() -> bool {
+    eprintln!("asking rustup for {TARGET} ...");
+    let added = Command::new("timeout").args(["120", "rustup", "target", "add", TARGET]).status();
+    added.is_ok_and(|status| status.success()) && rustup_has_musl()
+}
+
 fn rustup_has_musl() -> bool {
     rustup_lib().is_some_and(|lib| lib.join("rustlib").join(TARGET).is_dir())
 }

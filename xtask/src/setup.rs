@@ -180,6 +180,7 @@ pub(crate) fn ensure(verb: &str) -> anyhow::Result<()> {
             From::Packages(names) => packages.extend(names),
             From::BpfRustc if debian < 13 => packages.extend(BPF_RUSTC_BOOKWORM),
             From::BpfRustc => packages.extend(BPF_RUSTC_LATER),
+            From::MuslStd if dist::add_target() => {}
             From::MuslStd if debian < 13 => packages.extend(MUSL_STD_BOOKWORM),
             From::MuslStd => packages.extend(MUSL_STD_LATER),
             From::Cargo(name) => crates.push(name),
