@@ -16,6 +16,9 @@ use crate::model::{RunId, Stream};
 const LEVEL: i32 = 3;
 /// log2 of how far back a repetition is found, in bytes: with 256 KiB one stream takes some 1 MiB of memory.
 pub(super) const WINDOW: u32 = 18;
+/// What is no longer than this is compressed at the end, when its length is known: the tables for a stream of any length are
+/// a megabyte, which takes ten times as long to make ready as a small output to compress.
+const SMALL: usize = 64 * 1024;
 /// What the file system takes besides the compressed bytes: the folder, the record, two beginnings of blocks.
 pub(super) const BESIDES: u64 = 4 * 4096;
 
@@ -39,7 +42,9 @@ pub(super) struct Draft {
 
 struct Sink {
     observed: Observed,
-    /// Made with the first byte: most commands say nothing on one of the two.
+    /// What has come so far, while it is [`SMALL`].
+    small: Vec<u8>,
+    /// Made when it is not small any more.
     encoder: Option<Encoder<'static, Tally>>,
 }
 
@@ -73,7 +78,7 @@ impl Draft {
         // Of an earlier try.
         remove_tree(&place)?;
         DirBuilder::new().mode(0o700).create(&place)?;
-        let sink = || Sink { observed: Observed::default(), encoder: None };
+        let sink = || Sink { observed: Observed::default(), small: Vec::new(), encoder: None };
         Ok(Self { folder: folder.clone(), id: id.clone(), place, sinks: [sink(), sink()] })
     }
 
@@ -83,24 +88,24 @@ impl Draft {
         if piece.is_empty() {
             return Ok(());
         }
-        let encoder = match &mut sink.encoder {
-            Some(encoder) => encoder,
+        match &mut sink.encoder {
+            Some(encoder) => encoder.write_all(piece)?,
+            None if sink.small.len() + piece.len() <= SMALL => sink.small.extend_from_slice(piece),
             none => {
-                let tally = Tally { file: create(&self.place.join(file_name(stream)))?, bytes: 0 };
-                let mut encoder = Encoder::new(tally, LEVEL)?;
-                encoder.window_log(WINDOW)?;
-                encoder.include_checksum(true)?;
-                none.insert(encoder)
+                let encoder = none.insert(encoder(&self.place.join(file_name(stream)), None)?);
+                encoder.write_all(&std::mem::take(&mut sink.small))?;
+                encoder.write_all(piece)?;
             }
-        };
-        encoder.write_all(piece)?;
+        }
         sink.observed.see(piece);
         Ok(())
     }
 
     /// Bytes that it takes on the disk by now, or soon.
     pub(super) fn size(&self) -> u64 {
-        let written = |sink: &Sink| sink.encoder.as_ref().map_or(0, |encoder| encoder.get_ref().bytes);
+        let written = |sink: &Sink| {
+            sink.encoder.as_ref().map_or(sink.small.len() as u64, |encoder| encoder.get_ref().bytes)
+        };
         self.sinks.iter().map(written).sum::<u64>() + BESIDES
     }
 
@@ -108,8 +113,15 @@ impl Draft {
     pub(super) fn commit(mut self, mut record: Record) -> io::Result<Committed> {
         let mut size = 0;
         let mut parts = [Part::default(), Part::default()];
-        for (sink, part) in self.sinks.iter_mut().zip(&mut parts) {
+        for ((sink, part), stream) in
+            self.sinks.iter_mut().zip(&mut parts).zip([Stream::Stdout, Stream::Stderr])
+        {
             let mut compressed = 0;
+            if !sink.small.is_empty() {
+                let length = Some(sink.small.len() as u64);
+                let encoder = sink.encoder.insert(encoder(&self.place.join(file_name(stream)), length)?);
+                encoder.write_all(&std::mem::take(&mut sink.small))?;
+            }
             if let Some(encoder) = sink.encoder.take() {
                 let tally = encoder.finish()?;
                 tally.file.sync_all()?;
@@ -160,6 +172,15 @@ impl Drop for Draft {
         // After a commit it is not there any more. What cannot be removed now is removed at the next start.
         let _ = remove_tree(&self.place);
     }
+}
+
+/// Of a stream of this length, or of one of which nobody knows the length.
+fn encoder(path: &Path, length: Option<u64>) -> io::Result<Encoder<'static, Tally>> {
+    let mut encoder = Encoder::new(Tally { file: create(path)?, bytes: 0 }, LEVEL)?;
+    encoder.window_log(WINDOW)?;
+    encoder.include_checksum(true)?;
+    encoder.set_pledged_src_size(length)?;
+    Ok(encoder)
 }
 
 fn create(path: &Path) -> io::Result<File> {
