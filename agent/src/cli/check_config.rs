@@ -38,7 +38,9 @@ fn included(config: &Config) -> String {
         let own = replaced.iter().map(|probe| format!("{probe} (in its place there is one of your own)"));
         let all: Vec<_> = probes.iter().map(ToString::to_string).chain(own).collect();
         text += &format!("  {name}: {}\n", all.join(", "));
-        let missing = probes.iter().filter_map(|probe| config.probes.get(probe)?.missing.as_ref().map(|why| (probe, why)));
+        let missing = probes
+            .iter()
+            .filter_map(|probe| config.probes.get(probe)?.missing.as_ref().map(|why| (probe, why)));
         missing.for_each(|(probe, why)| text += &format!("    {probe} is refused on this host: {why}\n"));
     }
     text

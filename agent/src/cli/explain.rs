@@ -81,8 +81,11 @@ fn by_line(explained: &Explained, output: &[u8], format: &str, told: &mut Told, 
             let _ = writeln!(text, "{number:5} |");
             continue;
         }
-        told.count(&steps);
-        if number > LINES {
+        let known = explained.untold == 0 || !steps.is_empty();
+        if known {
+            told.count(&steps);
+        }
+        if number > LINES || !known {
             told.unshown += 1;
             continue;
         }

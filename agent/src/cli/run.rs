@@ -86,7 +86,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// By the running agent, which has found the containers and prepared all already, if it has this very configuration. None
 /// if there is none or it cannot do it; then this process does it, and says what is wrong.
-fn by_agent(args: &Args, container: &str, format: Format, source: &Source) -> anyhow::Result<Option<Printed>> {
+fn by_agent(
+    args: &Args,
+    container: &str,
+    format: Format,
+    source: &Source,
+) -> anyhow::Result<Option<Printed>> {
     let Some(config) = source.digest().filter(|_| !args.allow_unsafe_joined) else { return Ok(None) };
     let ask = serde_json::json!({
         "probe": args.probe,

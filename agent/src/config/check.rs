@@ -40,9 +40,14 @@ pub(super) fn check(raw: &RawConfig, digest: [u8; 32], host: &Host<'_>, found: &
     let raw_probes = raw.probes.as_ref().and_then(|probes| probes.0.as_ref());
     if raw.probes.is_none() && raw.include.is_none() {
         let start = Place { line: 1, column: 1, field: "".into() };
-        found.add(&start, "nothing to run; declare a probe under `probes:`, or include some, as in include: [network]");
+        found.add(
+            &start,
+            "nothing to run; declare a probe under `probes:`, or include some, as in include: [network]",
+        );
     }
-    if let Some(At { place, .. }) = raw_probes.filter(|probes| probes.value.is_empty() && raw.include.is_none()) {
+    if let Some(At { place, .. }) =
+        raw_probes.filter(|probes| probes.value.is_empty() && raw.include.is_none())
+    {
         found.add(place, "nothing to run; declare a probe, as in sockets: {command: [ss, -s], parse: none}");
     }
     for (name, raw) in raw_probes.into_iter().flat_map(|probes| &probes.value) {
@@ -53,7 +58,8 @@ pub(super) fn check(raw: &RawConfig, digest: [u8; 32], host: &Host<'_>, found: &
     }
     // Known is what is named, even where it has mistakes of its own: one mistake is reported once.
     let is_own = |probe: &str| raw_probes.is_some_and(|all| all.value.contains_key(probe));
-    let unread = raw.probes.as_ref().is_some_and(|probes| probes.0.is_none())
+    let unread = (raw.probes.is_none() && raw.include.is_none())
+        || raw.probes.as_ref().is_some_and(|probes| probes.0.is_none())
         || raw.include.as_ref().is_some_and(|include| include.0.is_none());
     let mut triggers = BTreeMap::new();
     for (name, raw) in raw.triggers.iter().filter_map(|section| section.0.as_ref()).flatten() {

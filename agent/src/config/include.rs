@@ -64,7 +64,13 @@ pub(super) fn digest(text: &[u8]) -> [u8; 32] {
 
 /// The shipped files that are named, read; a name that no file has is a mistake.
 pub(super) fn named(raw: &RawConfig, found: &Found) -> Vec<Named> {
-    let listed = raw.include.as_ref().and_then(Tried::get).map(|list| list.value.as_slice()).unwrap_or_default();
+    let listed =
+        raw.include.as_ref().and_then(Tried::get).map(|list| list.value.as_slice()).unwrap_or_default();
+    if let Some(At { place, .. }) =
+        raw.include.as_ref().and_then(Tried::get).filter(|list| list.value.is_empty())
+    {
+        found.add(place, "the list is empty; name some, as in include: [network], or remove it");
+    }
     let mut named: Vec<Named> = Vec::new();
     for At { place, value: name } in listed.iter().filter_map(Tried::get) {
         let Some(shipped) = SHIPPED.iter().find(|shipped| shipped.name == name) else {
@@ -120,7 +126,13 @@ pub(super) fn file_of(probe: &str) -> Option<&'static str> {
 
 /// Adds them to those of the configuration itself, which have been checked before: an own probe of the same name stays in
 /// place of the shipped one, or a later version that ships more would break what works.
-pub(super) fn add(all: &[Named], own: &Checker<'_>, declared: &mut Declared, config: &mut Config, is_own: impl Fn(&str) -> bool) {
+pub(super) fn add(
+    all: &[Named],
+    own: &Checker<'_>,
+    declared: &mut Declared,
+    config: &mut Config,
+    is_own: impl Fn(&str) -> bool,
+) {
     for Named { place, shipped, probes } in all {
         let theirs = Found::default();
         let checker = Checker { host: own.host, found: &theirs, included: true };

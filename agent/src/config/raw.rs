@@ -101,6 +101,7 @@ pub(super) struct RawAbout {
 pub(super) struct RawProbe {
     /// For people: what it is for and what it costs.
     #[serde(default)]
+    #[cfg_attr(not(test), allow(dead_code, reason = "it is for people; a test makes docs/probes.md of it"))]
     pub(super) about: Option<Tried<RawAbout>>,
     /// Programs that must be on the host, each with the Debian package that has it: { ss: iproute2 }. The check looks for
     /// them; needed for those in a `shell` text, of which it sees only the shell.

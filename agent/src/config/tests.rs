@@ -1,5 +1,7 @@
 //! The rules, one file each: `tests/fixtures/bad-config/NAME.yml` must give exactly the messages in `NAME.txt`.
 
+mod library;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

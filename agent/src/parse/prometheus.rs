@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use self::line::{Labels, comment, sample};
 use super::series::{Series, clean};
-use super::trace::What;
 use super::text;
+use super::trace::What;
 use crate::config::parse::Passthrough;
 use crate::model::MetricKind;
 

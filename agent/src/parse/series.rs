@@ -110,7 +110,8 @@ impl<'o> Series<'o> {
             Entered::New => Came::New,
             Entered::Cut => Came::Cut,
             Entered::There(_) => {
-                return self.error(format_args!("{name}{suffix}: a series with these labels is there already"));
+                return self
+                    .error(format_args!("{name}{suffix}: a series with these labels is there already"));
             }
         };
         self.step(told, value, came);

@@ -47,7 +47,9 @@ pub(super) fn parse<'o>(table: &Table, output: &'o [u8], series: &mut Series<'o>
         };
         let labels = metric.labels.iter().map(|(_, column)| place(column)).collect::<Result<_, _>>()?;
         let family = series.family_of(&metric.def);
-        if metric.labels.is_empty() && matches!(metric.take, TableTake::Count | TableTake::Merge(Merge::Sum, _)) {
+        if metric.labels.is_empty()
+            && matches!(metric.take, TableTake::Count | TableTake::Merge(Merge::Sum, _))
+        {
             // No row at all is the number 0, not the absence of a number. There is no largest one of none.
             let labels = series.labels(&metric.def.const_labels, []);
             series.add(family, labels, Some(0.0));

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::{ParseError, Parsed, parse, series, text};
 use crate::config::jq::Filter;
 use crate::config::parse::{
-    JsonMetric, KeyMatch, KeyvalueMetric, Merge, MetricDef, Parse, Passthrough, RegexMetric, RegexTake, Scope,
-    Table, TableMetric, TableTake,
+    JsonMetric, KeyMatch, KeyvalueMetric, Merge, MetricDef, Parse, Passthrough, RegexMetric, RegexTake,
+    Scope, Table, TableMetric, TableTake,
 };
 use crate::model::MetricKind;
 

@@ -7,7 +7,9 @@ use crate::config;
 
 /// The probe `p` with this `parse:` section.
 fn explained(parse: &str, output: &[u8]) -> String {
-    let text = format!("probes: {{ p: {{ command: [/proc/self/exe], isolation: joined, max_series: 3, parse: {parse} }} }}");
+    let text = format!(
+        "probes: {{ p: {{ command: [/proc/self/exe], isolation: joined, max_series: 3, parse: {parse} }} }}"
+    );
     let config = config::from_str(&text, Path::new("p.yml")).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     explain(&config.probes["p"], output)
 }
@@ -27,7 +29,7 @@ fn patterns() {
   regex[1] queue
   regex[2] pair
       = regex[0] ready 0
-      = regex[2] pair 0
+      = regex[2] pair 0, cut: there are max_series of them
     1 | in queue=3
       = regex[1] queue{name="in"} 3
     2 | in queue=7
@@ -38,13 +40,13 @@ fn patterns() {
     5 | something ^[[2J else
       - nothing: no pattern matches
     6 | a
-      = regex[2] pair 1, together 1
+      = regex[2] pair 1, cut: there are max_series of them
     7 | b
       - nothing
     8 | new queue=1
       = regex[1] queue{name="new"} 1
 lines: 4 gave samples, 1 have an error, 0 passed over, 2 gave nothing
-series: 3 of 3 metrics, 1 errors, 1 cut by max_series 3
+series: 3 of 2 metrics, 1 errors, 2 cut by max_series 3
 "#;
     assert_eq!(explained(&parse, output), expected);
 }
@@ -103,12 +105,19 @@ series: 2 of 2 metrics, 1 errors, 0 cut by max_series 3
     let output = br#"[{"name": "lo", "in": 1, "out": 2}, {"name": "e\"th", "in": "x"}]"#;
     assert_eq!(explained(&parse, output), expected);
     let broken = explained(&parse, b"[{");
-    assert!(broken.ends_with("nothing is published: the output is not JSON: EOF while parsing an object at line 1 column 2\n"), "{broken}");
+    assert!(
+        broken.ends_with(
+            "nothing is published: the output is not JSON: EOF while parsing an object at line 1 column 2\n"
+        ),
+        "{broken}"
+    );
 }
 
 #[test]
 fn keys_and_passed_through_metrics() {
-    let parse = format!("{{ keyvalue: [{{ name: hits, {METRIC}, key: hits }}, {{ name: any, {METRIC}, keys: 'h*', key_label: key }}] }}");
+    let parse = format!(
+        "{{ keyvalue: [{{ name: hits, {METRIC}, key: hits }}, {{ name: any, {METRIC}, keys: 'h*', key_label: key }}] }}"
+    );
     let expected = r#"p, parse: keyvalue
   keyvalue[0] hits
   keyvalue[1] any
@@ -153,7 +162,8 @@ series: 1 of 1 metrics, 1 errors, 0 cut by max_series 3
 
 #[test]
 fn what_is_too_much_is_counted_and_not_shown() {
-    let parse = format!("{{ table: {{ columns: [n], metrics: [{{ name: rows, {METRIC}, aggregate: count }}] }} }}");
+    let parse =
+        format!("{{ table: {{ columns: [n], metrics: [{{ name: rows, {METRIC}, aggregate: count }}] }} }}");
     let text = explained(&parse, &b"x\n".repeat(30_000));
     assert!(text.lines().count() < 20_000, "{}", text.lines().count());
     let tail: Vec<_> = text.lines().rev().take(3).collect();
@@ -161,7 +171,7 @@ fn what_is_too_much_is_counted_and_not_shown() {
         tail,
         [
             "series: 1 of 1 metrics, 0 errors, 0 cut by max_series 3",
-            "lines: 19999 gave samples, 0 have an error, 0 passed over, 10001 gave nothing",
+            "lines: 19999 gave samples, 0 have an error, 0 passed over, 0 gave nothing",
             "25000 more lines and 10001 more steps are not shown",
         ]
     );

@@ -68,7 +68,10 @@ impl Checker<'_> {
         if raw.group_label.is_none() && raw.value.is_none() {
             self.counts(raw.common().kind, place);
             if let Some(At { place, .. }) = merge {
-                self.found.add(place, "there are no values: matches are counted; remove it, or write value or group_label");
+                self.found.add(
+                    place,
+                    "there are no values: matches are counted; remove it, or write value or group_label",
+                );
             }
         }
         let At { place, value: text } = raw.pattern.get()?;

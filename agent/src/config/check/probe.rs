@@ -16,7 +16,12 @@ const LONGEST_TIMEOUT: Duration = Duration::from_mins(10);
 const LONGEST_COMMAND: usize = 32 * 1024;
 
 impl Checker<'_> {
-    pub(in crate::config) fn probe(&self, name: &str, raw: &At<RawProbe>, declared: &mut Declared) -> Option<Probe> {
+    pub(in crate::config) fn probe(
+        &self,
+        name: &str,
+        raw: &At<RawProbe>,
+        declared: &mut Declared,
+    ) -> Option<Probe> {
         self.found.ok(&raw.place, names::key(name));
         let probe = &raw.value;
         let command = self.command_or_shell(&raw.place, probe);
