@@ -131,7 +131,7 @@ fn every_output_gives_its_samples() {
 #[test]
 fn every_probe_bounds_what_is_made_to_harm() {
     let long = "x".repeat(1 << 17);
-    let many: String = (0..50_000).fold(String::new(), |mut all, n| {
+    let many: String = (0..5_000).fold(String::new(), |mut all, n| {
         let _ =
             writeln!(all, "ESTAB 0 0 10.0.0.1:80 10.{}.{}.{}:9 rtt:1/1", n >> 16, (n >> 8) & 255, n & 255);
         let _ = writeln!(all, "S 1 1 c{n}\nresident\t1\tc{n}\n1\t2\t3\tc{n}\ntcp LISTEN 0 0 [::]:{n} *:*");
