@@ -89,10 +89,12 @@ async fn every_shipped_probe_says_what_is_true_of_a_pod() {
         rig.bed.pod("shop", "cart-0").container("main", WORKLOAD_IMAGE, &["/workload", "listen", "3", "2"]);
     let pod = pod.start().await.unwrap();
     common::knows(&agent, std::slice::from_ref(&pod)).await;
-    let waiting = unaccepted(&pod);
+    // Nobody accepts these: they wait in the queue of the second listener.
+    let waiting = connected(&pod, "127.0.0.1", 8001, 2);
 
     network(&agent, &pod).await;
     processes(&agent, &pod).await;
+    path(&agent, &rig, &pod).await;
     certificate(&agent, &rig).await;
     signals(&agent, &rig).await;
     for probe in ["conntrack", "conntrack_entries", "process_tree"] {
@@ -111,15 +113,28 @@ async fn every_shipped_probe_says_what_is_true_of_a_pod() {
     rig.finish(agent);
 }
 
-/// Two connections within the pod that nobody accepts: they wait in the queue of the second listener.
-fn unaccepted(pod: &Pod) -> Vec<TcpStream> {
+/// Connections out of the pod.
+fn connected(pod: &Pod, address: &str, port: u16, count: usize) -> Vec<TcpStream> {
     let namespace = fs::File::open(format!("/proc/{}/ns/net", pod.containers[0].pid)).unwrap();
+    let address = address.to_owned();
     // A thread of its own, which stays in that namespace until it ends.
     let thread = std::thread::spawn(move || {
         nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-        (0..2).map(|_| TcpStream::connect(("127.0.0.1", 8001)).unwrap()).collect()
+        (0..count).map(|_| TcpStream::connect((address.as_str(), port)).unwrap()).collect()
     });
     thread.join().unwrap()
+}
+
+/// To another pod goes what the bridge between them carries.
+async fn path(agent: &Agent, rig: &Rig, pod: &Pod) {
+    let other =
+        rig.bed.pod("shop", "other-0").container("main", WORKLOAD_IMAGE, &["/workload", "listen", "1", "0"]);
+    let other = other.start().await.unwrap();
+    let held = connected(pod, &other.ip, 8000, 1);
+    let replies = series(&run(agent, "path_mtu").await, "parachute_path_replies");
+    let expected = [1500, 84].map(|bytes| (format!("{bytes} {}", other.ip), 1.0));
+    assert_eq!(replies, expected);
+    drop(held);
 }
 
 async fn network(agent: &Agent, pod: &Pod) {
@@ -148,8 +163,6 @@ async fn network(agent: &Agent, pod: &Pod) {
     let owners = run(agent, "socket_owners").await;
     let address = |port| (format!("0.0.0.0:{port} workload tcp"), 1.0);
     assert_eq!(series(&owners, "parachute_listening_sockets"), [8000, 8001, 8002].map(address));
-    let mtu = run(agent, "path_mtu").await;
-    assert!(series(&mtu, "parachute_path_replies").len() >= 2, "{mtu:#}");
 }
 
 async fn processes(agent: &Agent, pod: &Pod) {
@@ -256,6 +269,16 @@ async fn a_host_without_dig_runs_all_else() {
     let answer: Value = serde_json::from_str(&agent.post("/api/v1/run", &body).await.unwrap().body).unwrap();
     assert_eq!(answer["outcome"], "refused", "{answer:#}");
     assert!(answer.to_string().contains("bind9-dnsutils"), "{answer:#}");
+    // A reload takes another list: agent and launcher mean the same probes.
+    rig.configuration("include: [processes]\ntriggers: { by-hand: { http: {}, probes: [processes] } }");
+    agent.hang_up().unwrap();
+    common::eventually("the reload is over", SOON, async || {
+        let body = json!({ "probe": "processes", "target": { "pod": "cart-0", "container": "main" } }).to_string();
+        let answer = agent.post("/api/v1/run", &body).await.unwrap();
+        if answer.status == 200 { Ok(()) } else { Err(answer.body) }
+    })
+    .await;
+    is(&run(&agent, "processes").await, "parachute_processes", &[("S", 1.0)]);
     rig.finish(agent);
 }
 
