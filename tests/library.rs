@@ -95,6 +95,7 @@ async fn every_shipped_probe_says_what_is_true_of_a_pod() {
     network(&agent, &pod).await;
     processes(&agent, &pod).await;
     path(&agent, &rig, &pod).await;
+    explained(&agent, &rig);
     certificate(&agent, &rig).await;
     signals(&agent, &rig, &pod).await;
     for probe in ["conntrack", "conntrack_entries", "process_tree"] {
@@ -109,7 +110,6 @@ async fn every_shipped_probe_says_what_is_true_of_a_pod() {
         let run = run(&agent, probe).await;
         assert!(run["capture"].is_string(), "what takes long is kept: {run:#}");
     }
-    explained(&agent, &rig);
     drop(waiting);
     rig.finish(agent);
 }

@@ -228,8 +228,8 @@ fn describe(probe: &Probe, file: &str, raw: &RawProbe, page: &mut String) {
 const PREFACE: &str = "# The probes that come with parachute
 
 `include: [network, processes]` in a configuration adds the probes of these files. They are in the program itself; none runs
-without a trigger that names it, and one that is not triggered costs nothing but the memory of its patterns. A probe under
-`probes:` of the same name takes the place of a shipped one. Where a host lacks a tool the probe's runs are refused with the name
+without a trigger that names it, and one that is not triggered costs nothing but the memory of its patterns, which
+for all files together is up to 10 MB. A probe under `probes:` of the same name takes the place of a shipped one. Where a host lacks a tool the probe's runs are refused with the name
 of the package, and all else works; `parachute check-config` says so beforehand.
 
 ```yaml
