@@ -103,6 +103,6 @@ pub struct Fds<'a> {
     pub cgroup: BorrowedFd<'a>,
     pub cgroup_procs: BorrowedFd<'a>,
     pub cgroup_kill: Option<BorrowedFd<'a>>,
-    /// `cgroup.procs` of the cgroups that limit the run, where those are others: cgroup v1 has one for each controller.
+    /// `tasks` of the cgroups that limit the run, where those are others: cgroup v1 has one for each controller.
     pub limiting: [Option<BorrowedFd<'a>>; LIMITING],
 }

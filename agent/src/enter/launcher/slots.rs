@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::super::mountinfo::{Mount, mounts};
-use super::controllers::{Controllers, Limited};
+use super::controllers::{Controllers, JOINED_BY, Limited};
 use super::devices::Rule;
 use super::inspect::{START_TICKS, stat_field};
 use crate::config::RunLimits;
@@ -61,7 +61,7 @@ pub(super) struct Slot {
     observers: bool,
     /// The cgroup's folder, for `CLONE_INTO_CGROUP`.
     folder: OwnedFd,
-    /// `cgroup.procs`, for cgroup v1 to join it, and to see whether it is empty.
+    /// `cgroup.procs`, to see whether it is empty, or [`JOINED_BY`] of cgroup v1.
     procs: fs::File,
     unified: bool,
     /// `cgroup.kill` (Linux 5.14), where there is one.
@@ -170,7 +170,7 @@ impl Slot {
             |name: &str, flags: OFlags| openat(CWD, path.join(name), flags | OFlags::CLOEXEC, Mode::empty());
         Ok(Self {
             folder: openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
-            procs: open("cgroup.procs", OFlags::RDWR)?.into(),
+            procs: open(if unified { "cgroup.procs" } else { JOINED_BY }, OFlags::RDWR)?.into(),
             unified,
             kill: open("cgroup.kill", OFlags::WRONLY).ok(),
             path: path.to_owned(),
@@ -189,7 +189,7 @@ impl Slot {
         self.kill.as_ref().map(AsFd::as_fd)
     }
 
-    /// `cgroup.procs` of the cgroups that limit the run, where those are others.
+    /// [`JOINED_BY`] of the cgroups that limit the run, where those are others.
     pub(super) fn limiting(&self) -> [Option<BorrowedFd<'_>>; agent_stub::LIMITING] {
         self.limited.joined()
     }
