@@ -62,7 +62,7 @@ fn look(probe: &Probe, wrong: &mut String) {
     let (outputs, others): (Vec<_>, Vec<_>) =
         files(&folder).into_iter().partition(|path| path.extension().is_some_and(|it| it == "out"));
     for other in others {
-        if !other.extension().is_some_and(|it| it == "prom") || !other.with_extension("out").is_file() {
+        if other.extension().is_none_or(|it| it != "prom") || !other.with_extension("out").is_file() {
             let _ = writeln!(wrong, "{}: it belongs to no output", other.display());
         }
     }
