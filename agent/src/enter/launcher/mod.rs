@@ -249,11 +249,7 @@ impl Launcher {
         outputs: [OwnedFd; 2],
     ) -> Result<Run, End> {
         let config = Arc::clone(&self.config);
-        let Some(probe) = config.probes.get(probe) else {
-            return Err(End::Refused {
-                reason: format!("no probe named {probe} in the launcher's configuration"),
-            });
-        };
+        let probe = config.runnable(probe).map_err(|reason| End::Refused { reason })?;
         let about = inspect::target(target.as_fd(), &self.own).ok_or(End::TargetGone)?;
         let allowed = match config.triggers.get(trigger) {
             Some(rule) => rule.allow_unsafe_joined && rule.probes.contains(&probe.name),
