@@ -104,7 +104,7 @@ export const container = dashboard({
         }),
         lines({
           title: 'Memory', width: 8, unit: 'bytes',
-          description: "cAdvisor's working set against the limit, beside what the processes hold by smaps (shared pages shared out) and by ps. What the working set has above these is files in memory, tmpfs and the kernel's.",
+          description: "The working set by cAdvisor against the limit, beside what the processes hold by smaps (shared pages shared out) and by ps. What the working set has above these is files in memory, tmpfs and the kernel's.",
           queries: [
             { expr: LIMIT('memory'), legend: 'limit' },
             { expr: `max(container_memory_working_set_bytes{${KUBERNETES}, image!=""})`, legend: 'working set' },
