@@ -26,6 +26,7 @@ mod fleet;
 mod hostile;
 mod killed;
 mod launcher_restarts;
+mod library;
 mod losses;
 mod page;
 mod restarts;

@@ -94,6 +94,11 @@ const NEEDS: &[Need] = &[
     ),
     package("iproute2", "ip and ss are probes", || found("ip") && found("ss"), &["iproute2"]),
     package("procps", "ps is a probe", || found("ps"), &["procps"]),
+    package("dig", "the shipped probe of the resolver runs it", || found("dig"), &["bind9-dnsutils"]),
+    package("conntrack", "a shipped probe runs it", || found("conntrack"), &["conntrack"]),
+    package("ping", "the shipped probe of the path runs it", || found("ping"), &["iputils-ping"]),
+    package("openssl", "a shipped probe reads certificates with it", || found("openssl"), &["openssl"]),
+    package("perf", "a shipped probe samples stacks with it", || found("perf"), &["linux-perf"]),
     package(
         "prometheus",
         "the tests scrape with it and check with promtool",
