@@ -257,26 +257,34 @@ export const agent = dashboard({
       height: 8,
       panels: [
         lines({
-          title: 'Processor', width: 6, unit: 'percentunit',
+          title: 'Processor', width: 5, unit: 'percentunit',
           description: 'Processor time of the agent process; 1 is one processor. Commands and the launcher are not in it.',
           queries: [{ expr: `topk(10, sum ${BY_AGENT} (rate(process_cpu_seconds_total{${AGENT}}[$__rate_interval]) and on (job, instance) parachute_build_info{${AGENT}}))`, legend: '{{node}} {{instance}}' }],
         }),
         lines({
-          title: 'Memory', width: 6, unit: 'bytes',
+          title: 'Memory', width: 5, unit: 'bytes',
           description: 'Resident memory of the agent process. It grows with containers and series; docs/scaling.md says how far.',
           queries: [{ expr: `topk(10, max ${BY_AGENT} (${own('process_resident_memory_bytes')}))`, legend: '{{node}} {{instance}}' }],
         }),
         lines({
-          title: 'Open files', width: 6, unit: 'percentunit', steps: upTo(0.7, 0.9), max: 1,
+          title: 'Open files', width: 5, unit: 'percentunit', steps: upTo(0.7, 0.9), max: 1,
           description: 'Part of the open files that the agent may have. It holds one for each container.',
           queries: [{ expr: `topk(10, max ${BY_AGENT} (process_open_fds{${AGENT}} / process_max_fds{${AGENT}} and on (job, instance) parachute_build_info{${AGENT}}))`, legend: '{{node}} {{instance}}' }],
         }),
         lines({
-          title: 'HTTP', width: 6, unit: 'reqps',
+          title: 'HTTP', width: 5, unit: 'reqps',
           description: 'Requests answered a second by status code, and connections that ended before their answer was read.',
           queries: [
             { expr: rate('parachute_http_requests_total', 'code'), legend: '{{code}}' },
             { expr: rate('parachute_http_connections_closed_total', 'reason'), legend: 'cut off: {{reason}}' },
+          ],
+        }),
+        lines({
+          title: 'Connections', width: 4, unit: 'none',
+          description: 'HTTP connections that are open, of the busiest agents, and scrapes of /probe in five minutes that asked for a module that is not configured.',
+          queries: [
+            { expr: `topk(10, max ${BY_AGENT} (parachute_http_connections{${AGENT}}))`, legend: '{{node}} {{instance}}' },
+            { expr: `sum(increase(parachute_probe_module_unknown_total{${AGENT}}[5m]))`, legend: 'unknown modules' },
           ],
         }),
       ],

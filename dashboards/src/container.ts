@@ -193,6 +193,41 @@ export const container = dashboard({
             { expr: rate('parachute_network_transmit_bytes_total', 'device'), legend: '{{device}} out' },
           ],
         }),
+        lines({
+          title: 'Queues of sockets', width: 6, unit: 'bytes',
+          description: 'Bytes of established connections that wait for the acknowledgement of the other side (send), or for the program to read them (receive).',
+          queries: [
+            { expr: `sum(parachute_tcp_send_queue_bytes{state="ESTAB", ${CONTAINER}})`, legend: 'send' },
+            { expr: `sum(parachute_tcp_receive_queue_bytes{state="ESTAB", ${CONTAINER}})`, legend: 'receive' },
+          ],
+        }),
+        lines({
+          title: 'Name servers', width: 6, unit: 'none',
+          description: 'Of the last run: queries to the name servers of its resolv.conf, those without an answer, and answers by status.',
+          queries: [
+            { expr: `sum(parachute_dns_queries{${CONTAINER}})`, legend: 'asked' },
+            { expr: `sum(parachute_dns_timeouts{${CONTAINER}})`, legend: 'no answer' },
+            { expr: `sum by (server, status) (parachute_dns_answers{${CONTAINER}})`, legend: '{{server}} {{status}}' },
+          ],
+        }),
+        table({
+          title: 'Interfaces', width: 6, unit: 'none',
+          description: 'The interfaces of its pod: whether they can carry packets, the largest packet that they send, and what they dropped in this time.',
+          labels: [{ name: 'device' }],
+          values: [
+            { name: 'State', words: ['up', 'DOWN'], steps: ONE_IS_GOOD, expr: `min by (device) (parachute_network_up{${CONTAINER}})` },
+            { name: 'MTU', unit: 'bytes', expr: `min by (device) (parachute_network_mtu_bytes{${CONTAINER}})` },
+            { name: 'Dropped', steps: ANY_IS_ODD, expr: `sum by (device) (round(increase(parachute_network_dropped_packets_total{${CONTAINER}}[$__range])))` },
+          ],
+          sort: { by: 'Dropped', descending: true },
+        }),
+        table({
+          title: 'Certificates, soonest first', width: 6, unit: 'none',
+          description: 'When the certificate that a listening port shows expires.',
+          labels: [{ name: 'address' }],
+          values: [{ name: 'Ends in', unit: 's', steps: [['red', null], ['yellow', 604800], ['green', 2592000]], expr: `min by (address) (parachute_tls_certificate_expiry_timestamp_seconds{${CONTAINER}} - time())` }],
+          sort: { by: 'Ends in', descending: false },
+        }),
       ],
     },
   ],
