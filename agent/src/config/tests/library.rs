@@ -50,7 +50,9 @@ fn the_folder_and_the_program_have_the_same_files() {
 #[test]
 fn each_is_right_and_says_what_one_must_know() {
     for shipped in SHIPPED {
-        on(shipped.text, &everything).unwrap_or_else(|mistakes| panic!("{}: {mistakes}", shipped.name));
+        let config = on(shipped.text, &everything);
+        let config = config.unwrap_or_else(|mistakes| panic!("{}: {mistakes}", shipped.name));
+        assert!(config.triggers.is_empty(), "{}: nothing runs unless somebody has written so", shipped.name);
         for (name, raw) in include::probes(shipped, &crate::config::error::Found::default()) {
             let RawProbe { about, tools, command, .. } = &raw.value;
             let about = about.as_ref().and_then(Tried::get).unwrap_or_else(|| panic!("{name}: no about"));
@@ -165,6 +167,8 @@ fn the_page_says_what_the_files_say() {
         std::fs::write(&path, &made).unwrap();
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
+    let (_, block) = made.split_once("```yaml\n").unwrap();
+    on(block.split("```").next().unwrap(), &everything).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     assert!(
         there == made,
         "docs/probes.md is old: UPDATE_README=1 cargo test -p parachute --lib the_page_says"
@@ -195,7 +199,7 @@ fn page() -> String {
 
 fn describe(probe: &Probe, file: &str, raw: &RawProbe, page: &mut String) {
     let about = raw.about.as_ref().and_then(Tried::get).unwrap();
-    let _ = writeln!(page, "\n### {}\n\n**{}**\n", probe.name, text(about, |it| &it.question));
+    let _ = writeln!(page, "\n## {}\n\n**{}**\n", probe.name, text(about, |it| &it.question));
     let command = raw.command.as_ref().map_or("a shell script", |_| "");
     let words =
         if command.is_empty() { format!("`{}`", probe.command.join(" ")) } else { command.to_owned() };
