@@ -23,6 +23,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// All that the library has, but for what changes its target or takes a processor; and two probes that fail.
 const CONFIGURATION: &str = r#"
+limits: { concurrent_runs: 16 }
 include: [conntrack, dns, interfaces, limits, memory, mtu, network, packets, peers, processes, socket_owners, stuck, tls]
 probes:
   fails: { command: ['false'], parse: none }
@@ -45,10 +46,8 @@ triggers:
       - stuck
       - memory
       - socket_owners
-      - dns
-      - tls
-      - path_mtu
     match: { namespace: shop }
+  slow: { schedule: { every: 8s }, probes: [dns, tls, path_mtu], match: { namespace: shop } }
   failing: { schedule: { every: 4s }, probes: [fails, sleeps], match: { pod: cart-0 } }
   by-hand: { http: {}, probes: [sockets, connections, process_tree] }
   noticed:
@@ -86,10 +85,14 @@ async fn every_query_returns_data() {
     let cart = rig
         .bed
         .pod("shop", "cart-0")
-        .container("cart", WORKLOAD_IMAGE, &["/workload", "listen", "3", "4"])
+        .container("cart", WORKLOAD_IMAGE, &["/workload", "listen", "3", "4", "2"])
         .container("audit", WORKLOAD_IMAGE, &["/workload", "tree", "5"]);
     let cart = cart.start().await.unwrap();
-    let pay = rig.bed.pod("shop", "pay-0").container("pay", WORKLOAD_IMAGE, &["/workload", "talk", "127.0.0.1", "9"]);
+    let pay = rig.bed.pod("shop", "pay-0").container(
+        "pay",
+        WORKLOAD_IMAGE,
+        &["/workload", "talk", "127.0.0.1", "9"],
+    );
     let pay = pay.start().await.unwrap();
     common::knows(&agent, &[cart.clone(), pay.clone()]).await;
     let names = Answering::start(cart.containers[0].pid);
@@ -137,7 +140,12 @@ async fn rules_are_evaluated(prometheus: &Prometheus) {
     }
     let seen = prometheus.alerts().await.unwrap();
     let names: Vec<&str> = seen.iter().filter_map(|alert| alert["labels"]["alertname"].as_str()).collect();
-    for name in ["ParachuteRunsFailing", "ParachuteContainersNotSeen", "ParachutePodDnsFailing", "ParachutePodCertificateExpiring"] {
+    for name in [
+        "ParachuteRunsFailing",
+        "ParachuteContainersNotSeen",
+        "ParachutePodDnsFailing",
+        "ParachutePodCertificateExpiring",
+    ] {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
     for recorded in rules.iter().filter(|rule| rule["type"] == "recording") {

@@ -273,7 +273,8 @@ async fn a_host_without_dig_runs_all_else() {
     rig.configuration("include: [processes]\ntriggers: { by-hand: { http: {}, probes: [processes] } }");
     agent.hang_up().unwrap();
     common::eventually("the reload is over", SOON, async || {
-        let body = json!({ "probe": "processes", "target": { "pod": "cart-0", "container": "main" } }).to_string();
+        let body =
+            json!({ "probe": "processes", "target": { "pod": "cart-0", "container": "main" } }).to_string();
         let answer = agent.post("/api/v1/run", &body).await.unwrap();
         if answer.status == 200 { Ok(()) } else { Err(answer.body) }
     })

@@ -80,7 +80,10 @@ fn no_alert_lacks_a_test_or_a_runbook() {
     assert_eq!(names.len(), alerts.len(), "an alert stands twice");
     assert_eq!(names, tested.keys().cloned().collect(), "alerts, and alerts that are tested");
     for (alert, (fires, quiet)) in &tested {
-        assert!(*fires > 0 && *quiet > 0, "{alert} is tested to fire {fires} times and not to fire {quiet} times");
+        assert!(
+            *fires > 0 && *quiet > 0,
+            "{alert} is tested to fire {fires} times and not to fire {quiet} times"
+        );
     }
     let pages = fs::read_dir(root().join("docs/runbooks")).unwrap();
     let pages: BTreeSet<String> =
@@ -93,7 +96,10 @@ fn no_alert_lacks_a_test_or_a_runbook() {
         let summary = annotations["summary"].as_str().unwrap();
         assert!(summary.ends_with('.') && !summary.contains("{{"), "{alert}: {summary}");
         assert!(annotations["description"].as_str().unwrap().len() > 40, "{alert}");
-        assert!(["critical", "warning", "info"].contains(&rule["labels"]["severity"].as_str().unwrap()), "{alert}");
+        assert!(
+            ["critical", "warning", "info"].contains(&rule["labels"]["severity"].as_str().unwrap()),
+            "{alert}"
+        );
         assert!(alert.starts_with("Parachute"), "{alert}");
         let page = fs::read_to_string(root().join(format!("docs/runbooks/{alert}.md"))).unwrap();
         assert!(page.starts_with(&format!("# {alert}\n\n{summary} Severity: ")), "{alert}");

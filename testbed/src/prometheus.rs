@@ -54,8 +54,7 @@ impl Prometheus {
     pub async fn range(&self, query: &str, seconds: u64) -> anyhow::Result<Vec<Value>> {
         let end = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let start = end.saturating_sub(seconds);
-        let path =
-            format!("/api/v1/query_range?query={}&start={start}&end={end}&step=1", encoded(query));
+        let path = format!("/api/v1/query_range?query={}&start={start}&end={end}&step=1", encoded(query));
         let data = self.data(&path).await?;
         data["result"].as_array().cloned().with_context(|| format!("no result in {data}"))
     }

@@ -27,9 +27,13 @@ fn filled(text: &str, choice: Choice, elapsed: u64) -> String {
     // Four scrapes and more: the slowest of these series changes once in 4 s.
     let mut text =
         text.replace("$__rate_interval", "15s").replace("$__range", &format!("{}s", elapsed.max(15)));
-    for (name, value) in
-        [("cluster", "test"), ("node", "node-1"), ("namespace", "shop"), ("pod", "cart-0"), ("container", "cart")]
-    {
+    for (name, value) in [
+        ("cluster", "test"),
+        ("node", "node-1"),
+        ("namespace", "shop"),
+        ("pod", "cart-0"),
+        ("container", "cart"),
+    ] {
         text = text.replace(&format!("${name}"), if one { value } else { ".*" });
     }
     // All is the list of the jobs there are.
@@ -117,5 +121,8 @@ impl Board {
 fn has_number(series: &Value) -> bool {
     let one = [series["value"].clone()];
     let values = series["values"].as_array().map_or(&one[..], Vec::as_slice);
-    values.iter().filter_map(|pair| pair[1].as_str()).any(|text| text.parse::<f64>().is_ok_and(f64::is_finite))
+    values
+        .iter()
+        .filter_map(|pair| pair[1].as_str())
+        .any(|text| text.parse::<f64>().is_ok_and(f64::is_finite))
 }

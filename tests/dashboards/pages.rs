@@ -12,7 +12,11 @@ use crate::common::Rig;
 /// The pages of the agent that `${scheme}://${__data.fields.instance}/…` leads to.
 pub(super) async fn links_lead_somewhere(agent: &Agent, prometheus: &Prometheus) {
     let queries = [
-        ("id", "containers", "parachute_container_info{namespace=\"shop\", pod=\"cart-0\", container=\"cart\"}"),
+        (
+            "id",
+            "containers",
+            "parachute_container_info{namespace=\"shop\", pod=\"cart-0\", container=\"cart\"}",
+        ),
         ("capture", "captures", "parachute_capture_last_timestamp_seconds{alert=\"ParachutePodDnsFailing\"}"),
     ];
     for (label, folder, query) in queries {
@@ -44,7 +48,8 @@ pub(super) fn runbooks_commands_run(rig: &Rig, agent: &Agent) {
         let line = line.replace("/run/parachute", run_directory);
         let file = rig.path("parachute.yml");
         let mut words: Vec<&str> = line.split(' ').skip(1).collect();
-        let mut command = Command::new(if program == "curl" { "curl" } else { env!("CARGO_BIN_EXE_parachute") });
+        let mut command =
+            Command::new(if program == "curl" { "curl" } else { env!("CARGO_BIN_EXE_parachute") });
         match words[0] {
             "check-config" => words[1] = file.to_str().unwrap(),
             "run" | "doctor" => words.extend(["--config.file", file.to_str().unwrap()]),
