@@ -96,14 +96,15 @@ async fn every_shipped_probe_says_what_is_true_of_a_pod() {
     processes(&agent, &pod).await;
     path(&agent, &rig, &pod).await;
     certificate(&agent, &rig).await;
-    signals(&agent, &rig).await;
+    signals(&agent, &rig, &pod).await;
     for probe in ["conntrack", "conntrack_entries", "process_tree"] {
         run(&agent, probe).await;
     }
     let dns = run(&agent, "dns").await;
     let count = |metric| series(&dns, metric).iter().map(|(_, value)| value).sum::<f64>();
-    let answered = count("parachute_dns_answers") + count("parachute_dns_timeouts");
-    assert!(count("parachute_dns_queries") >= 2.0 && answered == count("parachute_dns_queries"), "{dns:#}");
+    // Of each name server two names are asked for; whether they answer is this machine's business.
+    let asked = count("parachute_dns_answers") + count("parachute_dns_unanswered");
+    assert!(asked >= 2.0 && asked % 2.0 == 0.0, "{dns:#}");
     for probe in ["packets", "flame"] {
         let run = run(&agent, probe).await;
         assert!(run["capture"].is_string(), "what takes long is kept: {run:#}");
@@ -197,7 +198,8 @@ async fn certificate(agent: &Agent, rig: &Rig) {
     let made = make.arg("-keyout").arg(&key).arg("-out").arg(&certificate).output().unwrap();
     assert!(made.status.success(), "{made:?}");
     let paths = [key.to_str().unwrap(), certificate.to_str().unwrap()];
-    let words = ["cart", "openssl", "s_server", "-accept", "9443", "-key", paths[0], "-cert", paths[1]];
+    let words =
+        ["cart", "openssl", "s_server", "-www", "-accept", "9443", "-key", paths[0], "-cert", paths[1]];
     let words: Vec<_> = ["shop/cart-0/main"].iter().chain(&words[1..]).copied().collect();
     let mut server = common::exec(agent, &words).stdout(Stdio::null()).spawn().unwrap();
     let tls = common::eventually("the server shows its certificate", SOON, async || {
@@ -220,13 +222,15 @@ async fn certificate(agent: &Agent, rig: &Rig) {
     server.wait().unwrap();
 }
 
-/// A program that is called java gets the signal that makes a JVM write its threads; nothing else does.
-async fn signals(agent: &Agent, rig: &Rig) {
+/// A program of the container's that is called java gets the signal that makes a JVM write its threads; nothing else does.
+async fn signals(agent: &Agent, rig: &Rig, pod: &Pod) {
     is(&run(agent, "jvm_dump").await, "parachute_jvm_dumps_requested", &[("", 0.0)]);
-    let java = rig.path("java");
-    fs::copy("/bin/sleep", &java).unwrap();
-    let mut program =
-        common::exec(agent, &["shop/cart-0/main", java.to_str().unwrap(), "600"]).spawn().unwrap();
+    let main = &pod.containers[0];
+    let root = format!("/proc/{}/root", main.pid);
+    fs::copy(format!("{root}/workload"), format!("{root}/java")).unwrap();
+    let mut ctr = Command::new("ctr");
+    ctr.arg("--address").arg(rig.bed.socket()).args(["-n", "k8s.io", "tasks", "exec", "--exec-id", "java"]);
+    let mut program = ctr.args([&main.id, "/java", "sleep"]).spawn().unwrap();
     common::eventually("the program gets the signal", SOON, async || {
         let asked = series(&run(agent, "jvm_dump").await, "parachute_jvm_dumps_requested");
         if asked == [(String::new(), 1.0)] { Ok(()) } else { Err(format!("{asked:?}")) }
