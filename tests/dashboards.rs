@@ -96,7 +96,7 @@ async fn every_query_returns_data() {
     let pay = pay.start().await.unwrap();
     common::knows(&agent, &[cart.clone(), pay.clone()]).await;
     let names = Answering::start(cart.containers[0].pid);
-    let held = Held::start(&rig, &agent, &cart);
+    let held = Held::start(&rig, &agent, &cart, &pay);
     let exporters =
         (Exporter::start("kube-state-metrics").await.unwrap(), Exporter::start("cadvisor").await.unwrap());
     let scrape = scrape(&agent, &exporters.0, &exporters.1);

@@ -203,10 +203,9 @@ export const container = dashboard({
         }),
         lines({
           title: 'Name servers', width: 6, unit: 'none',
-          description: 'Of the last run: queries to the name servers of its resolv.conf, those without an answer, and answers by status.',
+          description: 'Of the last run: queries to the name servers of its resolv.conf without an answer, and answers by status.',
           queries: [
-            { expr: `sum(parachute_dns_queries{${CONTAINER}})`, legend: 'asked' },
-            { expr: `sum(parachute_dns_timeouts{${CONTAINER}})`, legend: 'no answer' },
+            { expr: `sum(parachute_dns_unanswered{${CONTAINER}})`, legend: 'no answer' },
             { expr: `sum by (server, status) (parachute_dns_answers{${CONTAINER}})`, legend: '{{server}} {{status}}' },
           ],
         }),

@@ -48,7 +48,7 @@ export const network = dashboard({
         stat({
           title: 'Name servers silent', width: 3, unit: 'none', steps: ANY_IS_BAD, none: 'not probed',
           description: 'Queries of the last runs to which no answer came within two seconds, of all pods.',
-          expr: `sum(parachute_dns_timeouts{${CONTAINER}})`,
+          expr: `sum(parachute_dns_unanswered{${CONTAINER}})`,
         }),
         stat({
           title: 'Packets dropped', width: 3, unit: 'none', steps: ANY_IS_ODD, decimals: 0, none: 'not probed',
@@ -80,7 +80,7 @@ export const network = dashboard({
             { name: 'Not taken', steps: ANY_IS_BAD, expr: `topk(100, sum ${BY_CONTAINER} (round(increase(parachute_tcp_listen_total{${NOT_TAKEN}, ${CONTAINER}}[$__range]))))` },
             { name: 'Accept queue', unit: 'percentunit', steps: upTo(0.5, 0.8), expr: `topk(100, ${QUEUE})` },
             { name: 'Round trip', unit: 's', steps: upTo(0.1, 0.5), expr: `topk(100, max ${BY_CONTAINER} (parachute_tcp_round_trip_max_seconds{${CONTAINER}}))` },
-            { name: 'DNS timeouts', steps: ANY_IS_BAD, expr: `topk(100, sum ${BY_CONTAINER} (parachute_dns_timeouts{${CONTAINER}}))` },
+            { name: 'DNS unanswered', steps: ANY_IS_BAD, expr: `topk(100, sum ${BY_CONTAINER} (parachute_dns_unanswered{${CONTAINER}}))` },
             { name: 'Dropped', steps: ANY_IS_ODD, expr: `topk(100, sum ${BY_CONTAINER} (round(increase(parachute_network_dropped_packets_total{${CONTAINER}}[$__range]))))` },
             { name: 'Resets a second', expr: `topk(100, sum ${BY_CONTAINER} (rate(parachute_tcp_resets_total{${CONTAINER}}[$__rate_interval])))` },
             { name: 'Sockets', expr: `topk(100, sum ${BY_CONTAINER} (parachute_tcp_sockets{${CONTAINER}}))` },
@@ -164,10 +164,9 @@ export const network = dashboard({
         }),
         lines({
           title: 'Queries and what came of them', width: 8, unit: 'none',
-          description: 'Of the last run of each pod: queries, those without an answer, and answers by status. SERVFAIL and REFUSED are failures; NXDOMAIN for kubernetes.default is right outside of Kubernetes.',
+          description: 'Of the last run of each pod: queries without an answer, and answers by status. SERVFAIL and REFUSED are failures; NXDOMAIN for kubernetes.default is right outside of Kubernetes.',
           queries: [
-            { expr: `sum(parachute_dns_queries{${CONTAINER}})`, legend: 'asked' },
-            { expr: `sum(parachute_dns_timeouts{${CONTAINER}})`, legend: 'no answer' },
+            { expr: `sum(parachute_dns_unanswered{${CONTAINER}})`, legend: 'no answer' },
             { expr: `sum by (status) (parachute_dns_answers{${CONTAINER}})`, legend: 'answered: {{status}}' },
           ],
         }),

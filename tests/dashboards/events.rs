@@ -21,6 +21,14 @@ use super::ROOT;
 use crate::common::alerting::{self, alert, payload};
 use crate::common::{self, Rig, SOON};
 
+/// Does it in the network namespace of a process. A thread's namespace is its own, and goes with it.
+fn in_network<T: Send + 'static>(pid: i32, what: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    std::thread::spawn(move || {
+        setns(File::open(format!("/proc/{pid}/ns/net")).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+        what()
+    })
+}
+
 /// A name server on one address of the pod's loopback, while the pod is told of two: no name is known to it.
 pub(super) struct Answering {
     ends: Arc<AtomicBool>,
@@ -33,9 +41,7 @@ impl Answering {
         fs::write(resolv, "nameserver 127.0.0.1\nnameserver 127.0.0.2\n").unwrap();
         let ends = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ends);
-        let thread = std::thread::spawn(move || {
-            // A thread's network namespace is its own, and goes with it.
-            setns(File::open(format!("/proc/{pid}/ns/net")).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+        let thread = in_network(pid, move || {
             let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).unwrap();
             socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
             let mut packet = [0; 512];
@@ -122,7 +128,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn start(rig: &Rig, agent: &Agent, cart: &Pod) -> Self {
+    pub(super) fn start(rig: &Rig, agent: &Agent, cart: &Pod, pay: &Pod) -> Self {
         let (key, certificate) = (rig.path("key.pem"), rig.path("certificate.pem"));
         let mut make = Command::new("openssl");
         make.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3", "-subj", "/CN=cart"]);
@@ -134,7 +140,10 @@ impl Held {
             ["--namespaces", "net", "shop/cart-0/cart", "openssl", "s_server", "-www", "-accept", "9443"];
         let words: Vec<_> = words.into_iter().chain(["-key", key, "-cert", certificate]).collect();
         let server = common::exec(agent, &words).stdout(Stdio::null()).spawn().unwrap();
-        let _waiting = (0..2).map(|_| TcpStream::connect((cart.ip.as_str(), 8001)).unwrap()).collect();
+        let address = (cart.ip.clone(), 8001);
+        let connect =
+            move || (0..2).map(|_| TcpStream::connect((address.0.as_str(), address.1)).unwrap()).collect();
+        let _waiting = in_network(pay.containers[0].pid, connect).join().unwrap();
         Self { server, _waiting }
     }
 }
