@@ -45,3 +45,23 @@ fn included(config: &Config) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_is_included_is_told_and_what_cannot_run() {
+        let text = "include: [processes, dns]\nprobes: { commands: { command: [ps, -e], parse: none } }";
+        let mut config = crate::config::from_str(text, Path::new("p.yml")).unwrap();
+        let dns = config.probes.values_mut().find(|probe| probe.name.as_str() == "dns").unwrap();
+        std::sync::Arc::make_mut(dns).missing = Some("no dig".into());
+        assert_eq!(
+            included(&config),
+            "  processes: process_tree, processes, commands (in its place there is one of your own)\n  \
+             dns: dns\n    dns is refused on this host: no dig\n"
+        );
+    }
+}
