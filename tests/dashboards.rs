@@ -102,6 +102,12 @@ async fn every_query_returns_data() {
     let scrape = scrape(&agent, &exporters.0, &exporters.1);
     let prometheus = Prometheus::start(&rig.path("prometheus"), &scrape).await.unwrap();
 
+    // What has risen before the first scrape is no rise.
+    common::eventually("the agent is scraped", SOON, async || {
+        let found = prometheus.query("count_over_time(parachute_build_info[1m]) > 2").await.unwrap();
+        if found.is_empty() { Err("not yet".into()) } else { Ok(()) }
+    })
+    .await;
     events::happen(&rig, &agent, &cart).await;
     let mut boards: Vec<Board> =
         ["agent", "container", "fleet", "network"].into_iter().map(Board::read).collect();

@@ -60,18 +60,24 @@ export const container = dashboard({
       ],
     },
     {
-      title: 'What it is, what ran in it',
-      height: 8,
+      title: 'What it is',
+      height: 3,
       panels: [
         table({
-          title: 'Identity', width: 8, unit: 'none',
+          title: 'Identity', width: 24, unit: 'none',
           description: 'Image, runtime, id and the pid of its first process on the node, by the agent. The id leads to the page of the agent, which has all of its runs.',
-          labels: [{ name: 'id', link: TO_PAGE, width: 140 }, { name: 'image' }, { name: 'node' }, { name: 'runtime' }, { name: 'pid' }, { name: 'uid' }, { name: 'instance' }],
+          labels: [{ name: 'id', link: TO_PAGE }, { name: 'image' }, { name: 'node' }, { name: 'runtime' }, { name: 'pid' }, { name: 'uid' }, { name: 'instance' }],
           values: [{ name: 'Known', hidden: true, expr: `parachute_container_info{${CONTAINER}}` }],
           sort: { by: 'node', descending: false },
         }),
+      ],
+    },
+    {
+      title: 'What ran in it',
+      height: 9,
+      panels: [
         table({
-          title: 'Probes, failed ones first', width: 7, unit: 'none',
+          title: 'Probes, failed ones first', width: 8, unit: 'none',
           description: 'The last run of each probe in this container: whether it went well, and how old its numbers are.',
           labels: [{ name: 'probe' }],
           values: [
@@ -81,7 +87,7 @@ export const container = dashboard({
           sort: { by: 'Last run', descending: false },
         }),
         table({
-          title: 'Captures, newest first', width: 9, unit: 'none',
+          title: 'Captures, newest first', width: 16, unit: 'none',
           description: 'The newest capture of each probe in this container: what it printed, why it ran and what came of it. The id leads to the page of the agent.',
           labels: [{ name: 'alert' }, { name: 'trigger' }, { name: 'probe' }, { name: 'outcome' }, { name: 'capture', link: TO_CAPTURE }, { name: 'instance' }],
           values: [{ name: 'When', unit: 'dateTimeFromNow', expr: `parachute_capture_last_timestamp_seconds{${CONTAINER}} * 1000` }],
@@ -215,7 +221,7 @@ export const container = dashboard({
           labels: [{ name: 'device' }],
           values: [
             { name: 'State', words: ['up', 'DOWN'], steps: ONE_IS_GOOD, expr: `min by (device) (parachute_network_up{${CONTAINER}})` },
-            { name: 'MTU', unit: 'bytes', expr: `min by (device) (parachute_network_mtu_bytes{${CONTAINER}})` },
+            { name: 'MTU in bytes', expr: `min by (device) (parachute_network_mtu_bytes{${CONTAINER}})` },
             { name: 'Dropped', steps: ANY_IS_ODD, expr: `sum by (device) (round(increase(parachute_network_dropped_packets_total{${CONTAINER}}[$__range])))` },
           ],
           sort: { by: 'Dropped', descending: true },

@@ -33,7 +33,7 @@ const escaped = (text: string) => text.replaceAll('&', '&amp;').replaceAll('<', 
 const text = (x: number, y: number, what: string, more = '') => `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" ${more}>${escaped(what)}</text>`;
 /** As many letters as there is room for. */
 const cut = (what: string, width: number, size: number) => {
-  const most = Math.max(1, Math.floor(width / (size * 0.56)));
+  const most = Math.max(1, Math.floor(width / (size * 0.62)));
   return what.length > most ? `${what.slice(0, most - 1)}…` : what;
 };
 

@@ -63,7 +63,7 @@ export const fleet = dashboard({
     },
     {
       title: 'Worst first',
-      height: 9,
+      height: 7,
       panels: [
         table({
           title: 'Agents', width: 24, unit: 'none',

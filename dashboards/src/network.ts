@@ -26,12 +26,12 @@ export const network = dashboard({
       height: 4,
       panels: [
         stat({
-          title: 'Segments sent again', width: 3, unit: 'percentunit', steps: upTo(0.01, 0.05), decimals: 2, none: 'nothing sent',
+          title: 'Sent again', width: 3, unit: 'percentunit', steps: upTo(0.01, 0.05), decimals: 2, none: 'nothing sent',
           description: 'Part of its TCP segments that the worst pod sent again.',
           expr: `max(${RESENT})`,
         }),
         stat({
-          title: 'Connections not taken', width: 3, unit: 'none', steps: ANY_IS_BAD, decimals: 0, none: 'not probed',
+          title: 'Not taken', width: 3, unit: 'none', steps: ANY_IS_BAD, decimals: 0, none: 'not probed',
           description: 'Connections in this time that listening sockets dropped, of all pods: mostly because the queue was full.',
           expr: `sum(increase(parachute_tcp_listen_total{${NOT_TAKEN}, ${CONTAINER}}[$__range]))`,
         }),
@@ -46,7 +46,7 @@ export const network = dashboard({
           expr: `max(parachute_tcp_round_trip_max_seconds{${CONTAINER}})`,
         }),
         stat({
-          title: 'Name servers silent', width: 3, unit: 'none', steps: ANY_IS_BAD, none: 'not probed',
+          title: 'DNS silent', width: 3, unit: 'none', steps: ANY_IS_BAD, none: 'not probed',
           description: 'Queries of the last runs to which no answer came within two seconds, of all pods.',
           expr: `sum(parachute_dns_unanswered{${CONTAINER}})`,
         }),
@@ -61,7 +61,7 @@ export const network = dashboard({
           expr: `sum(increase(parachute_conntrack_events_total{${LOST_BY_CONNTRACK}, ${CONTAINER}}[$__range]))`,
         }),
         stat({
-          title: 'Next certificate ends', width: 3, unit: 's', steps: [['red', null], ['yellow', 604800], ['green', 2592000]], none: 'no TLS',
+          title: 'Certificate ends', width: 3, unit: 's', steps: [['red', null], ['yellow', 604800], ['green', 2592000]], none: 'no TLS',
           description: 'Time until the first certificate of a listening port expires; below zero it has.',
           expr: `min(${EXPIRY} - time())`,
         }),
@@ -184,12 +184,12 @@ export const network = dashboard({
       height: 8,
       panels: [
         lines({
-          title: 'Traffic in, most first', width: 6, unit: 'Bps',
+          title: 'Traffic in, most first', width: 5, unit: 'Bps',
           description: 'Bytes a second that interfaces of pods received.',
           queries: [{ expr: worst(rate('parachute_network_receive_bytes_total', `${POD}, device`)), legend: `${NAMED} {{device}}` }],
         }),
         lines({
-          title: 'Traffic out, most first', width: 6, unit: 'Bps',
+          title: 'Traffic out, most first', width: 5, unit: 'Bps',
           description: 'Bytes a second that interfaces of pods sent.',
           queries: [{ expr: worst(rate('parachute_network_transmit_bytes_total', `${POD}, device`)), legend: `${NAMED} {{device}}` }],
         }),
@@ -202,7 +202,7 @@ export const network = dashboard({
           ],
         }),
         table({
-          title: 'Full packets, broken paths first', width: 6, unit: 'none',
+          title: 'Full packets, broken paths first', width: 8, unit: 'none',
           description: 'Whether echo requests were answered, by size. A peer that answers the small one and not the full one is behind a path with a smaller MTU.',
           labels: [{ name: 'pod' }, { name: 'container', link: TO_CONTAINER }, { name: 'peer' }, { name: 'bytes' }],
           values: [{ name: 'Answered', words: ['yes', 'NO'], steps: ONE_IS_GOOD, expr: `bottomk(100, parachute_path_replies{${CONTAINER}})` }],

@@ -52,7 +52,9 @@ pub(super) fn runbooks_commands_run(rig: &Rig, agent: &Agent) {
             Command::new(if program == "curl" { "curl" } else { env!("CARGO_BIN_EXE_parachute") });
         match words[0] {
             "check-config" => words[1] = file.to_str().unwrap(),
-            "run" | "doctor" => words.extend(["--config.file", file.to_str().unwrap()]),
+            "run" => words.extend(["--config.file", file.to_str().unwrap()]),
+            // It runs all probes twice, and has a test of its own.
+            "doctor" => continue,
             _ => {}
         }
         if program == "curl" {
@@ -61,9 +63,7 @@ pub(super) fn runbooks_commands_run(rig: &Rig, agent: &Agent) {
         command.env("PARACHUTE_RUN_DIRECTORY", run_directory);
         command.env("PARACHUTE_STORAGE_PATH", agent.run_directory().join("storage"));
         let output = command.args(&words).output().unwrap();
-        // A doctor who finds something says so with his status.
-        let fine = output.status.success() || words[0] == "doctor" && output.status.code() == Some(1);
-        assert!(fine && !output.stdout.is_empty(), "{line}: {output:?}");
+        assert!(output.status.success() && !output.stdout.is_empty(), "{line}: {output:?}");
         run += 1;
     }
     assert!(run > 20, "{run} commands");
