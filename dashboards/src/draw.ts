@@ -73,7 +73,7 @@ function shown(value: number, { unit, mappings, decimals }: Field, now: number):
     case 'Bps': return scaled(value, 1000, [' B/s', ' kB/s', ' MB/s', ' GB/s']);
     case 'ops': case 'reqps': case 'cps': case 'pps': return `${short(value)}/s`;
     case 'dateTimeFromNow': return `${seconds(now - value / 1000)} ago`;
-    default: return short(value);
+    default: return decimals === undefined ? short(value) : value.toFixed(decimals);
   }
 }
 
