@@ -306,7 +306,8 @@ const OTHERS: DashboardLink = {
   keepTime: true, targetBlank: false, tooltip: 'The other dashboards, with the same choice', url: '',
 };
 
-const CHOICE = '${datasource:queryparam}&var-cluster=${__data.fields.cluster}';
+/** The cluster as it is chosen: where nobody has set it, no row has one. */
+const CHOICE = '${datasource:queryparam}&${cluster:queryparam}';
 
 /** From a row that names a container to all that is known of it. */
 export const TO_CONTAINER = {

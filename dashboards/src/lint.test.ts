@@ -13,6 +13,7 @@ interface Panel {
   gridPos: { x: number; y: number; w: number; h: number };
   fieldConfig: { defaults: { unit?: string; thresholds?: { steps: unknown[] } }; overrides: { properties: { id: string; value: unknown }[] }[] };
   options: { sortBy?: unknown[] };
+  transformations?: { id: string; options: { include?: { names: string[] } } }[];
 }
 interface Variable {
   name: string; type: string; label: string; query: string | { query: string }; datasource: unknown; refresh: number;
@@ -228,6 +229,25 @@ test('worst first: a table is sorted, and what can be many is cut', () => {
       assert.ok(bounded || one || expr.startsWith('namespace_workload:'), `${where}: ${expr}`);
     }
   }
+});
+
+test('a link asks for columns that its table has', () => {
+  let links = 0;
+  for (const { panel, where } of panels) {
+    const columns = panel.transformations?.find(({ id }) => id === 'filterFieldsByName')?.options.include?.names ?? [];
+    for (const { properties } of panel.fieldConfig.overrides) {
+      for (const { id, value } of properties) {
+        if (id !== 'links') continue;
+        for (const { url } of value as { url: string }[]) {
+          for (const [, field] of url.matchAll(/__data\.fields\.(\w+)/g)) assert.ok(columns.includes(field ?? ''), `${where}: ${field}`);
+          const target = /^\/d\/([a-z-]+)\?/.exec(url)?.[1];
+          assert.ok(target ? dashboards.some(({ uid }) => uid === target) : url.startsWith('${scheme}://${__data.fields.instance}/'), url);
+          links += 1;
+        }
+      }
+    }
+  }
+  assert.ok(links > 10, `${links}`);
 });
 
 test('captures are marked in every dashboard', () => {

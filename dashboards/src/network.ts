@@ -204,7 +204,7 @@ export const network = dashboard({
         table({
           title: 'Full packets, broken paths first', width: 8, unit: 'none',
           description: 'Whether echo requests were answered, by size. A peer that answers the small one and not the full one is behind a path with a smaller MTU.',
-          labels: [{ name: 'pod' }, { name: 'container', link: TO_CONTAINER }, { name: 'peer' }, { name: 'bytes' }],
+          labels: [{ name: 'namespace' }, { name: 'pod' }, { name: 'container', link: TO_CONTAINER }, { name: 'peer' }, { name: 'bytes' }],
           values: [{ name: 'Answered', words: ['yes', 'NO'], steps: ONE_IS_GOOD, expr: `bottomk(100, parachute_path_replies{${CONTAINER}})` }],
           sort: { by: 'Answered', descending: false },
         }),
