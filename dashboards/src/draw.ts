@@ -118,7 +118,7 @@ function lines(panel: Panel, answers: Answer[], w: number, h: number, now: numbe
   });
   all.sort((a, b) => b.max - a.max);
   const legend = Math.min(4, all.length);
-  const [left, top, bottom] = [48, 26, h - 22 - legend * 13];
+  const [left, top, bottom] = [56, 26, h - 22 - legend * 13];
   const from = Math.min(...all.map(({ points }) => points[0]?.[0] ?? now));
   if (stacked) all = piled(all);
   const highest = Math.max(...all.flatMap(({ points }) => points.map(([, value]) => value)), 0) * 1.08 || 1;
