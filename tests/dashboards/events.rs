@@ -143,8 +143,8 @@ impl Held {
         let address = (cart.ip.clone(), 8001);
         let connect =
             move || (0..2).map(|_| TcpStream::connect((address.0.as_str(), address.1)).unwrap()).collect();
-        let _waiting = in_network(pay.containers[0].pid, connect).join().unwrap();
-        Self { server, _waiting }
+        let waiting = in_network(pay.containers[0].pid, connect).join().unwrap();
+        Self { server, _waiting: waiting }
     }
 }
 
