@@ -95,6 +95,7 @@ async fn every_shipped_probe_says_what_is_true_of_a_pod() {
     network(&agent, &pod).await;
     processes(&agent, &pod).await;
     path(&agent, &rig, &pod).await;
+    explained(&agent, &rig);
     certificate(&agent, &rig).await;
     signals(&agent, &rig, &pod).await;
     for probe in ["conntrack", "conntrack_entries", "process_tree"] {
@@ -109,7 +110,6 @@ async fn every_shipped_probe_says_what_is_true_of_a_pod() {
         let run = run(&agent, probe).await;
         assert!(run["capture"].is_string(), "what takes long is kept: {run:#}");
     }
-    explained(&agent, &rig);
     drop(waiting);
     rig.finish(agent);
 }
@@ -222,22 +222,29 @@ async fn certificate(agent: &Agent, rig: &Rig) {
     server.wait().unwrap();
 }
 
-/// A program of the container's that is called java gets the signal that makes a JVM write its threads; nothing else does.
+/// A program of the container's that is called java, or that has Go's mark, gets the signal for a dump; nothing else does.
 async fn signals(agent: &Agent, rig: &Rig, pod: &Pod) {
-    is(&run(agent, "jvm_dump").await, "parachute_jvm_dumps_requested", &[("", 0.0)]);
-    let main = &pod.containers[0];
-    let root = format!("/proc/{}/root", main.pid);
-    fs::copy(format!("{root}/workload"), format!("{root}/java")).unwrap();
-    let mut ctr = Command::new("ctr");
-    ctr.arg("--address").arg(rig.bed.socket()).args(["-n", "k8s.io", "tasks", "exec", "--exec-id", "java"]);
-    let mut program = ctr.args([&main.id, "/java", "sleep"]).spawn().unwrap();
-    common::eventually("the program gets the signal", SOON, async || {
-        let asked = series(&run(agent, "jvm_dump").await, "parachute_jvm_dumps_requested");
-        if asked == [(String::new(), 1.0)] { Ok(()) } else { Err(format!("{asked:?}")) }
-    })
-    .await;
-    assert_eq!(program.wait().unwrap().code(), Some(128 + 3));
-    is(&run(agent, "go_dump").await, "parachute_go_dumps_requested", &[("", 0.0)]);
+    for (name, mark, probe, metric) in [
+        ("java", &b""[..], "jvm_dump", "parachute_jvm_dumps_requested"),
+        ("server", b"\xff Go buildinf:", "go_dump", "parachute_go_dumps_requested"),
+    ] {
+        is(&run(agent, probe).await, metric, &[("", 0.0)]);
+        let main = &pod.containers[0];
+        let root = format!("/proc/{}/root", main.pid);
+        let program = [&fs::read(format!("{root}/workload")).unwrap(), mark].concat();
+        let path = format!("{root}/{name}");
+        fs::write(&path, program).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let mut ctr = Command::new("ctr");
+        ctr.arg("--address").arg(rig.bed.socket()).args(["-n", "k8s.io", "tasks", "exec", "--exec-id", name]);
+        let mut program = ctr.args([&main.id, &format!("/{name}"), "sleep"]).spawn().unwrap();
+        common::eventually("the program gets the signal", SOON, async || {
+            let asked = series(&run(agent, probe).await, metric);
+            if asked == [(String::new(), 1.0)] { Ok(()) } else { Err(format!("{asked:?}")) }
+        })
+        .await;
+        assert_eq!(program.wait().unwrap().code(), Some(128 + 3), "{name}");
+    }
 }
 
 fn explained(agent: &Agent, rig: &Rig) {

@@ -3,6 +3,8 @@
 //! with `hostile-` are made to do harm; all others are as the tool printed them.
 //! `UPDATE_FIXTURES=1 cargo test -p parachute --test probes` writes the samples: read the difference before it is committed.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails by panicking, as the test does")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;

@@ -1,6 +1,8 @@
 //! The worked example of docs/writing-a-probe.md: its files are written as they stand there, its commands run in order, and
 //! what they print is what the page shows. Those that want a container (`#`) are run by the whole-agent test `library`.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails by panicking, as the test does")]
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::slice;
 
-use crate::limits::{Limits, limits};
+use crate::limits::Limits;
 use crate::order::{
     CHECK_LIMITS, CHECK_NEIGHBOURS, HAS_OBSERVER, HAS_USER, HEAD, JOIN_MNT, JOIN_PID, JOIN_USER, LIMITING,
     OPTIONAL, UNIFIED,
@@ -34,8 +34,8 @@ pub(crate) struct Frame<'a> {
     /// The spawner's own namespaces, which nobody else needs.
     pub(crate) own: [RawFd; 2],
     pub(crate) unified: bool,
-    /// Resource limits as they were before any of the run was in sight of the container.
-    pub(crate) limits: Limits,
+    /// Resource limits as every command begins with them: the spawner's own, which no container has in sight.
+    pub(crate) limits: &'a Limits,
 }
 
 impl<'a> Frame<'a> {
@@ -46,6 +46,7 @@ impl<'a> Frame<'a> {
         fds: &'a [Option<OwnedFd>],
         socket: RawFd,
         own: [RawFd; 2],
+        limits: &'a Limits,
     ) -> Option<Self> {
         let (start, length) = (memory.as_ptr() as u64, 8 * memory.len() as u64);
         // So every word has an end within the memory.
@@ -120,7 +121,7 @@ impl<'a> Frame<'a> {
             socket,
             own,
             unified: has(UNIFIED),
-            limits: if has(CHECK_LIMITS) { limits(0) } else { Limits::default() },
+            limits,
         })
     }
 }
@@ -232,7 +233,7 @@ mod tests {
             let (bytes, sent) = order.write();
             let mut memory = cells(&bytes);
             let sent: Vec<_> = sent.iter().map(|fd| Some(fd.try_clone_to_owned().unwrap())).collect();
-            let frame = Frame::read(&mut memory, &sent, 3, [4, 5]).unwrap();
+            let frame = Frame::read(&mut memory, &sent, 3, [4, 5], &[(0, 0); 16]).unwrap();
             assert_eq!(read_back(frame.programs), ["/usr/bin/a", "/bin/a"]);
             assert_eq!(read_back(frame.argv), ["a", "", "-x y"]);
             assert_eq!(read_back(frame.envp), [""; 0]);
@@ -261,16 +262,25 @@ mod tests {
     #[test]
     fn what_is_no_order_is_refused() {
         let order = [0_u64; HEAD + 5];
-        assert!(Frame::read(&mut [], &[], 3, [4, 5]).is_none());
-        assert!(Frame::read(&mut { order }, &[], 3, [4, 5]).is_none(), "no descriptors");
+        assert!(Frame::read(&mut [], &[], 3, [4, 5], &[(0, 0); 16]).is_none());
+        assert!(Frame::read(&mut { order }, &[], 3, [4, 5], &[(0, 0); 16]).is_none(), "no descriptors");
         let mut far = order;
         far[9] = u64::MAX;
-        assert!(Frame::read(&mut far, &[], 3, [4, 5]).is_none(), "more programs than there is memory");
+        assert!(
+            Frame::read(&mut far, &[], 3, [4, 5], &[(0, 0); 16]).is_none(),
+            "more programs than there is memory"
+        );
         let mut outside = order;
         (outside[HEAD], outside[HEAD + 1]) = (1 << 40, 0);
-        assert!(Frame::read(&mut outside, &[], 3, [4, 5]).is_none(), "a word beyond the memory");
+        assert!(
+            Frame::read(&mut outside, &[], 3, [4, 5], &[(0, 0); 16]).is_none(),
+            "a word beyond the memory"
+        );
         let mut endless = order;
         endless[HEAD + 4] = u64::MAX;
-        assert!(Frame::read(&mut endless, &[], 3, [4, 5]).is_none(), "a last word without an end");
+        assert!(
+            Frame::read(&mut endless, &[], 3, [4, 5], &[(0, 0); 16]).is_none(),
+            "a last word without an end"
+        );
     }
 }

@@ -9,6 +9,7 @@ use libc::{c_int, c_ulong, c_void};
 
 use crate::calls::{CloneArgs, check, clone_here, close_range, errno, forbid_core};
 use crate::frame::Frame;
+use crate::limits::{Limits, limits};
 use crate::order::MOST_INLINE;
 use crate::passing::{receive, send};
 use crate::steps::{ALIVE, PING, RECORD, Step};
@@ -98,20 +99,21 @@ fn settle() -> Result<(OwnedFd, Own), i32> {
         let mnt = OwnedFd::from_raw_fd(check(libc::open(c"/proc/self/ns/mnt".as_ptr(), read))?);
         let last = socket.as_raw_fd().max(pid.as_raw_fd()).max(mnt.as_raw_fd());
         close_range(c_ulong::from(last.unsigned_abs()).wrapping_add(1), c_ulong::from(u32::MAX))?;
-        Ok((socket, Own { pid, mnt }))
+        Ok((socket, Own { pid, mnt, limits: limits(0) }))
     }
 }
 
-/// The namespaces that this process comes back to.
+/// The namespaces that this process comes back to, and its resource limits, which no container has in sight.
 struct Own {
     pid: OwnedFd,
     mnt: OwnedFd,
+    limits: Limits,
 }
 
 /// Makes the stub of one order, and waits until it has gone.
 fn obey(order: &mut [u64], fds: &[Option<OwnedFd>], socket: &OwnedFd, own: &Own) -> Result<(), (Step, i32)> {
     let own_fds = [own.pid.as_raw_fd(), own.mnt.as_raw_fd()];
-    let frame = Frame::read(order, fds, socket.as_raw_fd(), own_fds);
+    let frame = Frame::read(order, fds, socket.as_raw_fd(), own_fds, &own.limits);
     let frame = frame.ok_or((Step::Prepare, libc::EINVAL))?;
     if frame.has_own_mounts() {
         let template = frame.fds.template.as_raw_fd();

@@ -166,7 +166,7 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing
         loop {
             let mut how: c_int = 0;
             if frame.way.check_limits && ended.is_none() {
-                tampered |= has_ended(command) && lowered(&frame.limits, &limits(command));
+                tampered |= has_ended(command) && lowered(frame.limits, &limits(command));
             }
             // SAFETY: `how` is a local that outlives the call.
             let pid = unsafe { libc::waitpid(-1, &raw mut how, libc::WNOHANG | libc::__WALL) };

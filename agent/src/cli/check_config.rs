@@ -1,5 +1,6 @@
 //! `parachute check-config FILE`.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -37,11 +38,13 @@ fn included(config: &Config) -> String {
     for Included { name, probes, replaced } in &config.included {
         let own = replaced.iter().map(|probe| format!("{probe} (in its place there is one of your own)"));
         let all: Vec<_> = probes.iter().map(ToString::to_string).chain(own).collect();
-        text += &format!("  {name}: {}\n", all.join(", "));
+        let _ = writeln!(text, "  {name}: {}", all.join(", "));
         let missing = probes
             .iter()
             .filter_map(|probe| config.probes.get(probe)?.missing.as_ref().map(|why| (probe, why)));
-        missing.for_each(|(probe, why)| text += &format!("    {probe} is refused on this host: {why}\n"));
+        for (probe, why) in missing {
+            let _ = writeln!(text, "    {probe} is refused on this host: {why}");
+        }
     }
     text
 }

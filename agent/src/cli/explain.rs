@@ -93,7 +93,9 @@ fn by_line(explained: &Explained, output: &[u8], format: &str, told: &mut Told, 
         if steps.is_empty() {
             *text += "      - nothing\n";
         }
-        steps.iter().for_each(|step| *text += &line_of(step, format));
+        for step in steps {
+            *text += &line_of(step, format);
+        }
     }
 }
 
@@ -117,7 +119,9 @@ fn by_row(steps: &[&Step], format: &str, told: &mut Told, text: &mut String) {
             continue;
         }
         let _ = writeln!(text, "  row | {}", shown(row.unwrap_or_default().as_bytes()));
-        steps.iter().for_each(|step| *text += &line_of(step, format));
+        for step in steps {
+            *text += &line_of(step, format);
+        }
     }
 }
 

@@ -53,6 +53,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// The probe, if there is one of that name and this host can run it; else why not.
+    pub fn runnable(&self, name: &ProbeName) -> Result<&Arc<Probe>, String> {
+        let probe = self.probes.get(name);
+        let probe = probe.ok_or_else(|| format!("no probe named {name} in the launcher's configuration"))?;
+        probe.missing.clone().map_or(Ok(probe), Err)
+    }
+
     /// Without the compiled patterns, expressions and globs, which are most of its memory: what runs commands and reads
     /// nothing of them needs none.
     #[must_use]

@@ -35,7 +35,7 @@ pub(super) struct RawConfig {
     pub(super) include: Option<Tried<At<RawNames>>>,
     /// The commands that may run inside containers, by name. There must be some here, or `include`.
     #[serde(default)]
-    pub(super) probes: Option<Tried<At<BTreeMap<String, Tried<At<RawProbe>>>>>>,
+    pub(super) probes: Option<Tried<At<RawProbes>>>,
     /// When which probes run in which containers, by name.
     #[serde(default)]
     pub(super) triggers: Option<Tried<BTreeMap<String, Tried<At<RawTrigger>>>>>,
@@ -76,6 +76,9 @@ pub(super) struct RawLimits {
     #[serde(default)]
     pub(super) results_grace: Option<Tried<At<String>>>,
 }
+
+/// Probes by name.
+pub(super) type RawProbes = BTreeMap<String, Tried<At<RawProbe>>>;
 
 /// What a person should know before a probe is used; nothing of it changes what runs.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

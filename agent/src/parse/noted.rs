@@ -36,7 +36,7 @@ impl<'o> Noted<'o> {
     pub(super) fn begins(&mut self, output: &[u8], at: usize) {
         if self.trace.is_some() {
             let before = output.get(..at).unwrap_or(output);
-            self.begins = Some(1 + before.iter().filter(|byte| **byte == b'\n').count());
+            self.begins = Some(before.split(|byte| *byte == b'\n').count());
         }
     }
 

@@ -12,7 +12,7 @@ use crate::config::parse::{MetricDef, Parse};
 use crate::config::raw::{RawAbout, RawIsolation, RawProbe};
 use crate::config::yaml::at::Tried;
 use crate::config::{Config, Mistakes, Probe};
-use crate::model::MetricKind;
+use crate::model::{MetricKind, ProbeName};
 
 fn on(text: &str, programs: &dyn Fn(&str) -> ProgramFile) -> Result<Config, Mistakes> {
     from_str_on(text, std::path::Path::new("own.yml"), &Host { look: programs, node: "node-1" })
@@ -130,7 +130,7 @@ triggers:
     let config = on(own, &everything).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     assert_eq!(config.probes["sockets"].timeout.as_secs(), 9);
     let network = config.included.iter().find(|included| included.name == "network").unwrap();
-    assert_eq!(network.replaced.iter().map(|it| it.as_str()).collect::<Vec<_>>(), ["sockets"]);
+    assert_eq!(network.replaced.iter().map(ProbeName::as_str).collect::<Vec<_>>(), ["sockets"]);
     let helps: BTreeSet<_> = config
         .probes
         .values()
@@ -228,8 +228,8 @@ fn describe(probe: &Probe, file: &str, raw: &RawProbe, page: &mut String) {
 const PREFACE: &str = "# The probes that come with parachute
 
 `include: [network, processes]` in a configuration adds the probes of these files. They are in the program itself; none runs
-without a trigger that names it, and one that is not triggered costs nothing but the memory of its patterns. A probe under
-`probes:` of the same name takes the place of a shipped one. Where a host lacks a tool the probe's runs are refused with the name
+without a trigger that names it, and one that is not triggered costs nothing but the memory of its patterns, which
+for all files together is up to 10 MB. A probe under `probes:` of the same name takes the place of a shipped one. Where a host lacks a tool the probe's runs are refused with the name
 of the package, and all else works; `parachute check-config` says so beforehand.
 
 ```yaml

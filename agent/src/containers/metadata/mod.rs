@@ -188,6 +188,8 @@ impl Asker {
             let next = if scanned { self.next() } else { None };
             let due = async {
                 match next {
+                    // A timer would round it up to the next millisecond, which is several times a runtime's answer.
+                    Some(at) if at <= Instant::now() => {}
                     Some(at) => tokio::time::sleep_until(at).await,
                     None => std::future::pending().await,
                 }

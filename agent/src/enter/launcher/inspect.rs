@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,6 +13,8 @@ use super::super::Inspection;
 
 /// Files of /proc are read up to this many bytes; the ones read here are far smaller.
 const MAX_FILE: u64 = 64 * 1024;
+/// They say no length, and are read in one piece if they fit into this.
+const USUAL_FILE: usize = 4096;
 
 /// Fields of `/proc/PID/stat` by their numbers in proc_pid_stat(5): `ppid`, `flags`, and `starttime` in clock ticks since boot.
 pub(super) const PARENT: usize = 4;
@@ -22,16 +24,11 @@ pub(super) const START_TICKS: usize = 22;
 /// Everything known of the process behind `pidfd`; `None` when it has gone.
 pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
     let pid = pid_of(pidfd)?;
-    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let proc = openat(CWD, format!("/proc/{pid}"), folder, Mode::empty()).ok()?;
-    let own = openat(CWD, "/proc/self", folder, Mode::empty()).ok()?;
-    let status = read(&proc, "status").ok()?;
-    let stat = read(&proc, "stat").ok()?;
-    let field = |name: &str| {
-        status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-    };
-    let namespace =
-        |of: &OwnedFd, name: &str| statat(of, format!("ns/{name}"), AtFlags::empty()).ok().map(|s| s.st_ino);
+    let proc = folder(&format!("/proc/{pid}"))?;
+    let own = folder("/proc/self")?;
+    let status = read(proc.as_fd(), "status").ok()?;
+    let stat = read(proc.as_fd(), "stat").ok()?;
+    let field = |name: &str| field(&status, name);
     let mnt_ns = namespace(&proc, "mnt")?;
     let user_ns = namespace(&proc, "user")?;
     let pid_ns = namespace(&proc, "pid")?;
@@ -58,15 +55,70 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
     pid_of(pidfd).is_some().then_some(inspection)
 }
 
+/// What a run has to know of its container's first process, looked up for each run: capabilities can be dropped, and
+/// namespaces left, at any time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target {
+    pub(super) pid: u32,
+    pub(super) pid_ns: u64,
+    pub(super) inner_pid: u32,
+    pub(super) in_host_pid_ns: bool,
+    pub(super) in_host_user_ns: bool,
+    pub(super) cap_bounding: u64,
+}
+
+/// This process's own namespaces, which it never leaves.
+#[derive(Debug)]
+pub(super) struct Own {
+    pid_ns: Option<u64>,
+    user_ns: Option<u64>,
+}
+
+impl Own {
+    pub(super) fn find() -> Self {
+        let own = folder("/proc/self");
+        let namespace = |name| namespace(own.as_ref()?, name);
+        Self { pid_ns: namespace("pid"), user_ns: namespace("user") }
+    }
+}
+
+/// `None` when the process behind `pidfd` has gone.
+pub(super) fn target(pidfd: BorrowedFd<'_>, own: &Own) -> Option<Target> {
+    let pid = pid_of(pidfd)?;
+    let proc = folder(&format!("/proc/{pid}"))?;
+    let status = read(proc.as_fd(), "status").ok()?;
+    let pid_ns = namespace(&proc, "pid")?;
+    let target = Target {
+        pid,
+        pid_ns,
+        inner_pid: field(&status, "NSpid")?.split_whitespace().last()?.parse().ok()?,
+        in_host_pid_ns: own.pid_ns == Some(pid_ns),
+        in_host_user_ns: own.user_ns == Some(namespace(&proc, "user")?),
+        cap_bounding: u64::from_str_radix(field(&status, "CapBnd")?, 16).ok()?,
+    };
+    // It has not ended yet: so `proc` was its folder all the while, and not that of a successor with its pid.
+    (!is_readable(pidfd)).then_some(target)
+}
+
+fn folder(path: &str) -> Option<OwnedFd> {
+    openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+/// The inode number of a namespace of the process whose folder this is.
+fn namespace(of: &OwnedFd, name: &str) -> Option<u64> {
+    statat(of, format!("ns/{name}"), AtFlags::empty()).ok().map(|about| about.st_ino)
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
 /// True when the process behind `pidfd` has gone or is on its way out. The init of a pid namespace stays unreaped, and
 /// its pidfd unreadable, until it has killed all others in it: PF_EXITING (linux/sched.h) tells that before.
 pub(in crate::enter) fn is_exiting(pidfd: BorrowedFd<'_>) -> bool {
     const PF_EXITING: u64 = 0x4;
-    let flags = || -> Option<u64> {
-        let stat = std::fs::read(format!("/proc/{}/stat", pid_of(pidfd)?)).ok()?;
-        // The name in it is the container's choice, and need not be UTF-8.
-        stat_field(&String::from_utf8_lossy(&stat), FLAGS)
-    };
+    let flags =
+        || -> Option<u64> { stat_field(&read(CWD, &format!("/proc/{}/stat", pid_of(pidfd)?)).ok()?, FLAGS) };
     flags().is_none_or(|flags| flags & PF_EXITING != 0)
 }
 
@@ -84,7 +136,7 @@ pub(super) fn is_readable(fd: BorrowedFd<'_>) -> bool {
 
 /// The host pid of a pidfd, from the `Pid:` line of its fdinfo (pidfd_open(2)); `None` when it has gone (-1).
 pub(super) fn pid_of(pidfd: BorrowedFd<'_>) -> Option<u32> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let info = read(CWD, &format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim();
     pid.parse().ok().filter(|pid| *pid > 0)
 }
@@ -94,11 +146,13 @@ pub(super) fn signal(pidfd: BorrowedFd<'_>, signal: Signal) {
     let _ = rustix::process::pidfd_send_signal(pidfd, signal);
 }
 
-fn read(folder: &OwnedFd, name: &str) -> io::Result<String> {
+fn read(folder: BorrowedFd<'_>, name: &str) -> io::Result<String> {
     let file = openat(folder, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(USUAL_FILE);
     File::from(file).take(MAX_FILE).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    // A process's name in it is the container's choice, and need not be UTF-8.
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 #[cfg(test)]
@@ -125,8 +179,15 @@ mod tests {
         assert_eq!((got.pid, got.comm.as_str()), (child.id(), "sleep"));
         assert!(got.in_host_mnt_ns && got.start_ticks > 0);
         assert_eq!(got.parent_cwd, std::env::current_dir().ok());
+        let target = target(pidfd.as_fd(), &Own::find()).unwrap();
+        assert_eq!((target.pid, target.pid_ns, target.inner_pid), (got.pid, got.pid_ns, got.inner_pid));
+        assert_eq!(
+            (target.in_host_pid_ns, target.in_host_user_ns, target.cap_bounding),
+            (got.in_host_pid_ns, got.in_host_user_ns, got.cap_bounding)
+        );
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(inspect(pidfd.as_fd()).is_none());
+        assert!(super::target(pidfd.as_fd(), &Own::find()).is_none());
     }
 }

@@ -11,8 +11,8 @@ use crate::model::{self, End};
 
 /// Forks the stub of a joined run, unless the container could take its command over.
 pub(super) fn start_run(task: &Task, root: BorrowedFd<'_>, context: &mut Context<'_>) -> Result<Run, End> {
-    let inspection = &task.inspection;
-    if let (Some(name), true, false) = (takeover(inspection), inspection.in_host_user_ns, task.allowed) {
+    let about = &task.about;
+    if let (Some(name), true, false) = (takeover(about.cap_bounding), about.in_host_user_ns, task.allowed) {
         return Err(End::Refused {
             reason: format!(
                 "the container has {name} and could take over a joined process; \
@@ -23,7 +23,7 @@ pub(super) fn start_run(task: &Task, root: BorrowedFd<'_>, context: &mut Context
     // Executed by its path all the same: before Linux 6.14 a program that is executed by a descriptor is called by that
     // descriptor's number in the container's list of processes.
     program::checked(root, &task.probe.program)?;
-    let way = Way::joined(!task.allowed && !inspection.in_host_pid_ns);
+    let way = Way::joined(!task.allowed && !about.in_host_pid_ns);
     let launch = Launch {
         image: &task.image,
         way,

@@ -28,11 +28,11 @@ use agent_stub::TAKEOVER;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::handout::Handout;
+use self::inspect::Own;
 use self::observed::{Observers, Task};
 use self::run::{Context, Run};
 use self::slots::Slots;
 use self::spawner::Spawners;
-use super::Inspection;
 use super::client::{LauncherOptions, Word};
 use super::protocol::{self, Answer, Ask, receive, send};
 use super::resident;
@@ -41,15 +41,17 @@ use crate::model::{End, ProbeName, TriggerName};
 pub use agent_stub::STEPS;
 pub(super) use inspect::{inspect, is_exiting};
 pub(super) use plan::Image;
+pub use seccomp::confine_agent;
 pub use slots::device_rule;
+pub(super) use spawner::ignore_sigchld;
 pub(super) use template::Template;
 
 /// The host's mount table may change often on a busy node; the template is built anew at most this often.
 const TEMPLATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The first capability by which a container with this bounding set can take over a process beside it.
-pub(super) fn takeover(inspection: &Inspection) -> Option<&'static str> {
-    TAKEOVER.iter().find(|(bit, _)| inspection.cap_bounding & (1 << bit) != 0).map(|(_, name)| *name)
+pub(super) fn takeover(cap_bounding: u64) -> Option<&'static str> {
+    TAKEOVER.iter().find(|(bit, _)| cap_bounding & (1 << bit) != 0).map(|(_, name)| *name)
 }
 
 struct Launcher {
@@ -66,6 +68,7 @@ struct Launcher {
     observers: Observers,
     handout: Option<Handout>,
     null: OwnedFd,
+    own: Own,
     spawners: Spawners,
 }
 
@@ -116,6 +119,7 @@ impl Launcher {
             observers: Observers::start(&programs, options.mounted_procfs).map_err(|e| e.to_string())?,
             options,
             handout,
+            own: Own::find(),
             null: open("/dev/null")?,
             spawners: Spawners::start().map_err(|e| format!("starting the stub's program: {e}"))?,
             config: Arc::new(config),
@@ -141,9 +145,10 @@ impl Launcher {
         let spawners = self.spawners.watched().chain(self.runs.iter().map(Run::spawner));
         fds.extend(spawners.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let after_spawners = fds.len();
-        if let Some(handout) = &self.handout {
-            fds.push(PollFd::from_borrowed_fd(handout.watched(), PollFlags::IN));
-        }
+        fds.extend(
+            self.handout.iter().map(|handout| PollFd::from_borrowed_fd(handout.watched(), PollFlags::IN)),
+        );
+        let after_handout = fds.len();
         fds.extend(
             self.runs.iter().flat_map(Run::watched).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
         );
@@ -153,13 +158,25 @@ impl Launcher {
         }
         let socket_ready = !fds.first().is_none_or(|fd| fd.revents().is_empty());
         self.template_stale |= fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
-        if fds.get(2..after_spawners).is_some_and(|fds| fds.iter().any(|fd| !fd.revents().is_empty())) {
+        if fds.get(2..after_spawners).is_some_and(has_any) {
             return Err(io::Error::other("a process that makes stubs has gone"));
         }
+        let is_asked = fds.get(after_spawners..after_handout).is_some_and(has_any);
+        let mut rest = fds.get(after_handout..).unwrap_or_default();
+        // Only these are looked at: each look takes system calls, and there may be as many runs as are allowed at once.
+        let ready: Vec<bool> = self
+            .runs
+            .iter()
+            .map(|run| {
+                let (own, others) = rest.split_at_checked(run.watched().count()).unwrap_or((rest, &[]));
+                rest = others;
+                has_any(own)
+            })
+            .collect();
         drop(fds);
 
-        self.look_after_runs()?;
-        if let Some(handout) = &self.handout {
+        self.look_after_runs(&ready)?;
+        if let Some(handout) = self.handout.as_ref().filter(|_| is_asked) {
             handout.serve(&self.template);
         }
         if self.template_stale && self.template_built.elapsed() >= TEMPLATE_INTERVAL {
@@ -232,15 +249,8 @@ impl Launcher {
         outputs: [OwnedFd; 2],
     ) -> Result<Run, End> {
         let config = Arc::clone(&self.config);
-        let Some(probe) = config.probes.get(probe) else {
-            return Err(End::Refused {
-                reason: format!("no probe named {probe} in the launcher's configuration"),
-            });
-        };
-        if let Some(reason) = &probe.missing {
-            return Err(End::Refused { reason: reason.clone() });
-        }
-        let inspection = inspect(target.as_fd()).ok_or(End::TargetGone)?;
+        let probe = config.runnable(probe).map_err(|reason| End::Refused { reason })?;
+        let about = inspect::target(target.as_fd(), &self.own).ok_or(End::TargetGone)?;
         let allowed = match config.triggers.get(trigger) {
             Some(rule) => rule.allow_unsafe_joined && rule.probes.contains(&probe.name),
             None => trigger.as_str() == TriggerName::CLI && self.options.allow_unsafe_joined,
@@ -248,7 +258,7 @@ impl Launcher {
         let image = Image::of(probe).ok_or_else(|| End::Refused {
             reason: format!("an argument of {} holds a NUL byte", probe.name),
         })?;
-        let task = Task { id, probe: Arc::clone(probe), allowed, inspection, image, target, outputs };
+        let task = Task { id, probe: Arc::clone(probe), allowed, about, image, target, outputs };
         let observer = match self.options.isolation {
             Some(Word::Joined) => None,
             Some(Word::Observer) => Some(probe.isolation.observer().cloned().unwrap_or_default()),
@@ -266,10 +276,14 @@ impl Launcher {
         }
     }
 
-    /// Moves every run on, answers those that have ended and takes their slots back.
-    fn look_after_runs(&mut self) -> io::Result<()> {
+    /// Moves every run on that is ready or due, answers those that have ended and takes their slots back.
+    fn look_after_runs(&mut self, ready: &[bool]) -> io::Result<()> {
         let now = Instant::now();
-        for mut run in std::mem::take(&mut self.runs) {
+        for (mut run, ready) in std::mem::take(&mut self.runs).into_iter().zip(ready) {
+            if !ready && run.next_look().is_none_or(|at| now < at) {
+                self.runs.push(run);
+                continue;
+            }
             let (mut answer, over) = run.advance(now);
             if over {
                 let (spawner, slot, clean) = run.into_parts();
@@ -361,6 +375,10 @@ impl Launcher {
     }
 }
 
+fn has_any(fds: &[PollFd<'_>]) -> bool {
+    fds.iter().any(|fd| !fd.revents().is_empty())
+}
+
 /// The answer for a run of which nothing was started.
 fn done(id: u64, end: End) -> Answer {
     Answer::Done { id, end, stuck: false, way: None, limit: None }
@@ -374,21 +392,4 @@ fn programs(config: &Config) -> Vec<PathBuf> {
         .flat_map(|probe| [Some(probe.program.clone()), probe.program.canonicalize().ok()])
         .flatten()
         .collect()
-}
-
-/// Takes from this process, for good, the system calls that the agent has no business with. To be called before there
-/// are other threads, which inherit it.
-pub fn confine_agent() -> io::Result<()> {
-    let installed =
-        agent_stub::no_new_privileges().and_then(|_| agent_stub::install_filter(&seccomp::agent(), 0));
-    installed.map(|_| ()).map_err(io::Error::from_raw_os_error)
-}
-
-/// nix offers no way to set SIG_IGN that it calls safe, as a handler may be unsafe; this one is none.
-#[allow(unsafe_code, reason = "sigaction is marked unsafe for handlers' sake")]
-pub(super) fn ignore_sigchld() -> nix::Result<()> {
-    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    // SAFETY: SIG_IGN runs no code of this program.
-    unsafe { sigaction(Signal::SIGCHLD, &ignore) }.map(|_| ())
 }

@@ -11,8 +11,7 @@ use agent_stub::Way;
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-use super::super::Inspection;
-use super::inspect::is_exiting;
+use super::inspect::{Target, is_exiting};
 use super::plan::Image;
 use super::procfs::{self, Procfs};
 use super::run::{self, Context, Launch, PROCFS_UNTRUSTED, Run};
@@ -28,7 +27,7 @@ pub(super) struct Task {
     pub(super) probe: Arc<Probe>,
     /// The trigger accepts containers that can take the command over.
     pub(super) allowed: bool,
-    pub(super) inspection: Inspection,
+    pub(super) about: Target,
     pub(super) image: Image,
     pub(super) target: OwnedFd,
     /// Standard output and error.
@@ -48,7 +47,7 @@ impl Task {
             id: self.id,
             probe: Arc::clone(&self.probe),
             allowed: self.allowed,
-            inspection: self.inspection.clone(),
+            about: self.about,
             image: self.image.clone(),
             target: self.target.try_clone()?,
             outputs: [stdout.try_clone()?, stderr.try_clone()?],
@@ -91,7 +90,7 @@ impl Observers {
         context: &mut Context<'_>,
     ) -> Result<Run, End> {
         let refused = |reason: String| End::Refused { reason };
-        if !task.allowed && is_exposed(observer.capabilities, &task.inspection, self.all_capabilities) {
+        if !task.allowed && is_exposed(observer.capabilities, &task.about, self.all_capabilities) {
             return Err(refused(format!(
                 "the container has every capability that the probe declares ({}) and could take the command over; \
                  declare one that it lacks, or set allow_unsafe_joined on the trigger if that is accepted",
@@ -100,12 +99,11 @@ impl Observers {
         }
         let program = program::checked(self.view.root(), &task.probe.program)?;
         let resolv_conf = observer.resolv_conf.as_deref().map(resolver).transpose().map_err(refused)?;
-        let (target, pid_ns) = (task.target.as_fd(), task.inspection.pid_ns);
         let mut procfs = self.procfs;
         let proc = match procfs {
-            Procfs::Pidns => match procfs::of(target, pid_ns) {
+            Procfs::Pidns => match procfs::of(&task.about) {
                 Ok(proc) => Some(proc),
-                Err(_) if is_exiting(target) => return Err(End::TargetGone),
+                Err(_) if is_exiting(task.target.as_fd()) => return Err(End::TargetGone),
                 Err(error) => {
                     tracing::warn!(%error, "a procfs for a container could not be made; its own is taken");
                     procfs = Procfs::Mounted;
@@ -114,10 +112,10 @@ impl Observers {
             },
             Procfs::Mounted => None,
         };
-        let own_pid_ns = CString::new(format!("{}/ns/pid", task.inspection.inner_pid)).unwrap_or_default();
+        let own_pid_ns = CString::new(format!("{}/ns/pid", task.about.inner_pid)).unwrap_or_default();
         let needs = agent_stub::Observer {
             proc: proc.as_ref().map(AsFd::as_fd),
-            own_pid_ns: (&own_pid_ns, pid_ns),
+            own_pid_ns: (&own_pid_ns, task.about.pid_ns),
             resolv_conf: resolv_conf.as_ref().map(AsFd::as_fd),
             program: program.as_ref().map(AsFd::as_fd),
             filter: &self.filter,
@@ -159,8 +157,8 @@ impl Observers {
 /// A process can be taken over by one that sees it and has all of its capabilities: an observer always has one that its
 /// container lacks. Of a privileged container, which can do `all` that the host's root can, that cannot be said; it is the
 /// host's root, and in a pid namespace of its own it does not see the command.
-fn is_exposed(capabilities: Capabilities, inspection: &Inspection, all: u64) -> bool {
-    let Inspection { cap_bounding, in_host_user_ns, in_host_pid_ns, .. } = inspection;
+fn is_exposed(capabilities: Capabilities, target: &Target, all: u64) -> bool {
+    let Target { cap_bounding, in_host_user_ns, in_host_pid_ns, .. } = target;
     let is_root = all & !cap_bounding == 0;
     *in_host_user_ns && capabilities.is_within(*cap_bounding) && (*in_host_pid_ns || !is_root)
 }
@@ -191,22 +189,8 @@ mod tests {
     const ALL: u64 = (1 << 41) - 1;
     const DEFAULT: u64 = 0xa804_25fb;
 
-    fn inspection(cap_bounding: u64, in_host_user_ns: bool, in_host_pid_ns: bool) -> Inspection {
-        Inspection {
-            pid: 1,
-            start_ticks: 1,
-            pid_ns: 1,
-            net_ns: 1,
-            mnt_ns: 1,
-            user_ns: 1,
-            in_host_mnt_ns: false,
-            in_host_pid_ns,
-            in_host_user_ns,
-            inner_pid: 1,
-            comm: String::new(),
-            parent_cwd: None,
-            cap_bounding,
-        }
+    fn target(cap_bounding: u64, in_host_user_ns: bool, in_host_pid_ns: bool) -> Target {
+        Target { pid: 1, pid_ns: 1, inner_pid: 1, in_host_pid_ns, in_host_user_ns, cap_bounding }
     }
 
     /// 3. of the list of requirements, with the sets that are named there.
@@ -224,7 +208,7 @@ mod tests {
             (ALL, true, false, false),
             (ALL, true, true, true),
         ] {
-            let target = inspection(bounding, user_ns, pid_ns);
+            let target = target(bounding, user_ns, pid_ns);
             assert_eq!(is_exposed(usual, &target, ALL), exposed, "{bounding:x} {user_ns} {pid_ns}");
         }
     }
@@ -269,7 +253,7 @@ mod tests {
             match declared(&names) {
                 Ok(set) => {
                     prop_assert!(set.bits() & !DEFAULT != 0, "{set} is what every container has");
-                    let target = inspection(bounding, user_ns, pid_ns);
+                    let target = target(bounding, user_ns, pid_ns);
                     let is_within = set.bits() & !bounding == 0;
                     let is_safe = !is_within || !user_ns || (bounding == ALL && !pid_ns);
                     prop_assert_eq!(is_exposed(set, &target, ALL), !is_safe);

@@ -10,7 +10,7 @@ use rustix::mount::{
     fsmount, fsopen,
 };
 
-use super::inspect::pid_of;
+use super::inspect::Target;
 use crate::model::Way;
 
 /// Which way this kernel offers.
@@ -37,15 +37,12 @@ impl Procfs {
     }
 }
 
-/// A detached, read-only mount of procfs for the pid namespace of the process behind `pidfd`, whose inode number is
-/// `pid_ns`.
-pub(super) fn of(pidfd: BorrowedFd<'_>, pid_ns: u64) -> io::Result<OwnedFd> {
-    let gone = || io::Error::from_raw_os_error(libc::ESRCH);
-    let pid = pid_of(pidfd).ok_or_else(gone)?;
-    let namespace = File::open(format!("/proc/{pid}/ns/pid"))?;
-    // The pid may have become another process's between the two; then the number differs.
-    if rustix::fs::fstat(&namespace)?.st_ino != pid_ns {
-        return Err(gone());
+/// A detached, read-only mount of procfs for the target's pid namespace.
+pub(super) fn of(target: &Target) -> io::Result<OwnedFd> {
+    let namespace = File::open(format!("/proc/{}/ns/pid", target.pid))?;
+    // The pid may have become another process's in between; then the number differs.
+    if rustix::fs::fstat(&namespace)?.st_ino != target.pid_ns {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
     instance(namespace.as_fd())
 }

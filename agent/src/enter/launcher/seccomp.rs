@@ -1,6 +1,8 @@
 //! Which system calls a process may not make: a program for the kernel's filter (seccomp(2)), made before the fork.
 //! Pure; `calls` installs it.
 
+use std::io;
+
 use libc::{c_long, sock_filter};
 
 /// `AUDIT_ARCH_*` of this machine's own 64-bit calls (linux/audit.h): a 32-bit program's calls have other numbers, so
@@ -140,6 +142,13 @@ fn number(call: c_long) -> u32 {
 fn statement(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
     // Every code is a sum of the kernel's 16-bit ones.
     sock_filter { code: u16::try_from(code).unwrap_or_default(), jt, jf, k }
+}
+
+/// Takes from this process, for good, the system calls that the agent has no business with. To be called before there
+/// are other threads, which inherit it.
+pub fn confine_agent() -> io::Result<()> {
+    let installed = agent_stub::no_new_privileges().and_then(|_| agent_stub::install_filter(&agent(), 0));
+    installed.map(|_| ()).map_err(io::Error::from_raw_os_error)
 }
 
 #[cfg(test)]

@@ -188,3 +188,12 @@ fn program() -> io::Result<OwnedFd> {
     fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
     Ok(file.into())
 }
+
+/// nix offers no way to set SIG_IGN that it calls safe, as a handler may be unsafe; this one is none.
+#[allow(unsafe_code, reason = "sigaction is marked unsafe for handlers' sake")]
+pub(in crate::enter) fn ignore_sigchld() -> nix::Result<()> {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: SIG_IGN runs no code of this program.
+    unsafe { sigaction(Signal::SIGCHLD, &ignore) }.map(|_| ())
+}

@@ -53,7 +53,7 @@ fn decide(namespaces: &[Namespace], allowed: bool, target: &Inspection, own: u64
     }
     // In a user namespace of its own a container's capabilities count in there alone.
     let counts = has(Namespace::Pid) && (target.in_host_user_ns || has(Namespace::User));
-    match takeover(target) {
+    match takeover(target.cap_bounding) {
         Some(name) if counts => {
             let all = target.cap_bounding & own == own;
             let what = if all { "is privileged".to_owned() } else { format!("has {name}") };
