@@ -15,6 +15,7 @@ mod alerts_killed;
 mod asked;
 mod attacks;
 mod captured;
+mod dashboards;
 mod disks;
 mod doctor;
 mod exec_complete;

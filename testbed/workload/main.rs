@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 use std::{env, fs, io, thread};
 
-const USAGE: &str = "usage: workload sleep | true | listen LISTENERS CLIENTS | udp SOCKETS | tree DESCENDANTS | \
+const USAGE: &str = "usage: workload sleep | true | listen LISTENERS CLIENTS [ZOMBIES] | udp SOCKETS | tree DESCENDANTS | \
                      execs COUNT | hostile | surge CONNECTIONS SECONDS | talk ADDRESS PORT | markup";
 
 /// Where this program stands in every image.
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let done = match args.get(1).map(String::as_str) {
         Some("sleep") => sleep(),
         Some("true") => Ok(()),
-        Some("listen") => listen(number(2), number(3)),
+        Some("listen") => listen(number(2), number(3), number(4)),
         Some("udp") => udp(number(2)),
         Some("tree") => tree(number(2)),
         Some("execs") => execs(number(2)),
@@ -50,8 +50,10 @@ fn sleep() -> io::Result<()> {
 }
 
 /// Listens on `listeners` ports of every address and holds `clients` connections to the first of them. Both ends live
-/// here, so the pod has exactly `2 * clients` established sockets.
-fn listen(listeners: u16, clients: u16) -> io::Result<()> {
+/// here, so the pod has exactly `2 * clients` established sockets. So many `zombies` are children that nobody collects.
+fn listen(listeners: u16, clients: u16, zombies: u16) -> io::Result<()> {
+    let _uncollected: Vec<Child> =
+        (0..zombies).map(|_| Command::new(SELF).arg("true").spawn()).collect::<io::Result<_>>()?;
     let sockets: Vec<TcpListener> =
         (0..listeners).map(|n| TcpListener::bind(("0.0.0.0", FIRST_PORT + n))).collect::<io::Result<_>>()?;
     let mut held = Vec::new();

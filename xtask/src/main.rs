@@ -2,6 +2,7 @@
 
 mod bench;
 mod codegen;
+mod dashboards;
 mod demo;
 mod dist;
 mod fuzz;
@@ -77,9 +78,9 @@ enum Task {
     },
     /// Turn a terminal's text on standard input into an SVG, as docs/demo.svg
     Picture,
-    /// Make the committed gRPC code from the .proto files
+    /// Make what is committed and made: gRPC code from the .proto files, Grafana's dashboards
     Codegen {
-        /// Only tell whether the committed code is up to date
+        /// Only tell whether it is up to date, and check the dashboards
         #[arg(long)]
         check: bool,
     },

@@ -11,7 +11,7 @@ use std::{env, fs};
 
 use anyhow::bail;
 
-use crate::{dist, progress};
+use crate::{dashboards, dist, progress};
 
 /// The version that links against the LLVM inside the rustc of rust-toolchain.toml.
 const BPF_LINKER: &[&str] = &["bpf-linker@0.10.0"];
@@ -51,6 +51,8 @@ enum From {
     BpfRustc,
     MuslStd,
     Cargo(&'static [&'static str]),
+    /// What `dashboards/package-lock.json` pins, in the folder `node_modules` beside it.
+    Npm,
     /// A package of Debian's newest suite, unpacked beside the build and not installed.
     Newest {
         package: &'static str,
@@ -117,6 +119,15 @@ const NEEDS: &[Need] = &[
         met: || testbed::newest_alertmanager().join("usr/bin/prometheus-alertmanager").is_file(),
         from: From::Newest { package: "prometheus-alertmanager", into: testbed::newest_alertmanager },
     },
+    package("jsonnet", "a test builds the mixin with it", || found("jsonnet"), &["jsonnet"]),
+    package("node", "makes and checks the dashboards", || found("node"), &["nodejs"]),
+    package("npm", "fetches what they are checked with", || found("npm"), &["npm"]),
+    Need {
+        what: "Grafana's schema and TypeScript",
+        why: "the dashboards are checked with them",
+        met: || dashboards::folder().join("node_modules/.package-lock.json").is_file(),
+        from: From::Npm,
+    },
     package("tcpdump", "a test records a pod's packets with it", || found("tcpdump"), &["tcpdump"]),
     package("tshark", "the tests read such a record with it", || found("tshark"), &["tshark"]),
     package("chromium", "the tests look at the agent's page with it", || found("chromium"), &["chromium"]),
@@ -180,6 +191,7 @@ pub(crate) fn ensure(verb: &str) -> anyhow::Result<()> {
     let mut packages = Vec::new();
     let mut crates = Vec::new();
     let mut unpacked = Vec::new();
+    let mut npm = false;
     for need in &missing {
         match need.from {
             From::Packages(names) => packages.extend(names),
@@ -189,6 +201,7 @@ pub(crate) fn ensure(verb: &str) -> anyhow::Result<()> {
             From::MuslStd if debian < 13 => packages.extend(MUSL_STD_BOOKWORM),
             From::MuslStd => packages.extend(MUSL_STD_LATER),
             From::Cargo(name) => crates.push(name),
+            From::Npm => npm = true,
             From::Newest { package, into } => unpacked.push((package, into)),
         }
     }
@@ -200,6 +213,9 @@ pub(crate) fn ensure(verb: &str) -> anyhow::Result<()> {
             &format!("compiling {}", what[0]),
             progress::cargo().args(["install", "--locked"]).args(what),
         )?;
+    }
+    if npm {
+        dashboards::install()?;
     }
     for (package, into) in unpacked {
         newest::unpack(package, &into())?;
