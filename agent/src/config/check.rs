@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use super::error::Found;
 use super::host::Host;
-use super::raw::{RawConfig, RawEndpoint, RawLimits, RawRuntimes};
+use super::raw::{RawConfig, RawEndpoint, RawLimits, RawProbeRoot, RawRuntimes};
+use super::root::ProbeRoot;
 use super::yaml::at::{At, Tried};
 use super::{Config, Limits, RuntimeEndpoint, Runtimes};
 use crate::model::{ProbeName, TriggerName};
@@ -28,10 +29,15 @@ use crate::model::{ProbeName, TriggerName};
 struct Checker<'a> {
     host: &'a Host<'a>,
     found: &'a Found,
+    root: ProbeRoot,
 }
 
 pub(super) fn check(raw: &RawConfig, digest: [u8; 32], host: &Host<'_>, found: &Found) -> Config {
-    let checker = Checker { host, found };
+    let root = raw.probe_root.as_ref().and_then(Tried::get).map_or_else(ProbeRoot::default, |root| match root.value {
+        RawProbeRoot::Host => ProbeRoot::Host,
+        RawProbeRoot::Image => ProbeRoot::Image,
+    });
+    let checker = Checker { host, found, root };
     let mut declared = metric::Declared::default();
     let mut probes = BTreeMap::new();
     let raw_probes = raw.probes.0.as_ref();
@@ -55,6 +61,7 @@ pub(super) fn check(raw: &RawConfig, digest: [u8; 32], host: &Host<'_>, found: &
         }
     }
     Config {
+        probe_root: root,
         runtimes: checker.runtimes(raw.runtimes.as_ref().and_then(|section| section.0.as_ref())),
         limits: checker.limits(raw.limits.as_ref().and_then(|section| section.0.as_ref())),
         captures: checker.captures(raw.captures.as_ref().and_then(|section| section.0.as_ref())),

@@ -11,6 +11,7 @@ pub mod jq;
 mod load;
 pub mod parse;
 mod raw;
+mod root;
 mod source;
 mod store;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use check::OWN_METRICS;
 pub use error::{ConfigError, Mistake, Mistakes};
 pub use host::{PROGRAM_PATH, node_hash, node_name};
 pub use load::{from_str, json_schema, load};
+pub use root::ProbeRoot;
 pub use source::Source;
 pub use store::{Store, StoreKind};
 
@@ -37,6 +39,8 @@ use crate::model::{ProbeName, TriggerName};
 /// The whole configuration, every pattern compiled, every path resolved, every duration typed.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Whose programs probes run.
+    pub probe_root: ProbeRoot,
     pub runtimes: Runtimes,
     pub limits: Limits,
     pub captures: Captures,

@@ -85,6 +85,7 @@
 //! for a subreaper among a process's ancestors only as long as they are of its own namespace (`find_new_reaper` in
 //! kernel/exit.c).
 
+mod cgroups;
 mod client;
 mod connection;
 mod ebpf;
@@ -101,6 +102,7 @@ mod watch;
 
 use std::path::PathBuf;
 
+pub use cgroups::see_all_cgroups;
 pub use client::{Launcher, LauncherOptions, LauncherProcess, Listening, Word};
 pub use ebpf::ebpf_loader;
 pub use keeper::keep;

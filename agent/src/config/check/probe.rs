@@ -88,7 +88,7 @@ impl Checker<'_> {
             let message = format!("the command is longer than {LONGEST_COMMAND} bytes; use a script");
             self.found.add(place, message);
         }
-        let program = self.found.ok(place, self.host.find(program.get()?))?;
+        let program = self.found.ok(place, self.host.find(self.root, program.get()?))?;
         Some((program, command))
     }
 }
