@@ -1,10 +1,13 @@
 //! The project's own tasks, one file per verb.
 
 mod bench;
+mod chart;
 mod codegen;
+mod deb;
 mod demo;
 mod dist;
 mod fuzz;
+mod image;
 mod picture;
 mod progress;
 mod setup;
@@ -55,6 +58,16 @@ enum Task {
     },
     /// Build dist/parachute, the program as it is shipped: static, stripped
     Dist,
+    /// Build dist/parachute_VERSION_amd64.deb, the Debian package
+    Deb,
+    /// Build dist/parachute-image.tar and dist/parachute-image-tools.tar, the container images
+    Image,
+    /// Lint, render and validate the Helm chart, and compare deploy/kubernetes/parachute.yaml with it
+    Chart {
+        /// Write that file
+        #[arg(long)]
+        write: bool,
+    },
     /// Feed what reads a container's bytes with what libFuzzer makes; see CONTRIBUTING.md
     Fuzz {
         /// One of the files in fuzz/targets; all of them if it is left out
@@ -94,6 +107,9 @@ fn main() -> ExitCode {
             simulate::run(testbed::Simulated { pods, probes, churn, alerts, queue }, nodes)
         }
         Task::Dist => dist::run(),
+        Task::Deb => deb::run(),
+        Task::Image => image::run(),
+        Task::Chart { write } => chart::run(write),
         Task::Fuzz { target, runs, minutes, promtool } => {
             fuzz::run(&fuzz::Asked { target, runs, minutes, promtool })
         }
