@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 use testbed::{NodeContainer, NodeMount, Pod, WORKLOAD_IMAGE};
 
@@ -47,6 +48,11 @@ impl<'a> Agent<'a> {
         });
         assert!(archive.exists(), "{}: cargo xtask image makes it", archive.display());
         rig.bed.import(&archive, &[image]).await.unwrap();
+        // As systemd makes all mounts of a node; containerd refuses a mount that is to follow one that is not.
+        let folder = rig.bed.socket().parent().unwrap().to_owned();
+        for flags in [MsFlags::MS_BIND | MsFlags::MS_REC, MsFlags::MS_SHARED] {
+            mount(Some(&folder), &folder, None::<&str>, flags, None::<&str>).unwrap();
+        }
         let container = Self::container(rig, probe_root, image);
         let pod = rig.bed.start_on_node("parachute", "parachute-x", &container).await.unwrap();
         let agent = Self { rig, pod };

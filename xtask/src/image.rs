@@ -14,6 +14,8 @@ use crate::{dist, progress};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
+const ZONES: &str = "/usr/share/zoneinfo";
+
 /// What probes run, and what a shell's text for them takes for granted.
 const TOOLS: &str = "base-files,bash,bind9-dnsutils,conntrack,coreutils,dash,ethtool,findutils,grep,iproute2,iputils-ping,\
     iputils-tracepath,lsof,mawk,net-tools,openssl,procps,psmisc,sed,strace,tcpdump";
@@ -100,7 +102,25 @@ fn files() -> anyhow::Result<Vec<(PathBuf, String, u32)>> {
         let name = path.file_name()?.to_str()?.to_owned();
         Some((path, format!("usr/share/parachute/probes/{name}"), 0o644))
     }));
+    zones(Path::new(ZONES), &mut all)?;
     Ok(all)
+}
+
+/// Schedules may be in any time zone, and even UTC is looked up. Those of this machine's tzdata, each zone once.
+fn zones(folder: &Path, all: &mut Vec<(PathBuf, String, u32)>) -> anyhow::Result<()> {
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder)
+        .with_context(|| format!("{}: cargo xtask setup installs tzdata", folder.display()))?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    entries.sort();
+    for path in entries {
+        if path.is_dir() && !path.ends_with("posix") && !path.ends_with("right") {
+            zones(&path, all)?;
+        } else if path.is_file() {
+            all.push((path.clone(), path.display().to_string().trim_start_matches('/').to_owned(), 0o644));
+        }
+    }
+    Ok(())
 }
 
 /// Adds the packages' files. They are fetched once for each list of them.

@@ -30,7 +30,7 @@ pub use check::OWN_METRICS;
 pub use error::{ConfigError, Mistake, Mistakes};
 pub use host::{PROGRAM_PATH, node_hash, node_name};
 pub use load::{from_str, json_schema, load};
-pub use root::ProbeRoot;
+pub use root::{ProbeRoot, on_the_host};
 pub use source::Source;
 pub use store::{Store, StoreKind};
 

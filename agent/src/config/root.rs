@@ -1,9 +1,9 @@
 //! Whose programs probes run, and the look at them: those that this process sees, or in a container the host's, which are
-//! seen through the host's first process.
+//! seen through a process of the host's.
 
-use std::fs;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, openat, openat2, stat};
 
@@ -25,11 +25,43 @@ pub(super) fn look(root: ProbeRoot, path: &str) -> ProgramFile {
     if root == ProbeRoot::Image || !rustix::process::geteuid().is_root() {
         return judged(Path::new(path), |path| fs::canonicalize(path).ok(), |path| stat(path).ok());
     }
-    // An agent at work has no right to this. The launcher has, and looks by itself at each reload.
-    match openat(CWD, "/proc/1/root", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(root) => look_below(&root, Path::new(path)),
+    let root = || -> io::Result<Option<OwnedFd>> {
+        let Some(process) = on_the_host()? else { return Ok(None) };
+        let root = format!("/proc/{process}/root");
+        Ok(Some(openat(CWD, root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?))
+    };
+    match root() {
+        Ok(Some(root)) => look_below(&root, Path::new(path)),
+        Ok(None) => look(ProbeRoot::Image, path),
+        // An agent at work has no right to this. The launcher has, and looks by itself at each reload.
         Err(_) => ProgramFile::Unseen,
     }
+}
+
+/// A process that is among the host's mounts, if this one is not: the first of all or, where nobody may look at that, the
+/// nearest ancestor with other mounts than this one's, which is what the runtime has started the container by.
+pub fn on_the_host() -> io::Result<Option<u32>> {
+    let mounts = |process: &str| stat(format!("/proc/{process}/ns/mnt")).map(|about| about.st_ino);
+    let own = mounts("self")?;
+    if let Ok(first) = mounts("1") {
+        return Ok((first != own).then_some(1));
+    }
+    let mut process = parent("self")?;
+    while process > 1 {
+        if mounts(&process.to_string())? != own {
+            return Ok(Some(process));
+        }
+        process = parent(&process.to_string())?;
+    }
+    Ok(None)
+}
+
+/// Zero for one that is not of this pid namespace.
+fn parent(process: &str) -> io::Result<u32> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The fourth field, after the name in parentheses, which may hold any of these.
+    let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+    parent.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 fn look_below(root: &OwnedFd, path: &Path) -> ProgramFile {

@@ -6,11 +6,13 @@ use std::os::unix::fs::MetadataExt as _;
 
 use nix::sched::{CloneFlags, setns};
 
-/// Counts them as the host's first process does, if this process may. To be called while there is one thread.
+use crate::config::on_the_host;
+
+/// Counts them as the host does, if this process is in a container and may. To be called while there is one thread.
 pub fn see_all_cgroups() {
-    let (Ok(host), Ok(own)) = (File::open("/proc/1/ns/cgroup"), File::open("/proc/self/ns/cgroup")) else {
-        return;
-    };
+    let Ok(Some(process)) = on_the_host() else { return };
+    let host = File::open(format!("/proc/{process}/ns/cgroup"));
+    let (Ok(host), Ok(own)) = (host, File::open("/proc/self/ns/cgroup")) else { return };
     let number = |file: &File| file.metadata().map(|about| about.ino()).ok();
     if number(&host) != number(&own) {
         // Without the right to it nothing else of an agent works either, and that will be said.

@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, readlinkat, statat};
 use rustix::process::Signal;
 
 use super::super::Inspection;
+use super::roots::hosts_mounts;
 
 /// Files of /proc are read up to this many bytes; the ones read here are far smaller.
 const MAX_FILE: u64 = 64 * 1024;
@@ -32,9 +33,6 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
     };
     let namespace =
         |of: &OwnedFd, name: &str| statat(of, format!("ns/{name}"), AtFlags::empty()).ok().map(|s| s.st_ino);
-    // The host's mounts, where this process is in a container and has others.
-    let first = openat(CWD, "/proc/1", folder, Mode::empty()).ok();
-    let hosts_mounts = first.as_ref().and_then(|first| namespace(first, "mnt"));
     let mnt_ns = namespace(&proc, "mnt")?;
     let user_ns = namespace(&proc, "user")?;
     let pid_ns = namespace(&proc, "pid")?;
@@ -47,7 +45,7 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
         mnt_ns,
         user_ns,
         in_host_pid_ns: namespace(&own, "pid") == Some(pid_ns),
-        in_host_mnt_ns: [namespace(&own, "mnt"), hosts_mounts].contains(&Some(mnt_ns)),
+        in_host_mnt_ns: [namespace(&own, "mnt"), hosts_mounts()].contains(&Some(mnt_ns)),
         in_host_user_ns: namespace(&own, "user") == Some(user_ns),
         inner_pid: field("NSpid")?.split_whitespace().last()?.parse().ok()?,
         comm: field("Name")?.to_owned(),

@@ -1,18 +1,29 @@
 //! Which mounts the launcher is in, and with it whose programs commands are: its own or, where it is in a container, those of
-//! the host's first process. It reads its configuration in its own and is in the chosen ones at all other times, so that
+//! the host. It reads its configuration in its own and is in the chosen ones at all other times, so that
 //! template, view and run slots are made of those.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::OnceLock;
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::config::ProbeRoot;
+use crate::config::{ProbeRoot, on_the_host};
 
 /// Tied to the mount namespace that it is opened in; the kernel marks it with POLLPRI when the table changes (proc(5)).
 const TABLE: &str = "/proc/self/mountinfo";
+
+/// The number of the host's mount namespace, where this process was started in another one.
+pub(super) fn hosts_mounts() -> Option<u64> {
+    // It never changes, and to find it may take a look at all ancestors.
+    static NUMBER: OnceLock<Option<u64>> = OnceLock::new();
+    *NUMBER.get_or_init(|| {
+        let process = on_the_host().ok()??;
+        File::open(format!("/proc/{process}/ns/mnt")).ok()?.metadata().map(|about| about.ino()).ok()
+    })
+}
 
 #[derive(Debug)]
 pub(super) struct Roots {
@@ -26,11 +37,10 @@ pub(super) struct Roots {
 impl Roots {
     /// The caller must have a single thread.
     pub(super) fn open() -> io::Result<Self> {
+        // Remembered while this process is at home.
+        hosts_mounts();
         let own = File::open("/proc/self/ns/mnt")?;
-        // In a pid namespace of its own the first process is one of its container, or has no namespace that may be opened.
-        let host = File::open("/proc/1/ns/mnt").ok();
-        let number = |file: &File| file.metadata().map(|about| about.ino()).ok();
-        let host = host.filter(|host| number(host) != number(&own));
+        let host = on_the_host()?.map(|process| File::open(format!("/proc/{process}/ns/mnt"))).transpose()?;
         Ok(Self { own, host, current: ProbeRoot::Image, table: File::open(TABLE)? })
     }
 
