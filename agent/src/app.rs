@@ -2,6 +2,7 @@
 
 mod alerted;
 mod counters;
+mod declared;
 mod scrape;
 #[cfg(feature = "object-store")]
 mod uploads;
@@ -165,7 +166,7 @@ impl App {
         hook: Hook,
         storage: Option<&Path>,
     ) -> Result<Self, DetectError> {
-        metrics.declare(&config);
+        declared::declare(&metrics, &config);
         let steps: Vec<_> = enter::STEPS.iter().copied().chain(["launcher"]).collect();
         metrics.declare_words(&Words {
             steps: &steps,
@@ -280,7 +281,7 @@ impl App {
         if old.runtimes != config.runtimes {
             tracing::warn!("a change of `runtimes` takes effect at the agent's next start");
         }
-        self.metrics.declare(&config);
+        declared::declare(&self.metrics, &config);
         self.captures.bound(&config.captures);
         if old.store != config.store {
             tracing::warn!("a change of `captures.store` takes effect at the agent's next start");

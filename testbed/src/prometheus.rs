@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
@@ -47,6 +48,23 @@ impl Prometheus {
     pub async fn query(&self, query: &str) -> anyhow::Result<Vec<Value>> {
         let data = self.data(&format!("/api/v1/query?query={}", encoded(query))).await?;
         data["result"].as_array().cloned().with_context(|| format!("no result in {data}"))
+    }
+
+    /// The series of a query over the last `seconds`, one value each second: each with its `metric` and its `values`.
+    pub async fn range(&self, query: &str, seconds: u64) -> anyhow::Result<Vec<Value>> {
+        let end = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let start = end.saturating_sub(seconds);
+        let path =
+            format!("/api/v1/query_range?query={}&start={start}&end={end}&step=1", encoded(query));
+        let data = self.data(&path).await?;
+        data["result"].as_array().cloned().with_context(|| format!("no result in {data}"))
+    }
+
+    /// Its rules, each with `name`, `type`, `health` and `lastError`.
+    pub async fn rules(&self) -> anyhow::Result<Vec<Value>> {
+        let data = self.data("/api/v1/rules").await?;
+        let groups = data["groups"].as_array().with_context(|| format!("no groups in {data}"))?;
+        Ok(groups.iter().filter_map(|group| group["rules"].as_array()).flatten().cloned().collect())
     }
 
     /// What it scrapes, with `labels`, `health` and `lastError`.

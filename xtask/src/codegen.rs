@@ -1,10 +1,12 @@
 //! `cargo xtask codegen`: the Rust code that speaks gRPC, made from the .proto files and committed, so that a build
-//! needs neither protoc nor this task. `--check` only tells whether the committed code is what would be made.
+//! needs neither protoc nor this task, and the dashboards. `--check` only tells whether what is committed is what would be made.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+
+use crate::dashboards;
 
 /// One .proto file, the folder its code goes to, and the file prost names after the package.
 const TABLE: [(&str, &str, &str); 2] = [
@@ -35,5 +37,5 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
             bail!("{folder}/{file} is not what its .proto makes: run cargo xtask codegen");
         }
     }
-    Ok(())
+    dashboards::make(check)
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod chart;
 mod codegen;
+mod dashboards;
 mod deb;
 mod demo;
 mod dist;
@@ -90,9 +91,9 @@ enum Task {
     },
     /// Turn a terminal's text on standard input into an SVG, as docs/demo.svg
     Picture,
-    /// Make the committed gRPC code from the .proto files
+    /// Make what is committed and made: gRPC code from the .proto files, Grafana's dashboards
     Codegen {
-        /// Only tell whether the committed code is up to date
+        /// Only tell whether it is up to date, and check the dashboards
         #[arg(long)]
         check: bool,
     },

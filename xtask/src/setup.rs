@@ -11,7 +11,7 @@ use std::{env, fs};
 
 use anyhow::bail;
 
-use crate::{chart, dist, progress};
+use crate::{chart, dashboards, dist, progress};
 
 /// The version that links against the LLVM inside the rustc of rust-toolchain.toml.
 const BPF_LINKER: &[&str] = &["bpf-linker@0.10.0"];
@@ -56,6 +56,8 @@ enum From {
     Cargo(&'static [&'static str]),
     /// Python's packages for `cargo xtask chart`.
     Python,
+    /// What `dashboards/package-lock.json` pins, in the folder `node_modules` beside it.
+    Npm,
     /// A package of Debian's newest suite, unpacked beside the build and not installed.
     Newest {
         package: &'static str,
@@ -115,6 +117,11 @@ const NEEDS: &[Need] = &[
     ),
     package("iproute2", "ip and ss are probes", || found("ip") && found("ss"), &["iproute2"]),
     package("procps", "ps is a probe", || found("ps"), &["procps"]),
+    package("dig", "the shipped probe of the resolver runs it", || found("dig"), &["bind9-dnsutils"]),
+    package("conntrack", "a shipped probe runs it", || found("conntrack"), &["conntrack"]),
+    package("ping", "the shipped probe of the path runs it", || found("ping"), &["iputils-ping"]),
+    package("openssl", "a shipped probe reads certificates with it", || found("openssl"), &["openssl"]),
+    package("perf", "a shipped probe samples stacks with it", || found("perf"), &["linux-perf"]),
     package(
         "prometheus",
         "the tests scrape with it and check with promtool",
@@ -132,6 +139,15 @@ const NEEDS: &[Need] = &[
         why: "the tests are alerted by it, too",
         met: || testbed::newest_alertmanager().join("usr/bin/prometheus-alertmanager").is_file(),
         from: From::Newest { package: "prometheus-alertmanager", into: testbed::newest_alertmanager },
+    },
+    package("jsonnet", "a test builds the mixin with it", || found("jsonnet"), &["jsonnet"]),
+    package("node", "makes and checks the dashboards", || found("node"), &["nodejs"]),
+    package("npm", "fetches what they are checked with", || found("npm"), &["npm"]),
+    Need {
+        what: "Grafana's schema and TypeScript",
+        why: "the dashboards are checked with them",
+        met: || dashboards::folder().join("node_modules/.package-lock.json").is_file(),
+        from: From::Npm,
     },
     package("tcpdump", "a test records a pod's packets with it", || found("tcpdump"), &["tcpdump"]),
     package("tshark", "the tests read such a record with it", || found("tshark"), &["tshark"]),
@@ -197,6 +213,7 @@ pub(crate) fn ensure(verb: &str) -> anyhow::Result<()> {
     let mut crates = Vec::new();
     let mut unpacked = Vec::new();
     let mut python = false;
+    let mut npm = false;
     for need in &missing {
         match need.from {
             From::Packages(names) => packages.extend(names),
@@ -207,6 +224,7 @@ pub(crate) fn ensure(verb: &str) -> anyhow::Result<()> {
             From::MuslStd => packages.extend(MUSL_STD_LATER),
             From::Cargo(name) => crates.push(name),
             From::Python => python = true,
+            From::Npm => npm = true,
             From::Newest { package, into } => unpacked.push((package, into)),
         }
     }
@@ -221,6 +239,9 @@ pub(crate) fn ensure(verb: &str) -> anyhow::Result<()> {
     }
     if python {
         chart::add_packages()?;
+    }
+    if npm {
+        dashboards::install()?;
     }
     for (package, into) in unpacked {
         newest::unpack(package, &into())?;

@@ -7,6 +7,7 @@ mod check_config;
 pub mod complete;
 mod doctor;
 mod exec;
+mod explain;
 mod launcher;
 mod logging;
 mod man;

@@ -4,7 +4,7 @@
 mod alert;
 mod captures;
 mod isolation;
-mod metric;
+pub(super) mod metric;
 mod names;
 mod parse;
 mod probe;
@@ -17,31 +17,45 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::Found;
+use super::error::{Found, Place};
 use super::host::Host;
 use super::raw::{RawConfig, RawEndpoint, RawLimits, RawProbeRoot, RawRuntimes};
 use super::root::ProbeRoot;
 use super::yaml::at::{At, Tried};
-use super::{Config, Limits, RuntimeEndpoint, Runtimes};
+use super::{Config, Limits, RuntimeEndpoint, Runtimes, include};
 use crate::model::{ProbeName, TriggerName};
 
 /// What every check needs.
-struct Checker<'a> {
-    host: &'a Host<'a>,
-    found: &'a Found,
-    root: ProbeRoot,
+pub(super) struct Checker<'a> {
+    pub(super) host: &'a Host<'a>,
+    pub(super) found: &'a Found,
+    /// Whose programs are looked for.
+    pub(super) root: ProbeRoot,
+    /// Of probes that come with the program: what they need may be missing on a host, and is no mistake of anybody's.
+    pub(super) included: bool,
 }
 
 pub(super) fn check(raw: &RawConfig, digest: [u8; 32], host: &Host<'_>, found: &Found) -> Config {
-    let root = raw.probe_root.as_ref().and_then(Tried::get).map_or_else(ProbeRoot::default, |root| match root.value {
+    let root = raw.probe_root.as_ref().and_then(Tried::get);
+    let root = root.map_or_else(ProbeRoot::default, |root| match root.value {
         RawProbeRoot::Host => ProbeRoot::Host,
         RawProbeRoot::Image => ProbeRoot::Image,
     });
-    let checker = Checker { host, found, root };
+    let checker = Checker { host, found, root, included: false };
     let mut declared = metric::Declared::default();
     let mut probes = BTreeMap::new();
-    let raw_probes = raw.probes.0.as_ref();
-    if let Some(At { place, .. }) = raw_probes.filter(|probes| probes.value.is_empty()) {
+    let included = include::named(raw, found);
+    let raw_probes = raw.probes.as_ref().and_then(|probes| probes.0.as_ref());
+    if raw.probes.is_none() && raw.include.is_none() {
+        let start = Place { line: 1, column: 1, field: "".into() };
+        found.add(
+            &start,
+            "nothing to run; declare a probe under `probes:`, or include some, as in include: [network]",
+        );
+    }
+    if let Some(At { place, .. }) =
+        raw_probes.filter(|probes| probes.value.is_empty() && raw.include.is_none())
+    {
         found.add(place, "nothing to run; declare a probe, as in sockets: {command: [ss, -s], parse: none}");
     }
     for (name, raw) in raw_probes.into_iter().flat_map(|probes| &probes.value) {
@@ -50,17 +64,20 @@ pub(super) fn check(raw: &RawConfig, digest: [u8; 32], host: &Host<'_>, found: &
             probes.insert(ProbeName::new(name), Arc::new(probe));
         }
     }
+    // Known is what is named, even where it has mistakes of its own: one mistake is reported once.
+    let is_own = |probe: &str| raw_probes.is_some_and(|all| all.value.contains_key(probe));
+    let unread = (raw.probes.is_none() && raw.include.is_none())
+        || raw.probes.as_ref().is_some_and(|probes| probes.0.is_none())
+        || raw.include.as_ref().is_some_and(|include| include.0.is_none());
     let mut triggers = BTreeMap::new();
     for (name, raw) in raw.triggers.iter().filter_map(|section| section.0.as_ref()).flatten() {
         let Some(raw) = &raw.0 else { continue };
-        // Known is what is named, even where it has mistakes of its own: one mistake is reported once.
-        if let Some(trigger) =
-            checker.trigger(name, raw, |probe| raw_probes.is_none_or(|all| all.value.contains_key(probe)))
-        {
+        let known = |probe: &str| unread || is_own(probe) || include::has(&included, probe);
+        if let Some(trigger) = checker.trigger(name, raw, known) {
             triggers.insert(TriggerName::new(name), Arc::new(trigger));
         }
     }
-    Config {
+    let mut config = Config {
         probe_root: root,
         runtimes: checker.runtimes(raw.runtimes.as_ref().and_then(|section| section.0.as_ref())),
         limits: checker.limits(raw.limits.as_ref().and_then(|section| section.0.as_ref())),
@@ -68,8 +85,11 @@ pub(super) fn check(raw: &RawConfig, digest: [u8; 32], host: &Host<'_>, found: &
         store: checker.store(raw.captures.as_ref().and_then(|section| section.0.as_ref())),
         probes,
         triggers,
+        included: Vec::new(),
         digest,
-    }
+    };
+    include::add(&included, &checker, &mut declared, &mut config, is_own);
+    config
 }
 
 impl Checker<'_> {

@@ -5,12 +5,10 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use sha2::{Digest as _, Sha256};
-
 use super::error::{ConfigError, Found, Mistakes, Place};
 use super::host::{self, Host};
 use super::raw::RawConfig;
-use super::{Config, check, root, yaml};
+use super::{Config, check, include, root, yaml};
 
 /// No configuration that a person wrote comes near it, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -70,7 +68,7 @@ fn read(text: &str, host: &Host<'_>, found: &Found) -> Option<Config> {
     }
     let root = yaml::parse(text).map_err(|(place, message)| found.add(&place, message)).ok()?;
     let raw: RawConfig = yaml::read::read(&root, text, found)?;
-    Some(check::check(&raw, Sha256::digest(text).into(), host, found))
+    Some(check::check(&raw, include::digest(text.as_bytes()), host, found))
 }
 
 /// The grammar as a JSON schema, for editors. A test holds the file to the types.

@@ -7,6 +7,7 @@ mod captures;
 mod check;
 mod error;
 mod host;
+mod include;
 pub mod jq;
 mod load;
 pub mod parse;
@@ -29,6 +30,7 @@ pub use captures::{Captures, Keep, keeps};
 pub use check::OWN_METRICS;
 pub use error::{ConfigError, Mistake, Mistakes};
 pub use host::{PROGRAM_PATH, node_hash, node_name};
+pub use include::Included;
 pub use load::{from_str, json_schema, load};
 pub use root::{ProbeRoot, on_the_host};
 pub use source::Source;
@@ -48,7 +50,9 @@ pub struct Config {
     pub store: Option<Store>,
     pub probes: BTreeMap<ProbeName, Arc<Probe>>,
     pub triggers: BTreeMap<TriggerName, Arc<Trigger>>,
-    /// SHA-256 of the file's bytes: agent and launcher compare it before both swap to a new configuration.
+    /// Probes that come with the program, as `include:` names them; they are among `probes`.
+    pub included: Vec<Included>,
+    /// SHA-256 of the file's bytes and of what it includes: agent and launcher compare it before both swap to a new configuration.
     pub digest: [u8; 32],
 }
 
@@ -142,6 +146,8 @@ pub struct Probe {
     /// argv; `program` is `command[0]` found on the host.
     pub command: Vec<String>,
     pub program: PathBuf,
+    /// Of a shipped probe: why it cannot run on this host. Its runs are refused with these words.
+    pub missing: Option<String>,
     pub timeout: Duration,
     /// Cap in bytes on stdout and on stderr, each.
     pub max_output: u64,

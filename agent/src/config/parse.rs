@@ -38,12 +38,22 @@ pub enum Scope {
     Whole,
 }
 
+/// What becomes of several values that have the same labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    Sum,
+    Max,
+    Min,
+}
+
 #[derive(Clone, Debug)]
 pub struct RegexMetric {
     pub def: MetricDef,
     pub pattern: Regex,
     pub scope: Scope,
     pub take: RegexTake,
+    /// `aggregate:`; without it a second value with the same labels is an error.
+    pub merge: Option<Merge>,
 }
 
 #[derive(Clone, Debug)]
@@ -105,8 +115,8 @@ pub enum TableTake {
     Value(String),
     /// `aggregate: count`: rows per set of labels.
     Count,
-    /// `aggregate: sum` with `value: COLUMN`: its sum per set of labels.
-    Sum(String),
+    /// `aggregate: sum`, `max` or `min` with `value: COLUMN`: one series per set of labels.
+    Merge(Merge, String),
 }
 
 /// `prometheus: { prefix: app_ }`: only names that start with `prefix` (default all) are passed through.

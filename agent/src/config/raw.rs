@@ -33,8 +33,13 @@ pub(super) struct RawConfig {
     /// How much of what runs print is kept, and for how long; which runs, each probe's `keep` says.
     #[serde(default)]
     pub(super) captures: Option<Tried<captures::RawCaptures>>,
-    /// The commands that may run inside containers, by name.
-    pub(super) probes: Tried<At<BTreeMap<String, Tried<At<RawProbe>>>>>,
+    /// Probes that come with parachute, by the names of their files: [network, processes]. docs/probes.md lists them. A
+    /// probe under `probes` of the same name takes the place of one of these; none runs without a trigger.
+    #[serde(default)]
+    pub(super) include: Option<Tried<At<RawNames>>>,
+    /// The commands that may run inside containers, by name. There must be some here, or `include`.
+    #[serde(default)]
+    pub(super) probes: Option<Tried<At<BTreeMap<String, Tried<At<RawProbe>>>>>>,
     /// When which probes run in which containers, by name.
     #[serde(default)]
     pub(super) triggers: Option<Tried<BTreeMap<String, Tried<At<RawTrigger>>>>>,
@@ -85,9 +90,36 @@ pub(super) struct RawLimits {
     pub(super) results_grace: Option<Tried<At<String>>>,
 }
 
+/// What a person should know before a probe is used; nothing of it changes what runs.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(not(test), allow(dead_code, reason = "it is for people; a test makes docs/probes.md of it"))]
+pub(super) struct RawAbout {
+    /// Which question it answers.
+    #[serde(default)]
+    pub(super) question: Option<Tried<String>>,
+    /// How it looks at the container, and why so.
+    #[serde(default)]
+    pub(super) isolation: Option<Tried<String>>,
+    /// What one run costs the node and the container.
+    #[serde(default)]
+    pub(super) cost: Option<Tried<String>>,
+    /// Whether reading /proc would do as well, and why it is a command all the same.
+    #[serde(default)]
+    pub(super) proc: Option<Tried<String>>,
+}
+
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawProbe {
+    /// For people: what it is for and what it costs.
+    #[serde(default)]
+    #[cfg_attr(not(test), allow(dead_code, reason = "it is for people; a test makes docs/probes.md of it"))]
+    pub(super) about: Option<Tried<RawAbout>>,
+    /// Programs that must be on the host, each with the Debian package that has it: { ss: iproute2 }. The check looks for
+    /// them; needed for those in a `shell` text, of which it sees only the shell.
+    #[serde(default)]
+    pub(super) tools: Option<Tried<BTreeMap<String, Tried<At<String>>>>>,
     /// Program and arguments. The program is the host's: an absolute path, or a name that is found in
     /// /usr/local/sbin, /usr/local/bin, /usr/sbin, /usr/bin, /sbin or /bin. No shell is involved.
     #[serde(default)]

@@ -3,9 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
-
-use super::{Config, ConfigError, from_str, load};
+use super::{Config, ConfigError, from_str, include, load};
 
 /// Read without `--config.file` if it exists.
 const USUAL: &str = "/etc/parachute/parachute.yml";
@@ -52,7 +50,7 @@ impl Source {
             Self::BuiltIn => BUILT_IN.as_bytes(),
             Self::Bare => BARE.as_bytes(),
         };
-        Some(Self::hex(&Sha256::digest(text).into()))
+        Some(Self::hex(&include::digest(text)))
     }
 
     pub fn hex(digest: &[u8; 32]) -> String {

@@ -1,13 +1,15 @@
 //! The rules, one file each: `tests/fixtures/bad-config/NAME.yml` must give exactly the messages in `NAME.txt`.
 
+mod library;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::host::{Host, ProgramFile};
 use super::load::{from_str_on, made_schema};
+use super::parse::{KeyMatch, Merge, Parse, RegexTake, Scope, TableTake};
 use super::root::ProbeRoot;
-use super::parse::{KeyMatch, Parse, RegexTake, Scope, TableTake};
 use super::{
     AlertWhen, Config, ConfigError, Limits, Mistakes, RuntimeEndpoint, Runtimes, When, json_schema, load,
 };
@@ -108,7 +110,7 @@ fn the_grammar_of_the_issue_means_what_it_says() {
     assert!(matches!(&metrics[1].keys, KeyMatch::Glob { label, .. } if &**label == "name"));
     let Parse::Table(table) = &config.probes["table"].parse else { panic!("not a table") };
     assert_eq!((table.skip, table.separator, table.columns.as_deref()), (1, Some('|'), None));
-    assert!(matches!(&table.metrics[0].take, TableTake::Sum(column) if column == "Recv-Q"));
+    assert!(matches!(&table.metrics[0].take, TableTake::Merge(Merge::Sum, column) if column == "Recv-Q"));
     assert!(matches!(&config.probes["passed"].parse, Parse::Prometheus(passed) if passed.prefix == "app_"));
 
     let steady = &config.triggers["steady"];

@@ -16,6 +16,7 @@ fn config(triggers: &[(&str, &[&str])]) -> Config {
             name: ProbeName::new(name),
             command: vec!["true".into()],
             program: PathBuf::from("/bin/true"),
+            missing: None,
             timeout: Duration::from_secs(1),
             max_output: 1,
             max_series: 1,
@@ -43,6 +44,7 @@ fn config(triggers: &[(&str, &[&str])]) -> Config {
         store: None,
         probes: probes.collect(),
         triggers: triggers.collect::<BTreeMap<_, _>>(),
+        included: Vec::new(),
         digest: [0; 32],
     }
 }

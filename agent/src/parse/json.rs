@@ -18,13 +18,15 @@ pub(super) fn parse(
     let document: Val =
         serde_json::from_str(&text).map_err(|error| ParseError::NotJson(error.to_string()))?;
     let work = Work::new(Work::STEPS);
-    for metric in metrics {
+    for (rule, metric) in metrics.iter().enumerate() {
+        series.noted.rule = Some(rule);
         let late = || ParseError::TooMuchWork { metric: metric.def.name.to_string() };
-        for row in metric.select.outputs(document.clone(), &work) {
+        for (number, row) in metric.select.outputs(document.clone(), &work).enumerate() {
             match row {
                 // A row costs nothing any more when its series could not be kept.
                 Ok(_) if series.is_full() => series.drop(),
                 Ok(row) => {
+                    series.noted.row(number, &row);
                     let mark = series.noted.mark();
                     one(metric, &row, &work, series).ok_or_else(late)?;
                     series.noted.describe(mark, &row);

@@ -7,17 +7,19 @@ use crate::config::parse::{KeyMatch, KeyvalueMetric};
 /// A line whose key no metric asks for is no error; one whose key is asked for but that has no number is.
 pub(super) fn parse<'o>(metrics: &[KeyvalueMetric], output: &'o [u8], series: &mut Series<'o>) {
     for line in text::lines(output) {
+        series.noted.rule = None;
         let Some(line) = series.line(line) else { continue };
         let mut asked = false;
         let (key, rest) = split(line);
         let key_text = String::from_utf8_lossy(key);
-        for KeyvalueMetric { def, keys } in metrics {
+        for (rule, KeyvalueMetric { def, keys }) in metrics.iter().enumerate() {
             let label = match keys {
                 KeyMatch::One(wanted) if *wanted == key_text => None,
                 KeyMatch::Glob { pattern, label } if pattern.is_match(&*key_text) => Some((label, key)),
                 _ => continue,
             };
             asked = true;
+            series.noted.rule = Some(rule);
             let number = text::words(rest).find_map(text::number);
             let family = series.family_of(def);
             let labels = series.labels(&def.const_labels, label);

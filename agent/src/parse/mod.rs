@@ -20,7 +20,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod text;
+mod trace;
 
+pub use self::trace::{Came, Explained, Step, What};
 use crate::config::parse::Parse;
 use crate::model::{Family, Rejects};
 
@@ -52,14 +54,28 @@ pub enum ParseError {
 
 /// Reads `stdout` as `spec` says; at most `max_series` samples come out.
 pub fn parse(spec: &Parse, stdout: &[u8], max_series: usize) -> Result<Parsed, ParseError> {
-    let mut series = series::Series::new(max_series);
+    let mut series = series::Series::new(max_series, noted::Noted::default());
+    read(spec, stdout, &mut series)?;
+    Ok(series.finish().0)
+}
+
+/// The same, with each step that led there.
+pub fn explain(spec: &Parse, stdout: &[u8], max_series: usize) -> Explained {
+    let mut series = series::Series::new(max_series, noted::Noted::traced());
+    let end = read(spec, stdout, &mut series);
+    let (parsed, trace) = series.finish();
+    let trace = trace.unwrap_or_default();
+    Explained { steps: trace.steps, untold: trace.untold, end: end.map(|()| parsed) }
+}
+
+fn read<'o>(spec: &Parse, stdout: &'o [u8], series: &mut series::Series<'o>) -> Result<(), ParseError> {
     match spec {
         Parse::None => {}
-        Parse::Regex(metrics) => regex::parse(metrics, stdout, &mut series)?,
-        Parse::Json(metrics) => json::parse(metrics, stdout, &mut series)?,
-        Parse::Keyvalue(metrics) => keyvalue::parse(metrics, stdout, &mut series),
-        Parse::Table(table) => table::parse(table, stdout, &mut series)?,
-        Parse::Prometheus(passthrough) => prometheus::parse(passthrough, stdout, &mut series),
+        Parse::Regex(metrics) => regex::parse(metrics, stdout, series)?,
+        Parse::Json(metrics) => json::parse(metrics, stdout, series)?,
+        Parse::Keyvalue(metrics) => keyvalue::parse(metrics, stdout, series),
+        Parse::Table(table) => table::parse(table, stdout, series)?,
+        Parse::Prometheus(passthrough) => prometheus::parse(passthrough, stdout, series),
     }
-    Ok(series.finish())
+    Ok(())
 }

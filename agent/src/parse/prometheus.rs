@@ -17,6 +17,7 @@ use std::sync::Arc;
 use self::line::{Labels, comment, sample};
 use super::series::{Series, clean};
 use super::text;
+use super::trace::What;
 use crate::config::parse::Passthrough;
 use crate::model::MetricKind;
 
@@ -65,6 +66,7 @@ impl Reader<'_, '_> {
         if let Some(rest) = line.strip_prefix('#') {
             let (keyword, name, rest) = comment(rest).ok_or("HELP or TYPE without a valid name")?;
             let wanted = !keyword.is_empty() && self.is_wanted(name)?;
+            self.series.noted.step(|| What::Passed(if wanted { "type or help" } else { "a comment" }));
             return if wanted { self.declare(keyword, name, rest) } else { Ok(()) };
         }
         let (name, labels, value) = sample(&line)?;

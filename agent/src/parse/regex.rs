@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::series::{Series, scaled};
+use super::series::{Labels, Series, scaled};
 use super::text::Line;
 use super::{ParseError, text};
 use crate::config::parse::{RegexMetric, RegexTake, Scope};
@@ -26,7 +26,9 @@ pub(super) fn parse<'o>(
         text::lines(output).for_each(|line| _ = series.line(line));
     }
     let mut matched = vec![false; text::lines(output).take(WATCHED).count()];
-    for metric in metrics {
+    for (rule, metric) in metrics.iter().enumerate() {
+        series.noted.at(None, &[]);
+        series.noted.rule = Some(rule);
         let names: Vec<_> =
             metric.pattern.capture_names().flatten().map(|name| (name, Arc::<str>::from(name))).collect();
         let late = || ParseError::TooMuchWork { metric: metric.def.name.to_string() };
@@ -51,11 +53,19 @@ pub(super) fn parse<'o>(
             }
         }
     }
+    series.noted.rule = None;
     for (line, _) in text::lines(output).zip(matched).filter(|(line, it)| !it && !line.is_too_long()) {
         series.noted.at(Some(line.number), line.bytes);
         series.noted.unmatched(format_args!("no pattern matches"));
     }
     Ok(())
+}
+
+fn keep(metric: &RegexMetric, family: usize, labels: Labels, value: Option<f64>, series: &mut Series<'_>) {
+    match metric.merge {
+        None => series.put(family, "", labels, value),
+        Some(how) => series.merge(family, labels, value, how),
+    }
 }
 
 /// Marks the lines that a match in the whole output touches; matches come in the order of the text.
@@ -96,19 +106,22 @@ fn matches<'o>(
         }
         seen(found.get_match().range());
         series.noted.at(line, if line.is_some() { text } else { found.get_match().as_bytes() });
+        if line.is_none() {
+            series.noted.begins(text, found.get_match().start());
+        }
         let group = |name| found.name(name).map(|group| group.as_bytes());
         let all = names.iter().filter_map(|(name, label)| Some((*name, label, group(name)?)));
         match &metric.take {
             RegexTake::GroupLabel(label) => {
                 for (name, _, raw) in all {
                     let labels = series.labels(&def.const_labels, [(label, name.as_bytes())]);
-                    series.put(family, "", labels, scaled(def, text::number(raw)));
+                    keep(metric, family, labels, scaled(def, text::number(raw)), series);
                 }
             }
             RegexTake::Value(value) => {
                 let labels = all.filter(|(name, ..)| name != value).map(|(_, label, raw)| (label, raw));
                 let labels = series.labels(&def.const_labels, labels);
-                series.put(family, "", labels, scaled(def, group(value).and_then(text::number)));
+                keep(metric, family, labels, scaled(def, group(value).and_then(text::number)), series);
             }
             RegexTake::Count => {
                 let labels = series.labels(&def.const_labels, all.map(|(_, label, raw)| (label, raw)));

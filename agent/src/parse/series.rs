@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::Parsed;
 use super::noted::Noted;
 use super::text::{Line, MAX_LINE};
-use crate::config::parse::MetricDef;
+use super::trace::{Came, Trace, What};
+use crate::config::parse::{Merge, MetricDef};
 use crate::model::{Family, MetricKind, Sample};
 
 /// Longest label value in bytes.
@@ -28,7 +29,7 @@ pub(super) struct Series<'o> {
 }
 
 impl<'o> Series<'o> {
-    pub(super) fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize, noted: Noted<'o>) -> Self {
         Self {
             families: Vec::new(),
             by_name: HashMap::new(),
@@ -36,7 +37,7 @@ impl<'o> Series<'o> {
             max,
             errors: 0,
             dropped: 0,
-            noted: Noted::default(),
+            noted,
         }
     }
 
@@ -104,53 +105,88 @@ impl<'o> Series<'o> {
     pub(super) fn put(&mut self, family: usize, suffix: &'static str, labels: Labels, value: Option<f64>) {
         let name = Arc::clone(&self.families[family].name);
         let Some(value) = value else { return self.error(format_args!("{name}: no number")) };
-        if self.enter(family, suffix, labels, value).is_some() {
-            self.error(format_args!("{name}{suffix}: a series with these labels is there already"));
-        }
+        let told = self.told(&name, suffix, &labels);
+        let came = match self.enter(family, suffix, labels, value) {
+            Entered::New => Came::New,
+            Entered::Cut => Came::Cut,
+            Entered::There(_) => {
+                return self
+                    .error(format_args!("{name}{suffix}: a series with these labels is there already"));
+            }
+        };
+        self.step(told, value, came);
     }
 
     /// Adds `value` to the sample with these labels, which begins at 0.
     pub(super) fn add(&mut self, family: usize, labels: Labels, value: Option<f64>) {
+        self.merge(family, labels, value, Merge::Sum);
+    }
+
+    /// Makes one of `value` and of what the sample with these labels is already, if it is there.
+    pub(super) fn merge(&mut self, family: usize, labels: Labels, value: Option<f64>, how: Merge) {
         let name = Arc::clone(&self.families[family].name);
         let Some(value) = value else { return self.error(format_args!("{name}: no number")) };
-        if let Some(there) = self.enter(family, "", labels, value) {
-            let sum = &mut self.families[family].samples[there].value;
-            if !(*sum + value).is_finite() && sum.is_finite() && value.is_finite() {
+        let told = self.told(&name, "", &labels);
+        let there = match self.enter(family, "", labels, value) {
+            Entered::New => return self.step(told, value, Came::New),
+            Entered::Cut => return self.step(told, value, Came::Cut),
+            Entered::There(there) => &mut self.families[family].samples[there].value,
+        };
+        *there = match how {
+            Merge::Sum if !(*there + value).is_finite() && there.is_finite() && value.is_finite() => {
                 return self.error(format_args!("{name}: the sum is beyond all numbers"));
             }
-            *sum += value;
+            Merge::Sum => *there + value,
+            Merge::Max => there.max(value),
+            Merge::Min => there.min(value),
+        };
+        let now = *there;
+        self.step(told, value, Came::Together(now));
+    }
+
+    /// What a trace says of a sample; nothing where there is no trace.
+    fn told(&self, name: &str, suffix: &str, labels: &Labels) -> Option<(String, Labels)> {
+        self.noted.is_traced().then(|| (format!("{name}{suffix}"), labels.clone()))
+    }
+
+    fn step(&mut self, told: Option<(String, Labels)>, value: f64, came: Came) {
+        if let Some((name, labels)) = told {
+            self.noted.step(|| What::Sample { name, labels, value, came });
         }
     }
 
-    /// Where the sample with these labels stands already; `None` if it was new, and kept or dropped.
-    fn enter(&mut self, family: usize, suffix: &'static str, labels: Labels, value: f64) -> Option<usize> {
+    fn enter(&mut self, family: usize, suffix: &'static str, labels: Labels, value: f64) -> Entered {
         // Clean values have no control characters, so that \0 and \n separate without doubt.
         let mut key = format!("{family}\0{suffix}");
         for (name, value) in &labels {
             key.extend(["\n", name, "\0", value]);
         }
         if let Some(&there) = self.by_labels.get(&key) {
-            return Some(there);
+            return Entered::There(there);
         }
         if self.is_full() {
             self.dropped += 1;
-            return None;
+            return Entered::Cut;
         }
         let samples = &mut self.families[family].samples;
         self.by_labels.insert(key, samples.len());
         samples.push(Sample { suffix, labels, value });
-        None
+        Entered::New
     }
 
-    pub(super) fn finish(mut self) -> Parsed {
+    pub(super) fn finish(mut self) -> (Parsed, Option<Trace>) {
         self.families.retain(|family| !family.samples.is_empty());
-        Parsed {
-            families: self.families,
-            errors: self.errors,
-            dropped: self.dropped,
-            rejects: self.noted.finish(),
-        }
+        let (rejects, trace) = self.noted.finish();
+        (Parsed { families: self.families, errors: self.errors, dropped: self.dropped, rejects }, trace)
     }
+}
+
+/// What became of a sample that was to be kept.
+enum Entered {
+    New,
+    /// One with these labels stands there already.
+    There(usize),
+    Cut,
 }
 
 /// `raw` in the unit that `def` declares; a finite number stays finite.

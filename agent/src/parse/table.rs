@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use super::series::{Series, scaled};
+use super::trace::What;
 use super::{ParseError, text};
-use crate::config::parse::{Table, TableMetric, TableTake, cells};
+use crate::config::parse::{Merge, Table, TableMetric, TableTake, cells};
 
 /// A metric with the places of its columns.
 struct Resolved<'a> {
@@ -15,11 +16,17 @@ struct Resolved<'a> {
 }
 
 pub(super) fn parse<'o>(table: &Table, output: &'o [u8], series: &mut Series<'o>) -> Result<(), ParseError> {
+    for line in text::lines(output).take(table.skip) {
+        series.noted.at(Some(line.number), line.bytes);
+        series.noted.step(|| What::Passed("skip"));
+    }
     let mut lines = text::lines(output).skip(table.skip);
     let header: Vec<String> = if let Some(columns) = &table.columns {
         columns.clone()
     } else {
         let line = lines.next().filter(|line| !line.is_too_long()).ok_or(ParseError::NoHeader)?;
+        series.noted.at(Some(line.number), line.bytes);
+        series.noted.step(|| What::Passed("the names of the columns"));
         let names = cells(line.bytes, table.separator, usize::MAX);
         names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
     };
@@ -31,15 +38,19 @@ pub(super) fn parse<'o>(table: &Table, output: &'o [u8], series: &mut Series<'o>
         |name: &String| places.get(name.as_str()).copied().ok_or_else(|| ParseError::NoColumn(name.clone()));
 
     let mut metrics = Vec::with_capacity(table.metrics.len());
-    for metric in &table.metrics {
+    series.noted.at(None, &[]);
+    for (rule, metric) in table.metrics.iter().enumerate() {
+        series.noted.rule = Some(rule);
         let value = match &metric.take {
-            TableTake::Value(column) | TableTake::Sum(column) => Some(place(column)?),
+            TableTake::Value(column) | TableTake::Merge(_, column) => Some(place(column)?),
             TableTake::Count => None,
         };
         let labels = metric.labels.iter().map(|(_, column)| place(column)).collect::<Result<_, _>>()?;
         let family = series.family_of(&metric.def);
-        if metric.labels.is_empty() && !matches!(metric.take, TableTake::Value(_)) {
-            // No row at all is the number 0, not the absence of a number.
+        if metric.labels.is_empty()
+            && matches!(metric.take, TableTake::Count | TableTake::Merge(Merge::Sum, _))
+        {
+            // No row at all is the number 0, not the absence of a number. There is no largest one of none.
             let labels = series.labels(&metric.def.const_labels, []);
             series.add(family, labels, Some(0.0));
         }
@@ -47,10 +58,12 @@ pub(super) fn parse<'o>(table: &Table, output: &'o [u8], series: &mut Series<'o>
     }
 
     for line in lines {
+        series.noted.rule = None;
         let Some(line) = series.line(line) else { continue };
         let row: Vec<&[u8]> = cells(line, table.separator, header.len()).collect();
         let cell = |place: usize| row.get(place).copied().unwrap_or_default();
-        for Resolved { metric, family, labels, value } in &metrics {
+        for (rule, Resolved { metric, family, labels, value }) in metrics.iter().enumerate() {
+            series.noted.rule = Some(rule);
             let names = metric.labels.iter().map(|(name, _)| name);
             let labels = series.labels(&metric.def.const_labels, names.zip(labels.iter().map(|&p| cell(p))));
             let number = match value {
@@ -60,7 +73,8 @@ pub(super) fn parse<'o>(table: &Table, output: &'o [u8], series: &mut Series<'o>
             let number = scaled(&metric.def, number);
             match metric.take {
                 TableTake::Value(_) => series.put(*family, "", labels, number),
-                TableTake::Count | TableTake::Sum(_) => series.add(*family, labels, number),
+                TableTake::Count => series.add(*family, labels, number),
+                TableTake::Merge(how, _) => series.merge(*family, labels, number, how),
             }
         }
     }

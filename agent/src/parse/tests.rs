@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::{ParseError, Parsed, parse, series, text};
 use crate::config::jq::Filter;
 use crate::config::parse::{
-    JsonMetric, KeyMatch, KeyvalueMetric, MetricDef, Parse, Passthrough, RegexMetric, RegexTake, Scope,
-    Table, TableMetric, TableTake,
+    JsonMetric, KeyMatch, KeyvalueMetric, Merge, MetricDef, Parse, Passthrough, RegexMetric, RegexTake,
+    Scope, Table, TableMetric, TableTake,
 };
 use crate::model::MetricKind;
 
@@ -29,7 +29,7 @@ fn def(name: &str) -> MetricDef {
 
 fn regex(pattern: &str, scope: Scope, take: RegexTake) -> Parse {
     let pattern = ::regex::bytes::Regex::new(pattern).unwrap();
-    Parse::Regex(vec![RegexMetric { def: def("m"), pattern, scope, take }])
+    Parse::Regex(vec![RegexMetric { def: def("m"), pattern, scope, take, merge: None }])
 }
 
 fn json(select: &str, value: &str, labels: &[(&str, &str)]) -> Parse {
@@ -123,7 +123,7 @@ fn all_formats() -> Vec<Parse> {
         Parse::Keyvalue(vec![glob("*"), key("a", 2.0)]),
         table(0, None, None, &[("a", "a")], TableTake::Value("b".into())),
         table(0, Some("a b c"), None, &[("a", "a"), ("c", "c")], TableTake::Value("b".into())),
-        table(1, Some("a b"), Some(','), &[("a", "a")], TableTake::Sum("b".into())),
+        table(1, Some("a b"), Some(','), &[("a", "a")], TableTake::Merge(Merge::Sum, "b".into())),
         table(0, Some("a b"), None, &[("b", "b")], count),
         passthrough(),
     ]

@@ -64,6 +64,7 @@ mod tests {
             name: ProbeName::new("p"),
             command: vec!["true".into()],
             program: "/bin/true".into(),
+            missing: None,
             timeout: Duration::from_secs(1),
             max_output: 10,
             max_series: 10,

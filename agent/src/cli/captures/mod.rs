@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::Subcommand;
 
+pub(super) use self::text::visible;
 use super::storage::Storage;
 use crate::captures::{Fault, Folder, FolderError};
 use crate::model::RunId;

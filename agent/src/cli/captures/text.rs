@@ -49,7 +49,7 @@ impl Visible {
 }
 
 /// One line, of whatever text.
-pub(super) fn visible(text: &str) -> String {
+pub(in crate::cli) fn visible(text: &str) -> String {
     let mut out = Vec::new();
     for (number, part) in text.split(['\n', '\t']).enumerate() {
         out.extend(if number == 0 { "" } else { " " }.bytes());

@@ -12,7 +12,7 @@ use crate::model::MetricKind;
 
 /// The metrics seen so far in the whole file, with help text and line: two probes may share one, but it has one help.
 #[derive(Default)]
-pub(super) struct Declared(HashMap<String, (String, u64)>);
+pub(in crate::config) struct Declared(HashMap<String, (String, u64)>);
 
 /// Longest help text and longest fixed label value, in bytes: both are repeated in every scrape.
 const LONGEST_TEXT: usize = 500;
@@ -29,6 +29,9 @@ impl Checker<'_> {
             let message = format!("the help text is empty or too long; write up to {LONGEST_TEXT} bytes");
             self.found.add(&raw.place, message);
         }
+        // A shipped probe takes over the words of the operator's own: neither is to be changed for the other.
+        let theirs = raw.name.filter(|_| self.included).and_then(|name| declared.0.get(&name.value)).cloned();
+        let help = theirs.as_ref().map_or(help, |(theirs, _)| Some(theirs.as_str()));
         if let (Some(name), Some(help)) = (raw.name, help) {
             self.agrees(name, help, declared);
         }

@@ -9,11 +9,11 @@ use super::{Checker, names};
 use crate::config::error::Place;
 use crate::config::jq::Filter;
 use crate::config::parse::{
-    JsonMetric, KeyMatch, KeyvalueMetric, Parse, Passthrough, RegexMetric, RegexTake, Scope, Table,
+    JsonMetric, KeyMatch, KeyvalueMetric, Merge, Parse, Passthrough, RegexMetric, RegexTake, Scope, Table,
     TableMetric, TableTake,
 };
 use crate::config::raw::parse::{
-    RawAggregate, RawColumn, RawJson, RawKeyvalue, RawKind, RawParse, RawRegex, RawScope, RawTable,
+    RawAggregate, RawColumn, RawJson, RawKeyvalue, RawKind, RawMerge, RawParse, RawRegex, RawScope, RawTable,
 };
 use crate::config::yaml::at::{At, Tried};
 
@@ -64,8 +64,15 @@ impl Checker<'_> {
         if raw.group_label.is_some() && raw.value.is_some() {
             self.found.add(place, "group_label and value exclude each other; write one of them");
         }
+        let merge = raw.aggregate.as_ref().and_then(Tried::get);
         if raw.group_label.is_none() && raw.value.is_none() {
             self.counts(raw.common().kind, place);
+            if let Some(At { place, .. }) = merge {
+                self.found.add(
+                    place,
+                    "there are no values: matches are counted; remove it, or write value or group_label",
+                );
+            }
         }
         let At { place, value: text } = raw.pattern.get()?;
         let pattern = self.pattern(text, place)?;
@@ -94,7 +101,12 @@ impl Checker<'_> {
             (None, Some(group)) => RegexTake::Value(group.value.clone()),
             (None, None) => RegexTake::Count,
         };
-        Some(RegexMetric { def: def?, pattern, scope, take })
+        let merge = merge.map(|merge| match merge.value {
+            RawMerge::Sum => Merge::Sum,
+            RawMerge::Max => Merge::Max,
+            RawMerge::Min => Merge::Min,
+        });
+        Some(RegexMetric { def: def?, pattern, scope, take, merge })
     }
 
     fn pattern(&self, text: &str, place: &Place) -> Option<Regex> {
@@ -212,7 +224,9 @@ impl Checker<'_> {
         };
         let take = match (aggregate, &raw.value) {
             (None, Some(_)) => TableTake::Value(value?),
-            (Some(RawAggregate::Sum), Some(_)) => TableTake::Sum(value?),
+            (Some(RawAggregate::Sum), Some(_)) => TableTake::Merge(Merge::Sum, value?),
+            (Some(RawAggregate::Max), Some(_)) => TableTake::Merge(Merge::Max, value?),
+            (Some(RawAggregate::Min), Some(_)) => TableTake::Merge(Merge::Min, value?),
             (Some(RawAggregate::Count), None) => {
                 self.counts(raw.common().kind, place);
                 TableTake::Count
@@ -222,7 +236,7 @@ impl Checker<'_> {
                     .add(place, "aggregate: count counts rows and takes no value; remove one of the two");
                 return None;
             }
-            (Some(RawAggregate::Sum) | None, None) => {
+            (Some(RawAggregate::Sum | RawAggregate::Max | RawAggregate::Min) | None, None) => {
                 self.found.add(place, "no value; name its column, or write aggregate: count to count rows");
                 return None;
             }

@@ -16,7 +16,12 @@ const LONGEST_TIMEOUT: Duration = Duration::from_mins(10);
 const LONGEST_COMMAND: usize = 32 * 1024;
 
 impl Checker<'_> {
-    pub(super) fn probe(&self, name: &str, raw: &At<RawProbe>, declared: &mut Declared) -> Option<Probe> {
+    pub(in crate::config) fn probe(
+        &self,
+        name: &str,
+        raw: &At<RawProbe>,
+        declared: &mut Declared,
+    ) -> Option<Probe> {
         self.found.ok(&raw.place, names::key(name));
         let probe = &raw.value;
         let command = self.command_or_shell(&raw.place, probe);
@@ -33,11 +38,13 @@ impl Checker<'_> {
         // Where several parsers are written each is checked, although that is a mistake already.
         let several = probe.parse.get().map(|parse| parse.0.as_slice()).unwrap_or_default();
         let parsers: Vec<_> = several.iter().map(|parse| self.parse(parse, declared)).collect();
+        let missing = self.tools(probe);
         let (program, command) = command?;
         Some(Probe {
             name: ProbeName::new(name),
             command,
             program,
+            missing,
             timeout,
             max_output,
             max_series,
@@ -88,7 +95,27 @@ impl Checker<'_> {
             let message = format!("the command is longer than {LONGEST_COMMAND} bytes; use a script");
             self.found.add(place, message);
         }
-        let program = self.found.ok(place, self.host.find(self.root, program.get()?))?;
-        Some((program, command))
+        let program = program.get()?;
+        let found = match self.host.find(self.root, program) {
+            // It is among its tools, which say so.
+            Err(_) if self.included => PathBuf::from(program),
+            found => self.found.ok(place, found)?,
+        };
+        Some((found, command))
+    }
+
+    /// The first of `tools:` that is not there; a mistake in a configuration of the operator's own.
+    fn tools(&self, probe: &RawProbe) -> Option<String> {
+        let tools = probe.tools.as_ref().and_then(Tried::get)?;
+        let mut missing = tools.iter().filter_map(|(tool, package)| {
+            let why = self.host.find(self.root, tool).err()?;
+            let At { place, value: package } = package.get()?;
+            Some((place, format!("{why}; on Debian it is in the package {package}")))
+        });
+        if self.included {
+            return missing.next().map(|(_, why)| why);
+        }
+        missing.for_each(|(place, why)| self.found.add(place, why));
+        None
     }
 }

@@ -9,7 +9,7 @@ use super::{Checker, names};
 use crate::config::error::Place;
 use crate::config::raw::{RawMatch, RawSchedule, RawTrigger};
 use crate::config::yaml::at::{At, Tried};
-use crate::config::{Glob, Match, Trigger, When};
+use crate::config::{Glob, Match, Trigger, When, include};
 use crate::model::{ProbeName, TriggerName};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -33,7 +33,9 @@ impl Checker<'_> {
         let probes: Vec<&At<String>> = listed.iter().filter_map(Tried::get).collect();
         for (i, At { place, value: probe }) in probes.iter().enumerate() {
             if !known(probe) {
-                self.found.add(place, format!("there is no probe {probe:?}; name one of `probes:`"));
+                let shipped = include::file_of(probe).map(|file| format!("write include: [{file}], or "));
+                let hint = shipped.unwrap_or_default();
+                self.found.add(place, format!("there is no probe {probe:?}; {hint}name one of `probes:`"));
             }
             if probes[..i].iter().any(|other| other.value == *probe) {
                 self.found.add(place, format!("{probe} is listed twice; remove one of the two"));

@@ -100,7 +100,18 @@ raw_metric! {
         /// Named group that holds the value.
         #[serde(default)]
         pub(in crate::config) value: Option<Tried<At<String>>>,
+        /// What becomes of several values with the same labels. Without it the first counts, and each later one is an error.
+        #[serde(default)]
+        pub(in crate::config) aggregate: Option<Tried<At<RawMerge>>>,
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum RawMerge {
+    Sum,
+    Max,
+    Min,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
@@ -155,8 +166,8 @@ pub(in crate::config) struct RawTable {
 }
 
 raw_metric! {
-    /// `value` alone: one series per row. `aggregate: count`: rows per set of labels. `aggregate: sum` with
-    /// `value`: that column's sum per set of labels.
+    /// `value` alone: one series per row. `aggregate: count`: rows per set of labels. `aggregate: sum`, `max` or `min`
+    /// with `value`: that column's sum, largest or smallest value per set of labels.
     RawColumn {
         /// Column that holds the number.
         #[serde(default)]
@@ -174,6 +185,8 @@ raw_metric! {
 pub(in crate::config) enum RawAggregate {
     Count,
     Sum,
+    Max,
+    Min,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -241,6 +241,9 @@ impl Launcher {
                 reason: format!("no probe named {probe} in the launcher's configuration"),
             });
         };
+        if let Some(reason) = &probe.missing {
+            return Err(End::Refused { reason: reason.clone() });
+        }
         let inspection = inspect(target.as_fd()).ok_or(End::TargetGone)?;
         let allowed = match config.triggers.get(trigger) {
             Some(rule) => rule.allow_unsafe_joined && rule.probes.contains(&probe.name),

@@ -15,6 +15,7 @@ pub(in crate::http) fn room(agent: &AgentMetrics) -> Alerts {
         limits: Limits { concurrent_runs: 1, queued_runs: 1, results_grace: Duration::ZERO },
         probes: BTreeMap::new(),
         triggers: BTreeMap::new(),
+        included: Vec::new(),
         digest: [0; 32],
     };
     let counters = Counters {

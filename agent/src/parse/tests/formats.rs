@@ -122,7 +122,7 @@ fn table_reads_ss_and_ps() {
     let ss = |take| table(1, columns, None, &[("state", "state")], take);
     let output = fixture!("ss-tan.iproute2-6.1.0.txt");
     expect(&ss(TableTake::Count), output, &[r#"m{state="LISTEN"} 3"#, r#"m{state="ESTAB"} 6"#], 0);
-    let sum = ss(TableTake::Sum("recvq".into()));
+    let sum = ss(TableTake::Merge(Merge::Sum, "recvq".into()));
     expect(&sum, output, &[r#"m{state="LISTEN"} 3"#, r#"m{state="ESTAB"} 0"#], 0);
     let ps = table(0, None, None, &[("comm", "COMMAND")], TableTake::Count);
     let samples = [r#"m{comm="sh"} 1"#, r#"m{comm="sleep"} 2"#, r#"m{comm="ps"} 1"#];

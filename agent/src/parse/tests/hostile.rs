@@ -81,7 +81,7 @@ fn label_values_are_cleaned_and_what_changed_is_counted() {
 
 #[test]
 fn a_sum_and_a_scale_stay_finite() {
-    let sum = table(0, Some("v"), None, &[], TableTake::Sum("v".into()));
+    let sum = table(0, Some("v"), None, &[], TableTake::Merge(Merge::Sum, "v".into()));
     let parsed = parse(&sum, b"1e308\n1e308\n-inf", 10).unwrap();
     assert_eq!((shown(&parsed), parsed.errors), (vec!["m{} -inf".to_owned()], 1));
     let parsed = parse(&Parse::Keyvalue(vec![key("k", 1e10)]), b"k 1e308", 10).unwrap();
