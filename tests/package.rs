@@ -45,7 +45,7 @@ async fn a_debian_package_comes_works_and_goes() {
     nspawn.arg("--directory").arg(made.join("root"));
     // Without a systemd on the machine there is nobody to register with. The agent asks for what a container is not given.
     nspawn.args(["--register=no", "--keep-unit", "--console=pipe", "--private-network", "--capability=all"]);
-    nspawn.args(["--machine=parachute-package", "--system-call-filter=bpf perf_event_open open_by_handle_at @mount"]);
+    nspawn.args(["--machine=package-test", "--system-call-filter=bpf perf_event_open open_by_handle_at @mount"]);
     for (from, to) in [
         (one.as_path(), "/root/one.deb"),
         (&two, "/root/two.deb"),

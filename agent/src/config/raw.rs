@@ -48,7 +48,7 @@ pub(super) struct RawConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum RawProbeRoot {
-    /// The host's: also where the agent is in a container, if that shares the host's pid namespace.
+    /// The host's, also where the agent is in a container, if that shares the host's pid namespace.
     Host,
     /// What the agent itself sees.
     Image,
