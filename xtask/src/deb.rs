@@ -13,6 +13,7 @@ use flate2::write::GzEncoder;
 use crate::{dist, progress, setup};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const MAINTAINER: &str = "the authors of parachute <parachute@parachute.invalid>";
 const SHELLS: [(&str, &str); 3] = [("bash", "parachute.bash"), ("zsh", "_parachute"), ("fish", "parachute.fish")];
 
 pub(crate) fn run() -> anyhow::Result<()> {
@@ -30,7 +31,10 @@ pub(crate) fn for_tests() -> anyhow::Result<()> {
     make(&format!("{version}-1"), "dist")?;
     let folder = Path::new(ROOT).join("target/deb-test");
     fs::create_dir_all(&folder)?;
-    make(&format!("{version}-2"), "target/deb-test")?;
+    let two = make(&format!("{version}-2"), "target/deb-test")?;
+    let mut lintian = Command::new("lintian");
+    lintian.args(["--allow-root", "--fail-on", "error,warning"]).arg(&two);
+    progress::quietly("asking lintian about the package", &mut lintian)?;
     let (machine, fresh) = (folder.join("root"), folder.join("fresh"));
     if machine.exists() {
         return Ok(());
@@ -60,6 +64,8 @@ pub(crate) fn make(version: &str, folder: &str) -> anyhow::Result<PathBuf> {
     for (shell, name) in SHELLS {
         fs::write(made.join(name), said(&program, &["completions", shell])?)?;
     }
+    compressed(&made.join("CHANGELOG.md.gz"), &fs::read(root.join("CHANGELOG.md"))?)?;
+    fs::write(made.join("changelog"), changelog(version)?)?;
     // The package has its program where packages have them; who installs by hand has it in /usr/local.
     let unit = fs::read_to_string(root.join("deploy/parachute.service"))?;
     ensure!(unit.contains("/usr/local/bin/parachute"), "the unit starts no /usr/local/bin/parachute");
@@ -83,6 +89,18 @@ fn pages(program: &Path, verb: &[&str], folder: &Path) -> anyhow::Result<()> {
         pages(program, &[verb, &[below]].concat(), folder)?;
     }
     Ok(())
+}
+
+/// In Debian's form, as the date of the last change.
+fn changelog(version: &str) -> anyhow::Result<String> {
+    let mut git = Command::new("git");
+    let log = git.current_dir(ROOT).args(["log", "-1", "--format=%aD"]).output().context("starting git")?;
+    ensure!(log.status.success(), "git log: {}", String::from_utf8_lossy(&log.stderr));
+    let date = String::from_utf8(log.stdout)?;
+    Ok(format!(
+        "parachute ({version}) unstable; urgency=medium\n\n  * See /usr/share/doc/parachute/changelog.gz.\n\n -- {MAINTAINER}  {}\n",
+        date.trim()
+    ))
 }
 
 fn said(program: &Path, words: &[&str]) -> anyhow::Result<Vec<u8>> {

@@ -98,6 +98,7 @@ const NEEDS: &[Need] = &[
         from: From::Python,
     },
     package("systemd-nspawn", "boots that machine", || found("systemd-nspawn"), &["systemd-container"]),
+    package("lintian", "checks the Debian package", || found("lintian"), &["lintian"]),
     package("tzdata", "the images hold the time zones", || exists("/usr/share/zoneinfo/Europe/Berlin"), &["tzdata"]),
     package("mmdebstrap", "unpacks the tools of the image, and the machine of the package's test", || found("mmdebstrap"), &["mmdebstrap"]),
     Need {
