@@ -15,10 +15,15 @@ use crate::common::{self, Rig, SOON};
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// The folder of the runtime in the manifest; the private containerd has another one.
 const RUNTIME: &str = "/run/containerd";
-/// Not in the example: a command that is a process of its container, and one that tells the image's files from the host's.
+/// Not in the example: a command that is a process of its container, one that takes a packet from its network, and one that
+/// tells the image's files from the host's.
 const MORE_PROBES: &str = "
 probes:
   joined: { command: [ps, -e], isolation: joined, parse: none }
+  packets:
+    command: [bash, -c, 'tcpdump -i lo -c 1 -w /dev/null & sleep 0.5; echo x >/dev/udp/127.0.0.1/9; wait $!']
+    capabilities: [NET_RAW, SYS_PTRACE, DAC_READ_SEARCH]
+    parse: none
   files: { command: [ls, /usr/share/doc/parachute/parachute.example.yml], parse: none }
 ";
 
@@ -156,7 +161,7 @@ impl<'a> Agent<'a> {
         text.replace("probe_root: host", &format!("probe_root: {probe_root}"))
             .replace("runtimes: auto", &runtimes)
             .replace("\nprobes:\n", MORE_PROBES)
-            .replace("    http: {}\n    probes: [", "    http: {}\n    probes: [joined, files, ")
+            .replace("    http: {}\n    probes: [", "    http: {}\n    probes: [joined, packets, files, ")
     }
 
     /// From the pod's own network, as the host has no route to it.
@@ -223,7 +228,7 @@ async fn does_its_job(rig: &Rig, agent: &Agent<'_>) {
     let listeners = agent.run("listeners");
     assert_eq!(listeners["outcome"], "ok", "{listeners}");
     assert_eq!(listeners["families"][0]["samples"].as_array().unwrap().len(), 2, "{listeners}");
-    for probe in ["sockets", "connections", "processes", "interfaces", "kernel_counters", "process_tree", "joined"] {
+    for probe in ["sockets", "connections", "processes", "interfaces", "kernel_counters", "process_tree", "joined", "packets"] {
         let ran = agent.run(probe);
         assert_eq!(ran["outcome"], "ok", "{probe}: {ran}");
     }
