@@ -61,9 +61,11 @@ impl<'a> Agent<'a> {
         let container = Self::container(rig, probe_root, image);
         let pod = rig.bed.start_on_node("parachute", "parachute-x", &container).await.unwrap();
         let agent = Self { rig, pod };
-        common::eventually("the agent in the pod is ready", SOON, async || match agent.ask("/-/ready", "", None) {
-            (200, _) => Ok(()),
-            other => Err(format!("{other:?}; {}", agent.log())),
+        common::eventually("the agent in the pod is ready", SOON, async || {
+            match agent.ask("/-/ready", "", None) {
+                (200, _) => Ok(()),
+                other => Err(format!("{other:?}; {}", agent.log())),
+            }
         })
         .await;
         agent
@@ -113,7 +115,11 @@ impl<'a> Agent<'a> {
     }
 
     fn moved(rig: &Rig, path: &str) -> String {
-        if path == RUNTIME { rig.bed.socket().parent().unwrap().display().to_string() } else { path.to_owned() }
+        if path == RUNTIME {
+            rig.bed.socket().parent().unwrap().display().to_string()
+        } else {
+            path.to_owned()
+        }
     }
 
     /// The folder that the kubelet would mount for a volume.
@@ -191,7 +197,14 @@ impl<'a> Agent<'a> {
     /// As `kubectl exec` would.
     fn exec(&self, words: &[&str]) -> String {
         let mut ctr = Command::new("ctr");
-        ctr.arg("--address").arg(self.rig.bed.socket()).args(["--namespace", "k8s.io", "task", "exec", "--exec-id", "x"]);
+        ctr.arg("--address").arg(self.rig.bed.socket()).args([
+            "--namespace",
+            "k8s.io",
+            "task",
+            "exec",
+            "--exec-id",
+            "x",
+        ]);
         let output = ctr.arg(&self.pod.containers[0].id).args(words).output().unwrap();
         assert!(output.status.success(), "{words:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
@@ -211,7 +224,8 @@ fn token(of: &str) -> String {
 /// The main job: a start is seen, a probe runs at it and another on request, and Prometheus reads the numbers.
 async fn does_its_job(rig: &Rig, agent: &Agent<'_>) {
     let workload = ["/workload", "listen", "2", "0"];
-    let cart = rig.bed.pod("shop", "cart-0").container("main", WORKLOAD_IMAGE, &workload).start().await.unwrap();
+    let cart =
+        rig.bed.pod("shop", "cart-0").container("main", WORKLOAD_IMAGE, &workload).start().await.unwrap();
     let labels = [("namespace", "shop"), ("pod", "cart-0"), ("container", "main")];
     common::eventually("the probe at the start has run", SOON, async || {
         let (status, text) = agent.ask("/metrics", "prometheus", None);
@@ -219,7 +233,11 @@ async fn does_its_job(rig: &Rig, agent: &Agent<'_>) {
         let samples = testbed::samples(&text).unwrap();
         let starts = common::sum(&samples, "parachute_probe_runs_total", &[("trigger", "at-start")]);
         let seen = common::select(&samples, "parachute_tcp_sockets", &labels).count();
-        if starts >= 3.0 && seen > 0 { Ok(()) } else { Err(format!("{starts} runs, {seen} series; {}", agent.log())) }
+        if starts >= 3.0 && seen > 0 {
+            Ok(())
+        } else {
+            Err(format!("{starts} runs, {seen} series; {}", agent.log()))
+        }
     })
     .await;
     let (_, text) = agent.ask("/metrics", "prometheus", None);
@@ -228,7 +246,16 @@ async fn does_its_job(rig: &Rig, agent: &Agent<'_>) {
     let listeners = agent.run("listeners");
     assert_eq!(listeners["outcome"], "ok", "{listeners}");
     assert_eq!(listeners["families"][0]["samples"].as_array().unwrap().len(), 2, "{listeners}");
-    for probe in ["sockets", "connections", "processes", "interfaces", "kernel_counters", "process_tree", "joined", "packets"] {
+    for probe in [
+        "sockets",
+        "connections",
+        "processes",
+        "interfaces",
+        "kernel_counters",
+        "process_tree",
+        "joined",
+        "packets",
+    ] {
         let ran = agent.run(probe);
         assert_eq!(ran["outcome"], "ok", "{probe}: {ran}");
     }

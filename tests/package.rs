@@ -45,7 +45,10 @@ async fn a_debian_package_comes_works_and_goes() {
     nspawn.arg("--directory").arg(made.join("root"));
     // Without a systemd on the machine there is nobody to register with. The agent asks for what a container is not given.
     nspawn.args(["--register=no", "--keep-unit", "--console=pipe", "--private-network", "--capability=all"]);
-    nspawn.args(["--machine=package-test", "--system-call-filter=bpf perf_event_open open_by_handle_at @mount"]);
+    nspawn.args([
+        "--machine=package-test",
+        "--system-call-filter=bpf perf_event_open open_by_handle_at @mount",
+    ]);
     for (from, to) in [
         (one.as_path(), "/root/one.deb"),
         (&two, "/root/two.deb"),
@@ -59,7 +62,12 @@ async fn a_debian_package_comes_works_and_goes() {
     nspawn.args(["systemd.unified_cgroup_hierarchy=1", "systemd.wants=job.service"]);
     let output = tokio::task::spawn_blocking(move || nspawn.output()).await.unwrap().unwrap();
     let said = fs::read_to_string(shared.join("said")).unwrap_or_default();
-    assert!(output.status.success(), "{}\n{said}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}\n{said}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(said.ends_with("nothing is left\n"), "{said}");
     common::promtool(&fs::read_to_string(shared.join("metrics")).unwrap());
     drop(folder);

@@ -85,7 +85,10 @@ impl Containerd {
             no_new_privs: container.no_new_privileges,
             masked_paths: texts(&MASKED),
             readonly_paths: texts(&READ_ONLY),
-            seccomp: Some(cri::SecurityProfile { profile_type: profile.into(), localhost_ref: String::new() }),
+            seccomp: Some(cri::SecurityProfile {
+                profile_type: profile.into(),
+                localhost_ref: String::new(),
+            }),
         };
         let config = cri::ContainerConfig {
             metadata: Some(cri::ContainerMetadata { name: container.name.clone(), attempt: 0 }),
@@ -118,7 +121,11 @@ impl Containerd {
         runtime.start_container(request).await.context("starting the container")?;
         let request = cri::ContainerStatusRequest { container_id: container_id.clone(), verbose: true };
         let info = runtime.container_status(request).await?.into_inner().info;
-        pod.containers.push(PodContainer { name: container.name.clone(), id: container_id, pid: pid_in(&info)? });
+        pod.containers.push(PodContainer {
+            name: container.name.clone(),
+            id: container_id,
+            pid: pid_in(&info)?,
+        });
         Ok(pod)
     }
 }

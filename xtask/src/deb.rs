@@ -14,11 +14,14 @@ use crate::{dist, progress, setup};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const MAINTAINER: &str = "the authors of parachute <parachute@parachute.invalid>";
-const SHELLS: [(&str, &str); 3] = [("bash", "parachute.bash"), ("zsh", "_parachute"), ("fish", "parachute.fish")];
+const SHELLS: [(&str, &str); 3] =
+    [("bash", "parachute.bash"), ("zsh", "_parachute"), ("fish", "parachute.fish")];
 
-pub(crate) fn run() -> anyhow::Result<()> {
+pub(crate) fn run(no_build: bool) -> anyhow::Result<()> {
     setup::ensure("deb")?;
-    dist::run()?;
+    if !no_build {
+        dist::run()?;
+    }
     make(&format!("{}-1", env!("CARGO_PKG_VERSION")), "dist").map(drop)
 }
 
@@ -45,7 +48,9 @@ pub(crate) fn for_tests() -> anyhow::Result<()> {
     let mut mmdebstrap = Command::new("mmdebstrap");
     mmdebstrap.args(["--mode=root", "--variant=minbase"]).arg(format!("--include={DEBIAN}"));
     mmdebstrap.arg("--aptopt=APT::Install-Recommends \"false\"");
-    mmdebstrap.args(["/usr/share/doc/*", "/usr/share/locale/*"].map(|path| format!("--dpkgopt=path-exclude={path}")));
+    mmdebstrap.args(
+        ["/usr/share/doc/*", "/usr/share/locale/*"].map(|path| format!("--dpkgopt=path-exclude={path}")),
+    );
     progress::quietly("making a Debian to install the package in", mmdebstrap.arg("bookworm").arg(&fresh))?;
     fs::rename(&fresh, &machine)?;
     Ok(())
@@ -69,11 +74,24 @@ pub(crate) fn make(version: &str, folder: &str) -> anyhow::Result<PathBuf> {
     // The package has its program where packages have them; who installs by hand has it in /usr/local.
     let unit = fs::read_to_string(root.join("deploy/parachute.service"))?;
     ensure!(unit.contains("/usr/local/bin/parachute"), "the unit starts no /usr/local/bin/parachute");
-    fs::write(made.join("parachute.service"), unit.replace("/usr/local/bin/parachute", "/usr/bin/parachute"))?;
+    fs::write(
+        made.join("parachute.service"),
+        unit.replace("/usr/local/bin/parachute", "/usr/bin/parachute"),
+    )?;
 
     let output = root.join(folder).join(format!("parachute_{version}_amd64.deb"));
     let mut deb = progress::cargo();
-    deb.args(["deb", "--package", "parachute", "--no-build", "--no-strip", "--deb-version", version, "--output"]).arg(&output);
+    deb.args([
+        "deb",
+        "--package",
+        "parachute",
+        "--no-build",
+        "--no-strip",
+        "--deb-version",
+        version,
+        "--output",
+    ])
+    .arg(&output);
     progress::quietly(&format!("packing {}", output.display()), &mut deb)?;
     Ok(output)
 }
@@ -84,7 +102,9 @@ fn pages(program: &Path, verb: &[&str], folder: &Path) -> anyhow::Result<()> {
     let name = [&["parachute"], verb].concat().join("-");
     compressed(&folder.join(format!("{name}.1.gz")), &page)?;
     let page = String::from_utf8(page)?.replace("\\-", "-");
-    let below = page.lines().filter_map(|line| line.strip_prefix(name.as_str())?.strip_prefix('-')?.strip_suffix("(1)"));
+    let below = page
+        .lines()
+        .filter_map(|line| line.strip_prefix(name.as_str())?.strip_prefix('-')?.strip_suffix("(1)"));
     for below in below.filter(|below| *below != "help") {
         pages(program, &[verb, &[below]].concat(), folder)?;
     }
@@ -105,7 +125,12 @@ fn changelog(version: &str) -> anyhow::Result<String> {
 
 fn said(program: &Path, words: &[&str]) -> anyhow::Result<Vec<u8>> {
     let output = Command::new(program).args(words).output().with_context(|| program.display().to_string())?;
-    ensure!(output.status.success(), "parachute {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "parachute {}: {}",
+        words.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(output.stdout)
 }
 

@@ -48,8 +48,10 @@ const FOLDERS: [(&str, u32); 11] = [
     ("var/tmp", 0o1777),
 ];
 
-pub(crate) fn run() -> anyhow::Result<()> {
-    dist::run()?;
+pub(crate) fn run(no_build: bool) -> anyhow::Result<()> {
+    if !no_build {
+        dist::run()?;
+    }
     make()
 }
 
@@ -90,7 +92,11 @@ fn files() -> anyhow::Result<Vec<(PathBuf, String, u32)>> {
     let mut all = vec![
         (root.join("dist/parachute"), "usr/bin/parachute".to_owned(), 0o755),
         (root.join("LICENSE"), "usr/share/doc/parachute/LICENSE".to_owned(), 0o644),
-        (root.join("parachute.example.yml"), "usr/share/doc/parachute/parachute.example.yml".to_owned(), 0o644),
+        (
+            root.join("parachute.example.yml"),
+            "usr/share/doc/parachute/parachute.example.yml".to_owned(),
+            0o644,
+        ),
     ];
     let mut probes: Vec<PathBuf> = match fs::read_dir(root.join("probes")) {
         Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?,
@@ -145,7 +151,10 @@ fn add_tools(layer: &mut tar::Builder<Vec<u8>>) -> anyhow::Result<()> {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
         // The runtime fills /dev. What the packages keep of their own past is of no use where nothing is installed.
-        if ["./dev", "./var/lib/apt", "./var/cache", "./var/lib/dpkg/info"].iter().any(|left| path.starts_with(left)) {
+        if ["./dev", "./var/lib/apt", "./var/cache", "./var/lib/dpkg/info"]
+            .iter()
+            .any(|left| path.starts_with(left))
+        {
             continue;
         }
         let mut header = entry.header().clone();

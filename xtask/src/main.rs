@@ -60,9 +60,17 @@ enum Task {
     /// Build dist/parachute, the program as it is shipped: static, stripped
     Dist,
     /// Build dist/parachute_VERSION_amd64.deb, the Debian package
-    Deb,
+    Deb {
+        /// Of the dist/parachute that is there
+        #[arg(long)]
+        no_build: bool,
+    },
     /// Build dist/parachute-image.tar and dist/parachute-image-tools.tar, the container images
-    Image,
+    Image {
+        /// Of the dist/parachute that is there
+        #[arg(long)]
+        no_build: bool,
+    },
     /// Lint, render and validate the Helm chart, and compare deploy/kubernetes/parachute.yaml with it
     Chart {
         /// Write that file
@@ -108,8 +116,8 @@ fn main() -> ExitCode {
             simulate::run(testbed::Simulated { pods, probes, churn, alerts, queue }, nodes)
         }
         Task::Dist => dist::run(),
-        Task::Deb => deb::run(),
-        Task::Image => image::run(),
+        Task::Deb { no_build } => deb::run(no_build),
+        Task::Image { no_build } => image::run(no_build),
         Task::Chart { write } => chart::run(write),
         Task::Fuzz { target, runs, minutes, promtool } => {
             fuzz::run(&fuzz::Asked { target, runs, minutes, promtool })

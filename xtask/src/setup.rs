@@ -99,8 +99,18 @@ const NEEDS: &[Need] = &[
     },
     package("systemd-nspawn", "boots that machine", || found("systemd-nspawn"), &["systemd-container"]),
     package("lintian", "checks the Debian package", || found("lintian"), &["lintian"]),
-    package("tzdata", "the images hold the time zones", || exists("/usr/share/zoneinfo/Europe/Berlin"), &["tzdata"]),
-    package("mmdebstrap", "unpacks the tools of the image, and the machine of the package's test", || found("mmdebstrap"), &["mmdebstrap"]),
+    package(
+        "tzdata",
+        "the images hold the time zones",
+        || exists("/usr/share/zoneinfo/Europe/Berlin"),
+        &["tzdata"],
+    ),
+    package(
+        "mmdebstrap",
+        "unpacks the tools of the image, and the machine of the package's test",
+        || found("mmdebstrap"),
+        &["mmdebstrap"],
+    ),
     Need {
         what: "a standard library for musl",
         why: "the shipped program is static",

@@ -93,8 +93,9 @@ pub(super) fn judged(
 ) -> ProgramFile {
     match about(path) {
         Some(file) if kind(&file) == FileType::RegularFile && file.st_mode & 0o111 != 0 => {
-            let safe = real(path)
-                .is_some_and(|real| real.ancestors().all(|part| about(part).as_ref().is_some_and(is_roots_alone)));
+            let safe = real(path).is_some_and(|real| {
+                real.ancestors().all(|part| about(part).as_ref().is_some_and(is_roots_alone))
+            });
             if safe { ProgramFile::Executable } else { ProgramFile::Unsafe }
         }
         Some(_) => ProgramFile::NotExecutable,
