@@ -27,6 +27,7 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 
 /// The one container of such a pod.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one of its rights")]
 pub struct NodeContainer {
     pub name: String,
     pub image: String,

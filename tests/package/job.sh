@@ -57,5 +57,6 @@ apt-get remove --yes parachute
 
 echo 'purge'
 apt-get purge --yes parachute
-diff <(echo "$before") <(traces) || { echo "that is left over"; exit 1; }
+after=$(traces)
+[[ "$after" == "$before" ]] || { diff <(echo "$before") <(echo "$after"); echo "that is left over"; exit 1; }
 echo 'nothing is left'
