@@ -150,11 +150,16 @@ impl Containerd {
     async fn import_images(&self) -> anyhow::Result<()> {
         let archive = self.dir.join("images.tar");
         write_archive(&archive)?;
+        self.import(&archive, &[PAUSE_IMAGE, WORKLOAD_IMAGE]).await
+    }
+
+    /// Takes in an archive as `docker save` writes it, and waits until pods can be made of these images of it.
+    pub async fn import(&self, archive: &Path, images: &[&str]) -> anyhow::Result<()> {
         let import = tokio::process::Command::new("ctr")
             .arg("--address")
             .arg(self.socket())
             .args(["--namespace", "k8s.io", "images", "import", "--snapshotter", snapshotter(&self.dir)?])
-            .arg(&archive)
+            .arg(archive)
             .kill_on_drop(true)
             .output()
             .await
@@ -162,12 +167,12 @@ impl Containerd {
         ensure!(import.status.success(), "ctr images import: {}", String::from_utf8_lossy(&import.stderr));
         // The CRI plugin hears of a new image by an event; a pod started before that would try to pull it.
         let deadline = Instant::now() + START_DEADLINE;
-        let mut images = ImageServiceClient::new(self.channel.clone());
-        for image in [PAUSE_IMAGE, WORKLOAD_IMAGE] {
+        let mut service = ImageServiceClient::new(self.channel.clone());
+        for &image in images {
             let image = cri::ImageSpec { image: image.into() };
             loop {
                 let request = cri::ImageStatusRequest { image: Some(image.clone()) };
-                if images.image_status(request).await?.into_inner().image.is_some() {
+                if service.image_status(request).await?.into_inner().image.is_some() {
                     break;
                 }
                 ensure!(Instant::now() < deadline, "containerd does not show the image {}", image.image);

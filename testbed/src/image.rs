@@ -25,25 +25,39 @@ pub fn attacker() -> &'static [u8] {
     ATTACKER
 }
 
-/// Writes both images into one archive: they share their only layer.
+/// One image of an archive.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageSpec<'a> {
+    pub name: &'a str,
+    pub entrypoint: &'a [&'a str],
+    pub command: &'a [&'a str],
+    pub environment: &'a [&'a str],
+}
+
+/// Writes the pods' images into one archive: they share their only layer.
 pub(crate) fn write_archive(path: &Path) -> anyhow::Result<()> {
-    let layer = layer()?;
-    let layer_digest = hex(&layer);
+    let image = |name, verb| ImageSpec { name, entrypoint: &["/workload"], command: verb, environment: &[] };
+    write_image(path, &layer()?, &[image(PAUSE_IMAGE, &["sleep"]), image(WORKLOAD_IMAGE, &["true"])])
+}
+
+/// Writes an archive of images that have this tar as their only layer. The same bytes make the same archive.
+pub fn write_image(path: &Path, layer: &[u8], images: &[ImageSpec<'_>]) -> anyhow::Result<()> {
+    let layer_digest = hex(layer);
     let mut archive =
         tar::Builder::new(File::create(path).with_context(|| format!("creating {}", path.display()))?);
-    append(&mut archive, "layer.tar", 0o644, &layer)?;
+    append(&mut archive, "layer.tar", 0o644, layer)?;
     let mut manifest = Vec::new();
-    for (name, verb) in [(PAUSE_IMAGE, "sleep"), (WORKLOAD_IMAGE, "true")] {
+    for image in images {
         let config = serde_json::to_vec(&serde_json::json!({
             "architecture": architecture(),
             "os": "linux",
-            "config": { "Entrypoint": ["/workload"], "Cmd": [verb] },
+            "config": { "Entrypoint": image.entrypoint, "Cmd": image.command, "Env": image.environment },
             "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer_digest}")] },
         }))?;
         let config_name = format!("{}.json", hex(&config));
         append(&mut archive, &config_name, 0o644, &config)?;
         manifest.push(serde_json::json!({
-            "Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"],
+            "Config": config_name, "RepoTags": [image.name], "Layers": ["layer.tar"],
         }));
     }
     append(&mut archive, "manifest.json", 0o644, &serde_json::to_vec(&manifest)?)?;

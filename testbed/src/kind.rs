@@ -63,6 +63,7 @@ impl Kind {
             container_path: CGROUPS.to_owned(),
             host_path: "/sys/fs/cgroup".to_owned(),
             readonly: false,
+            propagation: cri::MountPropagation::PropagationPrivate.into(),
         };
         if self == Self::Cgroups { vec![cgroups()] } else { Vec::new() }
     }

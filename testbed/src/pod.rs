@@ -113,6 +113,28 @@ impl<'bed> PodBuilder<'bed> {
     }
 
     pub async fn start(self) -> anyhow::Result<Pod> {
+        let (containers, rights) = (self.containers.clone(), self.rights.clone());
+        let what = format!("{}/{}", self.namespace, self.name);
+        let (mut pod, config) = self.start_empty().await?;
+        for (name, image, command) in &containers {
+            let container = pod
+                .start_container(&config, &rights, name, image, command)
+                .await
+                .with_context(|| format!("starting {what}/{name}"))?;
+            pod.containers.push(container);
+        }
+        Ok(pod)
+    }
+
+    /// The sandbox alone, for containers that are described in another way, and what it was asked for by.
+    pub(crate) async fn start_with(mut self, host_pid: bool) -> anyhow::Result<(Pod, cri::PodSandboxConfig)> {
+        if host_pid {
+            self.rights.kind = Kind::HostPid;
+        }
+        self.start_empty().await
+    }
+
+    async fn start_empty(self) -> anyhow::Result<(Pod, cri::PodSandboxConfig)> {
         let mut runtime = self.bed.runtime();
         let uid = random_uuid()?;
         self.bed.adopt(&uid);
@@ -129,7 +151,7 @@ impl<'bed> PodBuilder<'bed> {
         let sandbox = PodContainer { name: String::new(), id, pid: pid_in(&answer.info)? };
         // One on the host's network has no address of its own.
         let ip = answer.status.and_then(|s| s.network).map(|network| network.ip).unwrap_or_default();
-        let mut pod = Pod {
+        let pod = Pod {
             namespace: self.namespace.clone(),
             name: self.name.clone(),
             uid,
@@ -138,14 +160,7 @@ impl<'bed> PodBuilder<'bed> {
             containers: Vec::new(),
             runtime,
         };
-        for (name, image, command) in &self.containers {
-            let container = pod
-                .start_container(&config, &self.rights, name, image, command)
-                .await
-                .with_context(|| format!("starting {what}/{name}"))?;
-            pod.containers.push(container);
-        }
-        Ok(pod)
+        Ok((pod, config))
     }
 
     fn sandbox_config(&self, uid: &str) -> cri::PodSandboxConfig {
@@ -190,9 +205,14 @@ impl Pod {
     }
 
     /// Stops and removes the whole pod.
-    pub async fn remove(mut self) -> anyhow::Result<()> {
+    pub async fn remove(self) -> anyhow::Result<()> {
+        self.terminate(0).await
+    }
+
+    /// The same, with so many seconds for the containers to end by themselves.
+    pub async fn terminate(mut self, grace: i64) -> anyhow::Result<()> {
         for container in &self.containers {
-            let request = cri::StopContainerRequest { container_id: container.id.clone(), timeout: 0 };
+            let request = cri::StopContainerRequest { container_id: container.id.clone(), timeout: grace };
             self.runtime.stop_container(request).await?;
         }
         let pod_sandbox_id = self.sandbox.id;
@@ -219,11 +239,13 @@ impl Pod {
             image: Some(cri::ImageSpec { image: image.into() }),
             command: command.to_vec(),
             args: Vec::new(),
+            envs: Vec::new(),
             mounts: rights.kind.mounts(),
             labels,
             annotations: HashMap::new(),
             log_path: format!("{name}/0.log"),
             linux: Some(cri::LinuxContainerConfig {
+                resources: None,
                 security_context: Some(cri::LinuxContainerSecurityContext {
                     // The runtime takes either the one or the other.
                     capabilities: (!rights.privileged).then(|| cri::Capability {
@@ -235,6 +257,7 @@ impl Pod {
                     no_new_privs: rights.kind == Kind::Nothing,
                     // RuntimeDefault is the zero of the enum.
                     seccomp: (rights.kind == Kind::Nothing).then(cri::SecurityProfile::default),
+                    ..Default::default()
                 }),
             }),
         };
@@ -253,7 +276,7 @@ impl Pod {
 }
 
 /// Both containerd's sandbox and container status carry the pid in the verbose JSON text alone.
-fn pid_in(info: &HashMap<String, String>) -> anyhow::Result<i32> {
+pub(crate) fn pid_in(info: &HashMap<String, String>) -> anyhow::Result<i32> {
     let info: serde_json::Value = serde_json::from_str(info.get("info").context("no verbose info")?)?;
     let pid = info["pid"].as_i64().context("no pid in the verbose info")?;
     Ok(i32::try_from(pid)?)

@@ -1,11 +1,14 @@
 //! The project's own tasks, one file per verb.
 
 mod bench;
+mod chart;
 mod codegen;
 mod dashboards;
+mod deb;
 mod demo;
 mod dist;
 mod fuzz;
+mod image;
 mod picture;
 mod progress;
 mod setup;
@@ -56,6 +59,24 @@ enum Task {
     },
     /// Build dist/parachute, the program as it is shipped: static, stripped
     Dist,
+    /// Build dist/parachute_VERSION_amd64.deb, the Debian package
+    Deb {
+        /// Of the dist/parachute that is there
+        #[arg(long)]
+        no_build: bool,
+    },
+    /// Build dist/parachute-image.tar and dist/parachute-image-tools.tar, the container images
+    Image {
+        /// Of the dist/parachute that is there
+        #[arg(long)]
+        no_build: bool,
+    },
+    /// Lint, render and validate the Helm chart, and compare deploy/kubernetes/parachute.yaml with it
+    Chart {
+        /// Write that file
+        #[arg(long)]
+        write: bool,
+    },
     /// Feed what reads a container's bytes with what libFuzzer makes; see CONTRIBUTING.md
     Fuzz {
         /// One of the files in fuzz/targets; all of them if it is left out
@@ -95,6 +116,9 @@ fn main() -> ExitCode {
             simulate::run(testbed::Simulated { pods, probes, churn, alerts, queue }, nodes)
         }
         Task::Dist => dist::run(),
+        Task::Deb { no_build } => deb::run(no_build),
+        Task::Image { no_build } => image::run(no_build),
+        Task::Chart { write } => chart::run(write),
         Task::Fuzz { target, runs, minutes, promtool } => {
             fuzz::run(&fuzz::Asked { target, runs, minutes, promtool })
         }

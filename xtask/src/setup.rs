@@ -11,13 +11,16 @@ use std::{env, fs};
 
 use anyhow::bail;
 
-use crate::{dashboards, dist, progress};
+use crate::{chart, dashboards, dist, progress};
 
 /// The version that links against the LLVM inside the rustc of rust-toolchain.toml.
 const BPF_LINKER: &[&str] = &["bpf-linker@0.10.0"];
 
 /// The newest that this project's compiler takes.
 const S3_SERVER: &[&str] = &["s3s-fs@0.14.1", "--features", "binary"];
+
+/// What the project's Debian package is made by.
+const DEB_MAKER: &[&str] = &["cargo-deb@3.8.0"];
 
 /// Debian's rustc packages, compiled with a ready-made `core` for BPF targets: rustup offers none for stable.
 const BPF_RUSTC_BOOKWORM: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf"];
@@ -51,6 +54,8 @@ enum From {
     BpfRustc,
     MuslStd,
     Cargo(&'static [&'static str]),
+    /// Python's packages for `cargo xtask chart`.
+    Python,
     /// What `dashboards/package-lock.json` pins, in the folder `node_modules` beside it.
     Npm,
     /// A package of Debian's newest suite, unpacked beside the build and not installed.
@@ -79,6 +84,33 @@ const NEEDS: &[Need] = &[
         met: || found("s3s-fs"),
         from: From::Cargo(S3_SERVER),
     },
+    Need {
+        what: "cargo-deb",
+        why: "makes the Debian package",
+        met: || found("cargo-deb"),
+        from: From::Cargo(DEB_MAKER),
+    },
+    package("python3-venv", "Helm and the chart's schemas are Python's", python_has_venv, &["python3-venv"]),
+    Need {
+        what: "Helm",
+        why: "the chart is linted and rendered by it",
+        met: chart::has_packages,
+        from: From::Python,
+    },
+    package("systemd-nspawn", "boots that machine", || found("systemd-nspawn"), &["systemd-container"]),
+    package("lintian", "checks the Debian package", || found("lintian"), &["lintian"]),
+    package(
+        "tzdata",
+        "the images hold the time zones",
+        || exists("/usr/share/zoneinfo/Europe/Berlin"),
+        &["tzdata"],
+    ),
+    package(
+        "mmdebstrap",
+        "unpacks the tools of the image, and the machine of the package's test",
+        || found("mmdebstrap"),
+        &["mmdebstrap"],
+    ),
     Need {
         what: "a standard library for musl",
         why: "the shipped program is static",
@@ -191,6 +223,7 @@ pub(crate) fn ensure(verb: &str) -> anyhow::Result<()> {
     let mut packages = Vec::new();
     let mut crates = Vec::new();
     let mut unpacked = Vec::new();
+    let mut python = false;
     let mut npm = false;
     for need in &missing {
         match need.from {
@@ -201,6 +234,7 @@ pub(crate) fn ensure(verb: &str) -> anyhow::Result<()> {
             From::MuslStd if debian < 13 => packages.extend(MUSL_STD_BOOKWORM),
             From::MuslStd => packages.extend(MUSL_STD_LATER),
             From::Cargo(name) => crates.push(name),
+            From::Python => python = true,
             From::Npm => npm = true,
             From::Newest { package, into } => unpacked.push((package, into)),
         }
@@ -213,6 +247,9 @@ pub(crate) fn ensure(verb: &str) -> anyhow::Result<()> {
             &format!("compiling {}", what[0]),
             progress::cargo().args(["install", "--locked"]).args(what),
         )?;
+    }
+    if python {
+        chart::add_packages()?;
     }
     if npm {
         dashboards::install()?;
@@ -263,6 +300,11 @@ fn bpf_core() -> Option<PathBuf> {
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("nightly"))
         .map(|entry| entry.path().join("lib/rustlib/src/rust/library/core"));
     packaged.into_iter().chain(sources).find(|path| path.exists())
+}
+
+fn python_has_venv() -> bool {
+    let mut python = Command::new("python3");
+    python.args(["-c", "import ensurepip, venv"]).output().is_ok_and(|output| output.status.success())
 }
 
 /// Also where sudo's or a plain user's PATH does not lead.

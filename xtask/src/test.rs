@@ -13,7 +13,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, bail};
 
 use self::heard::Heard;
-use crate::{progress, setup};
+use crate::{deb, dist, image, progress, setup};
 
 /// More than this many failures are no accident.
 const MOST_REPEATED: usize = 5;
@@ -30,6 +30,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
         "building the agent",
         progress::cargo().args(["build", "--locked", "--package", "parachute"]),
     )?;
+    // Of the program as it is shipped, as are the tests of image and package.
+    dist::run()?;
+    image::make()?;
+    deb::for_tests()?;
     eprintln!("running every test ...");
     let mut heard = Heard::default();
     let feature = ["--package", "parachute", "--features", "object-store"];

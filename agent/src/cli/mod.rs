@@ -117,6 +117,7 @@ impl Cli {
 
     /// Runs the verb to its end.
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        crate::enter::see_all_cgroups();
         match self.verb {
             Verb::Agent(args) => agent::run(args),
             Verb::Ps(args) => ps::run(&args),

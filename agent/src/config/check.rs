@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use super::error::{Found, Place};
 use super::host::Host;
-use super::raw::{RawConfig, RawEndpoint, RawLimits, RawRuntimes};
+use super::raw::{RawConfig, RawEndpoint, RawLimits, RawProbeRoot, RawRuntimes};
+use super::root::ProbeRoot;
 use super::yaml::at::{At, Tried};
 use super::{Config, Limits, RuntimeEndpoint, Runtimes, include};
 use crate::model::{ProbeName, TriggerName};
@@ -28,12 +29,19 @@ use crate::model::{ProbeName, TriggerName};
 pub(super) struct Checker<'a> {
     pub(super) host: &'a Host<'a>,
     pub(super) found: &'a Found,
+    /// Whose programs are looked for.
+    pub(super) root: ProbeRoot,
     /// Of probes that come with the program: what they need may be missing on a host, and is no mistake of anybody's.
     pub(super) included: bool,
 }
 
 pub(super) fn check(raw: &RawConfig, digest: [u8; 32], host: &Host<'_>, found: &Found) -> Config {
-    let checker = Checker { host, found, included: false };
+    let root = raw.probe_root.as_ref().and_then(Tried::get);
+    let root = root.map_or_else(ProbeRoot::default, |root| match root.value {
+        RawProbeRoot::Host => ProbeRoot::Host,
+        RawProbeRoot::Image => ProbeRoot::Image,
+    });
+    let checker = Checker { host, found, root, included: false };
     let mut declared = metric::Declared::default();
     let mut probes = BTreeMap::new();
     let included = include::named(raw, found);
@@ -70,6 +78,7 @@ pub(super) fn check(raw: &RawConfig, digest: [u8; 32], host: &Host<'_>, found: &
         }
     }
     let mut config = Config {
+        probe_root: root,
         runtimes: checker.runtimes(raw.runtimes.as_ref().and_then(|section| section.0.as_ref())),
         limits: checker.limits(raw.limits.as_ref().and_then(|section| section.0.as_ref())),
         captures: checker.captures(raw.captures.as_ref().and_then(|section| section.0.as_ref())),

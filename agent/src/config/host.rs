@@ -1,9 +1,11 @@
 //! What a configuration's check asks of the machine: where a program is, and the node's name. Tests answer for it.
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FileType, Stat};
 use sha2::{Digest as _, Sha256};
+
+use super::root::ProbeRoot;
 
 /// Where a command without a slash is looked for. Fixed: the agent's own PATH must not choose what runs as root.
 pub const PROGRAM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -16,19 +18,21 @@ pub(super) enum ProgramFile {
     /// Others than root could put another program in its place.
     Unsafe,
     Executable,
+    /// It is in a place that this process has no right to look at.
+    Unseen,
 }
 
 pub(super) struct Host<'a> {
-    pub(super) look: &'a dyn Fn(&str) -> ProgramFile,
+    pub(super) look: &'a dyn Fn(ProbeRoot, &str) -> ProgramFile,
     pub(super) node: &'a str,
 }
 
 impl Host<'_> {
     /// The absolute path of `program`, or what is wrong with it.
-    pub(super) fn find(&self, program: &str) -> Result<PathBuf, String> {
+    pub(super) fn find(&self, root: ProbeRoot, program: &str) -> Result<PathBuf, String> {
         if program.starts_with('/') {
-            return match (self.look)(program) {
-                ProgramFile::Executable => Ok(program.into()),
+            return match (self.look)(root, program) {
+                ProgramFile::Executable | ProgramFile::Unseen => Ok(program.into()),
                 ProgramFile::NotExecutable => {
                     Err(format!("{program} is not an executable file; chmod +x it"))
                 }
@@ -44,8 +48,10 @@ impl Host<'_> {
         let mut passed_over = None;
         for directory in PROGRAM_PATH.split(':') {
             let path = format!("{directory}/{program}");
-            match (self.look)(&path) {
+            match (self.look)(root, &path) {
                 ProgramFile::Executable => return Ok(path.into()),
+                // By its name alone, which whoever can see it will look for.
+                ProgramFile::Unseen => return Ok(program.into()),
                 ProgramFile::NotExecutable => passed_over = Some(path),
                 // It is what would be found, so that looking further would hide it.
                 ProgramFile::Unsafe => return Err(others(&path)),
@@ -79,38 +85,53 @@ fn others(path: &str) -> String {
     )
 }
 
-/// Looks at the real file system.
-pub(super) fn look(path: &str) -> ProgramFile {
-    match std::fs::metadata(path) {
-        Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => {
-            if is_roots_alone(Path::new(path)) { ProgramFile::Executable } else { ProgramFile::Unsafe }
+/// What a path leads to, by where its links lead and by what is at each place on the way there.
+pub(super) fn judged(
+    path: &Path,
+    real: impl Fn(&Path) -> Option<PathBuf>,
+    about: impl Fn(&Path) -> Option<Stat>,
+) -> ProgramFile {
+    match about(path) {
+        Some(file) if kind(&file) == FileType::RegularFile && file.st_mode & 0o111 != 0 => {
+            let safe = real(path).is_some_and(|real| {
+                real.ancestors().all(|part| about(part).as_ref().is_some_and(is_roots_alone))
+            });
+            if safe { ProgramFile::Executable } else { ProgramFile::Unsafe }
         }
-        Ok(_) => ProgramFile::NotExecutable,
-        Err(_) => ProgramFile::Missing,
+        Some(_) => ProgramFile::NotExecutable,
+        None => ProgramFile::Missing,
     }
 }
 
-/// Whether root alone can change the file, or what lies at its path. In a sticky folder such as /tmp nobody can replace what
-/// is root's.
-fn is_roots_alone(path: &Path) -> bool {
+/// Whether root alone can change it. In a sticky folder such as /tmp nobody can replace what is root's.
+fn is_roots_alone(about: &Stat) -> bool {
     const STICKY: u32 = 0o1000;
-    let Ok(real) = path.canonicalize() else { return false };
-    real.ancestors().all(|part| {
-        std::fs::metadata(part).is_ok_and(|about| {
-            about.uid() == 0 && (about.mode() & 0o022 == 0 || (about.is_dir() && about.mode() & STICKY != 0))
-        })
-    })
+    let sticky = kind(about) == FileType::Directory && about.st_mode & STICKY != 0;
+    about.st_uid == 0 && (about.st_mode & 0o022 == 0 || sticky)
 }
 
-/// The node's name as `uname -n` prints it.
+fn kind(about: &Stat) -> FileType {
+    FileType::from_raw_mode(about.st_mode)
+}
+
+/// The node's name: the one that a pod is told by its manifest, else as `uname -n` prints it, which is the pod's in a pod.
 pub fn node_name() -> String {
+    if let Some(name) = std::env::var("PARACHUTE_NODE_NAME").ok().filter(|name| !name.is_empty()) {
+        return name;
+    }
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
 
+    use super::super::root;
     use super::*;
+
+    fn look(path: &str) -> ProgramFile {
+        root::look(ProbeRoot::Image, path)
+    }
 
     #[test]
     fn a_program_that_others_can_change_is_told() {

@@ -135,7 +135,7 @@ pub(super) fn add(
 ) {
     for Named { place, shipped, probes } in all {
         let theirs = Found::default();
-        let checker = Checker { host: own.host, found: &theirs, included: true };
+        let checker = Checker { host: own.host, found: &theirs, root: own.root, included: true };
         let mut included = Included { name: shipped.name, probes: Vec::new(), replaced: Vec::new() };
         for (name, raw) in probes {
             if is_own(name) {

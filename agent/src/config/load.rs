@@ -8,7 +8,7 @@ use std::path::Path;
 use super::error::{ConfigError, Found, Mistakes, Place};
 use super::host::{self, Host};
 use super::raw::RawConfig;
-use super::{Config, check, include, yaml};
+use super::{Config, check, include, root, yaml};
 
 /// No configuration that a person wrote comes near it, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -48,7 +48,7 @@ fn trusted(owner: u32, mode: u32) -> Result<(), String> {
 
 /// Checks `text`, looking for its programs on this host. `file` is only named in the mistakes.
 pub fn from_str(text: &str, file: &Path) -> Result<Config, Mistakes> {
-    from_str_on(text, file, &Host { look: &host::look, node: &host::node_name() })
+    from_str_on(text, file, &Host { look: &root::look, node: &host::node_name() })
 }
 
 pub(super) fn from_str_on(text: &str, file: &Path, host: &Host<'_>) -> Result<Config, Mistakes> {

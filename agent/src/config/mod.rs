@@ -12,6 +12,7 @@ pub mod jq;
 mod load;
 pub mod parse;
 mod raw;
+mod root;
 mod source;
 mod store;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use error::{ConfigError, Mistake, Mistakes};
 pub use host::{PROGRAM_PATH, node_hash, node_name};
 pub use include::Included;
 pub use load::{from_str, json_schema, load};
+pub use root::{ProbeRoot, on_the_host};
 pub use source::Source;
 pub use store::{Store, StoreKind};
 
@@ -39,6 +41,8 @@ use crate::model::{ProbeName, TriggerName};
 /// The whole configuration, every pattern compiled, every path resolved, every duration typed.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Whose programs probes run.
+    pub probe_root: ProbeRoot,
     pub runtimes: Runtimes,
     pub limits: Limits,
     pub captures: Captures,

@@ -20,6 +20,10 @@ use super::yaml::at::{At, Several, Tried};
 #[schemars(title = "parachute")]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
+    /// For an agent in a container: whose programs probes run, the host's or those of the agent's image. Default image, which
+    /// outside of containers is the host.
+    #[serde(default)]
+    pub(super) probe_root: Option<Tried<At<RawProbeRoot>>>,
     /// Where container names, pods and namespaces are asked for.
     #[serde(default)]
     pub(super) runtimes: Option<Tried<At<RawRuntimes>>>,
@@ -39,6 +43,15 @@ pub(super) struct RawConfig {
     /// When which probes run in which containers, by name.
     #[serde(default)]
     pub(super) triggers: Option<Tried<BTreeMap<String, Tried<At<RawTrigger>>>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawProbeRoot {
+    /// The host's, also where the agent is in a container, if that shares the host's pid namespace.
+    Host,
+    /// What the agent itself sees.
+    Image,
 }
 
 /// `auto` looks at the usual sockets; a list names them.

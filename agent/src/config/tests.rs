@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::host::{Host, ProgramFile};
 use super::load::{from_str_on, made_schema};
 use super::parse::{KeyMatch, Merge, Parse, RegexTake, Scope, TableTake};
+use super::root::ProbeRoot;
 use super::{
     AlertWhen, Config, ConfigError, Limits, Mistakes, RuntimeEndpoint, Runtimes, When, json_schema, load,
 };
@@ -18,7 +19,7 @@ fn root() -> PathBuf {
 }
 
 /// A machine with every tool in /usr/bin that the tests and the example speak of.
-fn look(path: &str) -> ProgramFile {
+fn look(_: ProbeRoot, path: &str) -> ProgramFile {
     match path.strip_prefix("/usr/bin/") {
         Some("ss" | "ip" | "nstat" | "ps" | "cat" | "sh" | "strace" | "tcpdump" | "pgrep") => {
             ProgramFile::Executable

@@ -58,6 +58,9 @@
 //! Every run of a probe is limited by cgroups (`controllers`), and an observer's opens no device but those of its root
 //! (`devices`).
 //!
+//! In a container the launcher is among the host's mounts, unless the configuration says otherwise (`roots`): template, view
+//! and run slots are made of those then, and only its configuration is read among its own. The agent stays among its own.
+//!
 //! # A person's command
 //!
 //! `parachute exec` ([`session`]) goes the same way with the person's own root rights, and asks no agent to enter
@@ -85,6 +88,7 @@
 //! for a subreaper among a process's ancestors only as long as they are of its own namespace (`find_new_reaper` in
 //! kernel/exit.c).
 
+mod cgroups;
 mod client;
 mod connection;
 mod ebpf;
@@ -101,6 +105,7 @@ mod watch;
 
 use std::path::PathBuf;
 
+pub use cgroups::see_all_cgroups;
 pub use client::{Launcher, LauncherOptions, LauncherProcess, Listening, Word};
 pub use ebpf::ebpf_loader;
 pub use keeper::keep;

@@ -38,6 +38,7 @@ fn config(triggers: &[(&str, &[&str])]) -> Config {
         (TriggerName::new(name), Arc::new(trigger))
     });
     Config {
+        probe_root: crate::config::ProbeRoot::default(),
         runtimes: Runtimes::Auto,
         limits: Limits { concurrent_runs: 1, queued_runs: 1, results_grace: Duration::from_secs(1) },
         captures: crate::config::Captures::default(),

@@ -96,7 +96,7 @@ impl Checker<'_> {
             self.found.add(place, message);
         }
         let program = program.get()?;
-        let found = match self.host.find(program) {
+        let found = match self.host.find(self.root, program) {
             // It is among its tools, which say so.
             Err(_) if self.included => PathBuf::from(program),
             found => self.found.ok(place, found)?,
@@ -108,7 +108,7 @@ impl Checker<'_> {
     fn tools(&self, probe: &RawProbe) -> Option<String> {
         let tools = probe.tools.as_ref().and_then(Tried::get)?;
         let mut missing = tools.iter().filter_map(|(tool, package)| {
-            let why = self.host.find(tool).err()?;
+            let why = self.host.find(self.root, tool).err()?;
             let At { place, value: package } = package.get()?;
             Some((place, format!("{why}; on Debian it is in the package {package}")))
         });

@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, readlinkat, statat};
 use rustix::process::Signal;
 
 use super::super::Inspection;
+use super::roots::hosts_mounts;
 
 /// Files of /proc are read up to this many bytes; the ones read here are far smaller.
 const MAX_FILE: u64 = 64 * 1024;
@@ -41,7 +42,7 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
         mnt_ns,
         user_ns,
         in_host_pid_ns: namespace(&own, "pid") == Some(pid_ns),
-        in_host_mnt_ns: namespace(&own, "mnt") == Some(mnt_ns),
+        in_host_mnt_ns: [namespace(&own, "mnt"), hosts_mounts()].contains(&Some(mnt_ns)),
         in_host_user_ns: namespace(&own, "user") == Some(user_ns),
         inner_pid: field("NSpid")?.split_whitespace().last()?.parse().ok()?,
         comm: field("Name")?.to_owned(),

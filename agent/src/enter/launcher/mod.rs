@@ -11,6 +11,7 @@ mod observed;
 mod plan;
 mod procfs;
 mod program;
+mod roots;
 mod run;
 mod seccomp;
 mod slots;
@@ -19,7 +20,7 @@ mod template;
 mod view;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use self::handout::Handout;
 use self::inspect::Own;
 use self::observed::{Observers, Task};
+use self::roots::Roots;
 use self::run::{Context, Run};
 use self::slots::Slots;
 use self::spawner::Spawners;
@@ -56,6 +58,7 @@ pub(super) fn takeover(cap_bounding: u64) -> Option<&'static str> {
 
 struct Launcher {
     socket: OwnedFd,
+    roots: Roots,
     source: Source,
     options: LauncherOptions,
     config: Arc<Config>,
@@ -74,9 +77,6 @@ struct Launcher {
 
 /// Serves the agent at the other end of `socket` until that end closes; then every run is ended and its traces removed.
 pub fn serve(socket: &OwnedFd, source: Source, options: LauncherOptions) -> io::Result<()> {
-    // Opened first, so that no change after the template is built goes unnoticed. Tied to the host's mount namespace;
-    // the kernel marks it with POLLPRI when the table changes (proc(5)).
-    let mount_table = std::fs::File::open("/proc/self/mountinfo")?;
     let mut launcher = match Launcher::start(socket, source, options) {
         Ok(launcher) => launcher,
         Err(reason) => {
@@ -87,7 +87,7 @@ pub fn serve(socket: &OwnedFd, source: Source, options: LauncherOptions) -> io::
     send(socket.as_fd(), &Answer::Ready { digest: launcher.config.digest }, &[])?;
     resident::give_program_back();
     let served = loop {
-        match launcher.turn(mount_table.as_fd()) {
+        match launcher.turn() {
             Ok(true) => {}
             Ok(false) => break Ok(()),
             // The agent died before it was answered.
@@ -108,8 +108,12 @@ impl Launcher {
         let open =
             |path: &str| std::fs::File::open(path).map(OwnedFd::from).map_err(|e| format!("{path}: {e}"));
         let handout = options.run_directory.as_deref().map(Handout::open).transpose()?;
+        // Before the template is built, so that no change of the mounts after that goes unnoticed.
+        let mut roots = Roots::open().map_err(|e| format!("the mount namespaces: {e}"))?;
+        roots.enter(config.probe_root).map_err(|e| format!("probe_root: host: setns: {e}"))?;
         Ok(Self {
             socket: socket.try_clone().map_err(|e| e.to_string())?,
+            roots,
             source,
             template: Template::build(&programs).map_err(|e| e.to_string())?,
             template_built: Instant::now(),
@@ -127,7 +131,7 @@ impl Launcher {
     }
 
     /// One round of the loop; false when the agent has gone.
-    fn turn(&mut self, mount_table: BorrowedFd<'_>) -> io::Result<bool> {
+    fn turn(&mut self) -> io::Result<bool> {
         let now = Instant::now();
         let due = self.template_stale.then(|| self.template_built + TEMPLATE_INTERVAL);
         let next = self.runs.iter().filter_map(Run::next_look).chain(due).min();
@@ -136,7 +140,7 @@ impl Launcher {
 
         // A table that has changed may change a thousand times more before the template is due: those wake nobody. The other
         // file never has anything to say.
-        let mount_table = if self.template_stale { self.null.as_fd() } else { mount_table };
+        let mount_table = if self.template_stale { self.null.as_fd() } else { self.roots.table() };
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(mount_table, PollFlags::PRI),
@@ -326,10 +330,12 @@ impl Launcher {
     }
 
     fn reload(&mut self, digest: [u8; 32]) -> Result<(), String> {
-        let config = self.source.load().map_err(|e| e.to_string())?.into_commands();
+        let loaded = self.roots.at_home(|| self.source.load()).map_err(|e| e.to_string())?;
+        let config = loaded.map_err(|e| e.to_string())?.into_commands();
         if config.digest != digest {
             return Err(format!("{} changed while it was read; reload again", self.source));
         }
+        self.roots.enter(config.probe_root).map_err(|e| e.to_string())?;
         self.config = Arc::new(config);
         self.rebuild_template();
         Ok(())

@@ -9,6 +9,7 @@ use crate::triggers::alerts::{Counters, RunEnd, Wiring};
 /// A room without a trigger, whose node is known from the start.
 pub(in crate::http) fn room(agent: &AgentMetrics) -> Alerts {
     let config = Config {
+        probe_root: crate::config::ProbeRoot::default(),
         captures: crate::config::Captures::default(),
         store: None,
         runtimes: Runtimes::Auto,

@@ -1,0 +1,129 @@
+"""Lints and renders the chart by Helm itself for each file of values in ci/, and holds what comes out to the schemas of
+Kubernetes, to the types of the Prometheus operator's CRDs, and to promtool. It is no part of the chart; `cargo xtask chart` runs it.
+
+`check.py CHART MANIFEST PROMTOOL` checks, and that MANIFEST is what the chart makes; with --write it writes MANIFEST."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import helm_python
+import kubernetes_validate
+import yaml
+from cloudcoil.models.prometheus_operator import v1, v1alpha1
+
+# The oldest and newest that the validator knows, and the two between which AppArmor's field came.
+VERSIONS = {"old.yaml": ["1.25", "1.29"], None: ["1.30", "1.37"]}
+OPERATOR = {"PodMonitor": v1.PodMonitor, "PrometheusRule": v1.PrometheusRule, "AlertmanagerConfig": v1alpha1.AlertmanagerConfig}
+HEADER = "# Made from deploy/helm/parachute by `cargo xtask chart --write`.\n"
+NAMESPACE = {
+    "apiVersion": "v1",
+    "kind": "Namespace",
+    "metadata": {"name": "parachute", "labels": {"pod-security.kubernetes.io/enforce": "privileged"}},
+}
+
+# YAML 1.1 has a type of its own for a lone `=`, which PyYAML cannot make; Kubernetes' reader takes it for text.
+yaml.SafeLoader.add_constructor("tag:yaml.org,2002:value", yaml.SafeLoader.construct_yaml_str)
+
+
+def load(path):
+    return yaml.safe_load(path.read_text()) or {}
+
+
+def render(chart, values):
+    """Each template's text, by its file, without those that came out empty."""
+    texts = chart.render(values, name="parachute", namespace="parachute")
+    named = {pathlib.Path(path).name: text for path, text in texts.items()}
+    return {name: text for name, text in sorted(named.items()) if name.endswith(".yaml") and text.strip()}
+
+
+def unknown(given, known, at=""):
+    """Paths in `given` that are not in `known`, which has been through a model that drops what it does not know."""
+    if isinstance(given, dict) and isinstance(known, dict):
+        for key, value in given.items():
+            if key not in known:
+                yield f"{at}.{key}"
+            else:
+                yield from unknown(value, known[key], f"{at}.{key}")
+    elif isinstance(given, list) and isinstance(known, list):
+        for index, (one, other) in enumerate(zip(given, known)):
+            yield from unknown(one, other, f"{at}[{index}]")
+
+
+def check_resource(resource, versions):
+    model = OPERATOR.get(resource["kind"])
+    if model is None:
+        for version in versions:
+            kubernetes_validate.validate(resource, version, strict=True)
+        return
+    read = model.model_validate(resource).model_dump(mode="json", by_alias=True, exclude_unset=True)
+    wrong = list(unknown(resource["spec"], read["spec"]))
+    if wrong:
+        raise ValueError(f"no such fields in {resource['kind']}: {', '.join(wrong)}")
+
+
+def check_rules(resource, promtool):
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+        yaml.safe_dump({"groups": resource["spec"]["groups"]}, file)
+        file.flush()
+        done = subprocess.run([promtool, "check", "rules", file.name], capture_output=True, text=True)
+    if done.returncode != 0 or "0 rules found" in done.stdout:
+        raise ValueError(f"promtool check rules: {done.stdout}{done.stderr}")
+
+
+def check_refusals(chart):
+    """The values' schema is looked at, and refuses what is wrong."""
+    for wrong in ({"proberoot": "image"}, {"probeRoot": "guest"}, {"web": {"port": "10068"}}, {"runtimeFolders": []},
+                  {"securityContext": {"capabilities": ["CAP_BPF"]}}, {"image": {"digest": "latest"}}):
+        try:
+            chart.render(wrong, name="parachute", namespace="parachute")
+        except helm_python.HelmError:
+            continue
+        raise ValueError(f"these values were taken: {wrong}")
+
+
+def main():
+    write = "--write" in sys.argv
+    folder, manifest, promtool = [arg for arg in sys.argv[1:] if arg != "--write"]
+    folder, manifest = pathlib.Path(folder), pathlib.Path(manifest)
+    chart = helm_python.Chart.load(folder)
+    count = 0
+    for path in sorted(folder.glob("ci/*.yaml")):
+        values = load(path)
+        findings = helm_python.lint(folder, values, strict=True, namespace="parachute")
+        told = [one for one in findings["messages"] if "icon is recommended" not in json.dumps(one)]
+        if told:
+            raise ValueError(f"{path.name}: helm lint: {told}")
+        kinds = []
+        for name, text in render(chart, values).items():
+            for resource in filter(None, yaml.safe_load_all(text)):
+                try:
+                    check_resource(resource, VERSIONS.get(path.name, VERSIONS[None]))
+                    if resource["kind"] == "PrometheusRule":
+                        check_rules(resource, promtool)
+                except Exception as error:
+                    raise ValueError(f"{path.name}: {name}: {error}") from error
+                kinds.append(resource["kind"])
+                count += 1
+        print(f"{path.name}: {' '.join(kinds)}")
+    check_refusals(chart)
+    made = render(chart, load(folder / "ci/manifest.yaml"))
+    # Helm's own labels say nothing where there is no Helm.
+    texts = [re.sub(r"\n *(helm\.sh/chart|app\.kubernetes\.io/managed-by): .*", "", text).strip() for text in made.values()]
+    whole = HEADER + "\n---\n".join([yaml.safe_dump(NAMESPACE, sort_keys=False).strip(), *(text.removeprefix("---\n") for text in texts)]) + "\n"
+    if write:
+        manifest.parent.mkdir(parents=True, exist_ok=True)
+        manifest.write_text(whole)
+    elif not manifest.exists() or manifest.read_text() != whole:
+        raise ValueError(f"{manifest} is not what the chart makes: cargo xtask chart --write")
+    print(f"{count} objects are right, and {manifest.name} is what the chart makes")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Exception as error:
+        sys.exit(f"chart: {error}")
