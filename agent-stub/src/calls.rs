@@ -66,7 +66,8 @@ pub(crate) type Child = extern "C" fn(*const c_void) -> !;
 
 /// Makes a process that uses this one's memory, on this one's stack, and that does `child`; gives back its pid or a negative
 /// errno. With CLONE_VFORK in `args` the caller goes on when the child has executed a program or has gone, and with `wait` when
-/// it has gone; in between it does nothing but wait in the kernel, with system calls that touch no memory.
+/// it has gone; in between it does nothing but wait in the kernel, with system calls that touch no memory. Whoever kills the
+/// caller ends a vfork's wait, though (`wait_for_vfork_done` in kernel/fork.c): then the child goes on until it is killed, too.
 ///
 /// # Safety
 /// `args` must ask for CLONE_VM, and for CLONE_VFORK unless `wait` is set, so that never two processes use the stack. All signals

@@ -38,6 +38,9 @@ impl Command<'_> {
 }
 
 fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
+    // The container can kill the stub at any moment, and then the spawner goes on in the memory that this process still uses:
+    // it is to be killed with it. Once more at the end, as a change of credentials clears it.
+    end_with(stub, seen).unwrap_or_else(|e| fail(Step::Limits, e));
     let own = (!frame.unified).then_some(frame.fds.cgroup_procs);
     for procs in frame.fds.limiting.into_iter().chain([own]).flatten() {
         // SAFETY: one byte from a static; "0" means the writer itself (cgroups(7)).
@@ -64,19 +67,9 @@ fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
     if let Some(user) = frame.way.user {
         become_user(&user, frame.way.join_user).unwrap_or_else(|e| fail(Step::User, e));
     }
-    // SAFETY: numbers. PR_SET_PDEATHSIG comes last, since a change of credentials would clear it, and the parent is
-    // looked at again in case it died before.
-    let limits = unsafe {
-        libc::umask(0o022);
-        let limits = forbid_core().and(check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong)));
-        // PID 1 of a pid namespace has no parent that it could see.
-        if observer.map_or(libc::getppid() == stub, |(_, (_, channel))| stub_lives(channel)) {
-            limits
-        } else {
-            libc::_exit(127)
-        }
-    };
-    limits.unwrap_or_else(|e| fail(Step::Limits, e));
+    // SAFETY: a number.
+    unsafe { libc::umask(0o022) };
+    forbid_core().and_then(|_| end_with(stub, seen)).unwrap_or_else(|e| fail(Step::Limits, e));
     if let Some((observer, (_, channel))) = observer {
         confine(observer, channel).unwrap_or_else(|e| fail(Step::Seccomp, e));
     }
@@ -105,6 +98,20 @@ fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
             }
         }
         fail(Step::Exec, failure)
+    }
+}
+
+/// Has the kernel kill this process when the stub ends, and looks whether it has ended before.
+fn end_with(stub: pid_t, seen: Option<(RawFd, RawFd)>) -> Result<c_int, i32> {
+    // SAFETY: numbers.
+    unsafe {
+        let set = check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong));
+        // PID 1 of a pid namespace has no parent that it could see.
+        if seen.map_or(libc::getppid() == stub, |(_, channel)| stub_lives(channel)) {
+            set
+        } else {
+            libc::_exit(127)
+        }
     }
 }
 

@@ -34,7 +34,8 @@ pub(crate) struct Frame<'a> {
     /// The spawner's own namespaces, which nobody else needs.
     pub(crate) own: [RawFd; 2],
     pub(crate) unified: bool,
-    /// Resource limits as every command begins with them: the spawner's own, which no container has in sight.
+    /// Resource limits as every command begins with them: the spawner's own, which only a
+    /// container in the host's pid namespace has in sight.
     pub(crate) limits: &'a Limits,
 }
 
@@ -83,11 +84,20 @@ impl<'a> Frame<'a> {
         let stdio = [next()?, next()?, next()?];
         let (cgroup, cgroup_procs) = (next()?, next()?);
         let mut bits = (OPTIONAL..).map(|bit| has(1 << bit));
-        let mut optional = || if bits.next() == Some(true) { next() } else { None };
+        // What was sent and has not come, for want of numbers, is not taken for what was not sent.
+        let mut missing = false;
+        let mut optional = || {
+            let fd = if bits.next() == Some(true) { Some(next()) } else { None };
+            missing |= fd.is_some_and(|fd| fd.is_none());
+            fd.flatten()
+        };
         let (cgroup_kill, sys, devpts) = (optional(), optional(), optional());
         let (proc, resolv_conf, program) = (optional(), optional(), optional());
         let mut limiting = [None; LIMITING];
         limiting.fill_with(&mut optional);
+        if missing {
+            return None;
+        }
 
         let narrow = |cell: u64| u32::try_from(cell).ok();
         Some(Self {

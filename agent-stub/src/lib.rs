@@ -5,7 +5,8 @@
 //! Spawner, stub and command are processes of their own in one memory, until the command executes its program: a copy of even
 //! this small one would cost as much as all else that a run adds to a spawn. At each moment one of the three uses it, as after
 //! vfork(2): the spawner sleeps until the stub has gone, the stub until the command has its own. So each run that goes on has a
-//! spawner to itself.
+//! spawner to itself. A container that kills the stub in between breaks that for the moment until the kernel has killed the
+//! command, too; the launcher gives up a spawner whose stub left no record.
 //!
 //! From a fork to an exec there are system calls only: no allocation, no lock, no logging, no panic; a failure goes home as
 //! `[step, errno]` and the process ends with `_exit`.

@@ -103,7 +103,7 @@ fn settle() -> Result<(OwnedFd, Own), i32> {
     }
 }
 
-/// The namespaces that this process comes back to, and its resource limits, which no container has in sight.
+/// The namespaces that this process comes back to, and its resource limits.
 struct Own {
     pid: OwnedFd,
     mnt: OwnedFd,

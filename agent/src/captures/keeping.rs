@@ -363,7 +363,8 @@ fn take(
         match steps.blocking_recv() {
             Some(Step::Piece(stream, piece)) => {
                 draft.write(stream, &piece)?;
-                if draft.size() - counted >= GROWTH {
+                // It may shrink, when what was small so far is compressed.
+                if draft.size().saturating_sub(counted) >= GROWTH {
                     counted = draft.size();
                     shared.grown(id, counted)?;
                 }

@@ -301,7 +301,8 @@ impl Asker {
         due.sort_by_key(|(_, kind)| *kind != Some(Kind::Sandbox));
         for (id, kind) in due {
             let answer = find(&self.clients, &id, kind, &self.counters).await?;
-            match answer {
+            // A runtime that tells of another one has not answered, and is not asked again at once.
+            match answer.filter(|answer| answer.id == id.as_str()) {
                 Some(answer) => describe(&mut self.known, &self.described, &answer),
                 None => {
                     if let Some(known) = self.known.get_mut(&id) {

@@ -134,13 +134,11 @@ impl Controllers {
         let mut limited = Limited::default();
         for (controller, version, folder) in &self.own {
             let folder = if *version == Version::V2 { slot.to_owned() } else { folder.join(name) };
-            let made = fs::create_dir_all(&folder)
-                .and_then(|()| fs::File::options().write(true).open(folder.join(JOINED_BY)));
-            match made {
+            match joinable(&folder, *version) {
                 Ok(tasks) => limited.parts.push(Part {
                     controller: *controller,
                     version: *version,
-                    tasks: (*version == Version::V1).then(|| tasks.into()),
+                    tasks,
                     counter: fs::File::open(folder.join(controller.counter(*version).0)).ok(),
                     folder,
                 }),
@@ -151,6 +149,15 @@ impl Controllers {
         }
         limited
     }
+}
+
+/// Makes a cgroup, if there is none, and opens what a command joins it by: nothing on v2, where it is born in the slot.
+fn joinable(folder: &Path, version: Version) -> io::Result<Option<OwnedFd>> {
+    fs::create_dir_all(folder)?;
+    if version == Version::V2 {
+        return Ok(None);
+    }
+    Ok(Some(fs::File::options().write(true).open(folder.join(JOINED_BY))?.into()))
 }
 
 /// Turns a controller on for what is in this folder and in those above it (`cgroup.subtree_control`).
@@ -246,6 +253,25 @@ fn counter(text: &str, field: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_v2_slot_is_limited_without_a_file_to_join_it_by() {
+        let dir = tempfile::tempdir().unwrap();
+        let controllers = Controllers {
+            own: Controller::ALL.map(|one| (one, Version::V2, dir.path().to_owned())).to_vec(),
+        };
+        let slot = dir.path().join("slot-0");
+        let mut limited = controllers.make(&slot, "slot-0");
+        assert!(limited.joined().iter().all(Option::is_none), "nothing is joined after the clone");
+        limited.set(RunLimits { memory: 1 << 20, pids: 7, cpu_millis: 250 });
+        for (file, text) in [("memory.max", "1048576"), ("pids.max", "7"), ("cpu.max", "25000 100000")] {
+            assert_eq!(fs::read_to_string(slot.join(file)).unwrap(), text, "{file}");
+        }
+        fs::write(slot.join("memory.events"), "oom_kill 1\n").unwrap();
+        fs::write(slot.join("pids.events"), "max 0\n").unwrap();
+        let mut limited = controllers.make(&slot, "slot-0");
+        assert_eq!(limited.reached(), (Some(Limit::Memory), false));
+    }
 
     #[test]
     fn counters_are_read_from_what_the_kernel_writes() {

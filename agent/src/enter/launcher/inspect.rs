@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -71,15 +72,15 @@ pub(super) struct Target {
 /// This process's own namespaces, which it never leaves.
 #[derive(Debug)]
 pub(super) struct Own {
-    pid_ns: Option<u64>,
-    user_ns: Option<u64>,
+    pid_ns: u64,
+    user_ns: u64,
 }
 
 impl Own {
-    pub(super) fn find() -> Self {
-        let own = folder("/proc/self");
-        let namespace = |name| namespace(own.as_ref()?, name);
-        Self { pid_ns: namespace("pid"), user_ns: namespace("user") }
+    /// Without it every container would count as one of another user namespace, of which nothing is to be feared.
+    pub(super) fn find() -> io::Result<Self> {
+        let inode = |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).map(|about| about.ino());
+        Ok(Self { pid_ns: inode("pid")?, user_ns: inode("user")? })
     }
 }
 
@@ -93,8 +94,8 @@ pub(super) fn target(pidfd: BorrowedFd<'_>, own: &Own) -> Option<Target> {
         pid,
         pid_ns,
         inner_pid: field(&status, "NSpid")?.split_whitespace().last()?.parse().ok()?,
-        in_host_pid_ns: own.pid_ns == Some(pid_ns),
-        in_host_user_ns: own.user_ns == Some(namespace(&proc, "user")?),
+        in_host_pid_ns: own.pid_ns == pid_ns,
+        in_host_user_ns: own.user_ns == namespace(&proc, "user")?,
         cap_bounding: u64::from_str_radix(field(&status, "CapBnd")?, 16).ok()?,
     };
     // It has not ended yet: so `proc` was its folder all the while, and not that of a successor with its pid.
@@ -180,7 +181,7 @@ mod tests {
         assert_eq!((got.pid, got.comm.as_str()), (child.id(), "sleep"));
         assert!(got.in_host_mnt_ns && got.start_ticks > 0);
         assert_eq!(got.parent_cwd, std::env::current_dir().ok());
-        let target = target(pidfd.as_fd(), &Own::find()).unwrap();
+        let target = target(pidfd.as_fd(), &Own::find().unwrap()).unwrap();
         assert_eq!((target.pid, target.pid_ns, target.inner_pid), (got.pid, got.pid_ns, got.inner_pid));
         assert_eq!(
             (target.in_host_pid_ns, target.in_host_user_ns, target.cap_bounding),
@@ -189,6 +190,6 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(inspect(pidfd.as_fd()).is_none());
-        assert!(super::target(pidfd.as_fd(), &Own::find()).is_none());
+        assert!(super::target(pidfd.as_fd(), &Own::find().unwrap()).is_none());
     }
 }

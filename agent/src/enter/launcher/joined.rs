@@ -2,11 +2,11 @@
 
 use std::os::fd::BorrowedFd;
 
-use agent_stub::Way;
+use agent_stub::{TAKEOVER, Way};
 
 use super::observed::Task;
+use super::program;
 use super::run::{self, Context, Launch, Run};
-use super::{program, takeover};
 use crate::model::{self, End};
 
 /// Forks the stub of a joined run, unless the container could take its command over.
@@ -34,4 +34,9 @@ pub(super) fn start_run(task: &Task, root: BorrowedFd<'_>, context: &mut Context
         called: Some(model::Way::Joined),
     };
     run::start(task.id, &task.target, &launch, context)
+}
+
+/// The first capability by which a container with this bounding set can take over a process beside it.
+pub(in crate::enter) fn takeover(cap_bounding: u64) -> Option<&'static str> {
+    TAKEOVER.iter().find(|(bit, _)| cap_bounding & (1 << bit) != 0).map(|(_, name)| *name)
 }

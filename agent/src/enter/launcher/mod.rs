@@ -25,7 +25,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agent_stub::TAKEOVER;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::handout::Handout;
@@ -42,6 +41,7 @@ use crate::config::{Config, Source};
 use crate::model::{End, ProbeName, TriggerName};
 pub use agent_stub::STEPS;
 pub(super) use inspect::{inspect, is_exiting};
+pub(super) use joined::takeover;
 pub(super) use plan::Image;
 pub use seccomp::confine_agent;
 pub use slots::device_rule;
@@ -50,11 +50,6 @@ pub(super) use template::Template;
 
 /// The host's mount table may change often on a busy node; the template is built anew at most this often.
 const TEMPLATE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The first capability by which a container with this bounding set can take over a process beside it.
-pub(super) fn takeover(cap_bounding: u64) -> Option<&'static str> {
-    TAKEOVER.iter().find(|(bit, _)| cap_bounding & (1 << bit) != 0).map(|(_, name)| *name)
-}
 
 struct Launcher {
     socket: OwnedFd,
@@ -123,7 +118,7 @@ impl Launcher {
             observers: Observers::start(&programs, options.mounted_procfs).map_err(|e| e.to_string())?,
             options,
             handout,
-            own: Own::find(),
+            own: Own::find().map_err(|e| format!("/proc/self/ns: {e}"))?,
             null: open("/dev/null")?,
             spawners: Spawners::start().map_err(|e| format!("starting the stub's program: {e}"))?,
             config: Arc::new(config),
@@ -292,7 +287,9 @@ impl Launcher {
             if over {
                 let (spawner, slot, clean) = run.into_parts();
                 self.slots.give_back(slot, clean);
-                self.spawners.give_back(spawner);
+                if let Some(spawner) = spawner {
+                    self.spawners.give_back(spawner);
+                }
             } else {
                 self.runs.push(run);
             }

@@ -164,10 +164,11 @@ impl Run {
         self.spawner.process()
     }
 
-    /// What the next run can use, and whether it can use the slot.
-    pub(super) fn into_parts(self) -> (Spawner, Slot, bool) {
+    /// What the next run can use, and whether it can use the slot. The spawner of a stub that was killed is of no use any
+    /// more: the stub's command may be on its way still, in the memory that the three of them share.
+    pub(super) fn into_parts(self) -> (Option<Spawner>, Slot, bool) {
         let ended_by_itself = matches!((&self.phase, self.record), (Phase::Running { .. }, Some([first, _])) if first != ENDED_BY_KILL);
-        (self.spawner, self.slot, ended_by_itself)
+        (self.record.map(|_| self.spawner), self.slot, ended_by_itself)
     }
 
     /// When this run wants to be looked at although nothing has happened.
