@@ -5,9 +5,10 @@ use std::ffi::c_void;
 use std::fs;
 use std::ops::Range;
 
-/// A fault on a file maps so much around it, in bytes, where the page cache has single pages (`fault_around_bytes` in
-/// mm/memory.c).
-const PIECE: usize = 64 * 1024;
+/// So much a fault may bring in, in bytes. Half of what it does where the page cache has single pages (`fault_around_bytes` in
+/// mm/memory.c): a process that waits uses some fifty places of the program, and each costs so much. Less would make a
+/// thousand mappings.
+const PIECE: usize = 32 * 1024;
 
 /// Forgets where the program's pages are, so that only those count that are used from here on. They stay in the page cache,
 /// and the next use of one finds it there. Failing costs memory and nothing else.
