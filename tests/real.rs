@@ -28,6 +28,7 @@ mod killed;
 mod launcher_restarts;
 mod losses;
 mod page;
+mod peers;
 mod restarts;
 mod scrape_config;
 mod scraped;

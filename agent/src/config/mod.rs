@@ -10,6 +10,7 @@ mod host;
 pub mod jq;
 mod load;
 pub mod parse;
+mod peers;
 mod raw;
 mod source;
 mod store;
@@ -29,6 +30,7 @@ pub use check::OWN_METRICS;
 pub use error::{ConfigError, Mistake, Mistakes};
 pub use host::{PROGRAM_PATH, node_hash, node_name};
 pub use load::{from_str, json_schema, load};
+pub use peers::{Peers, Service};
 pub use source::Source;
 pub use store::{Store, StoreKind};
 
@@ -42,6 +44,8 @@ pub struct Config {
     pub captures: Captures,
     /// Where captures are copied to. Only in builds with the feature `object-store`.
     pub store: Option<Store>,
+    /// The agents that alerts are passed on to.
+    pub peers: Option<Peers>,
     pub probes: BTreeMap<ProbeName, Arc<Probe>>,
     pub triggers: BTreeMap<TriggerName, Arc<Trigger>>,
     /// SHA-256 of the file's bytes: agent and launcher compare it before both swap to a new configuration.

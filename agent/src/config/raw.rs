@@ -5,6 +5,7 @@
 pub(super) mod alert;
 pub(super) mod captures;
 pub(super) mod parse;
+pub(super) mod peers;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,6 +30,9 @@ pub(super) struct RawConfig {
     /// How much of what runs print is kept, and for how long; which runs, each probe's `keep` says.
     #[serde(default)]
     pub(super) captures: Option<Tried<captures::RawCaptures>>,
+    /// The agents of the other nodes, which alerts for their containers are passed on to.
+    #[serde(default)]
+    pub(super) peers: Option<Tried<At<peers::RawPeers>>>,
     /// The commands that may run inside containers, by name.
     pub(super) probes: Tried<At<BTreeMap<String, Tried<At<RawProbe>>>>>,
     /// When which probes run in which containers, by name.

@@ -46,6 +46,7 @@ fn config(when: When, matches: Match) -> Config {
         triggers: BTreeMap::from([(trigger.name.clone(), Arc::new(trigger))]),
         captures: crate::config::Captures::default(),
         store: None,
+        peers: None,
         digest: [0; 32],
     }
 }
