@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// Room → the rooms it may import, besides itself. One direction: nothing here leads back.
-const MAY_IMPORT: [(&str, &[&str]); 14] = [
+const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("config", &["model"]),
     ("detect", &["model", "config", "enter"]),
@@ -21,6 +21,7 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("parse", &["model", "config"]),
     ("metrics", &["model", "config"]),
     ("captures", &["model", "config"]),
+    ("peers", &["model", "config"]),
     ("upload", &["model", "config"]),
     ("http", &["model", "config", "containers", "triggers", "probes", "metrics", "captures"]),
     ("exec", &["model", "enter"]),

@@ -32,6 +32,7 @@ mod library;
 mod losses;
 mod package;
 mod page;
+mod peers;
 mod restarts;
 mod scrape_config;
 mod scraped;

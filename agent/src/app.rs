@@ -27,14 +27,15 @@ use crate::enter::{self, EnterError, Launcher, LauncherProcess, Restart};
 use crate::http::{self, Backend, Bound, ProbeAnswer, ProbeAsk, ProbeRefusal, RunAsk, RunRefusal};
 use crate::metrics::samples::LastRun;
 use crate::metrics::{self, AgentMetrics, AlertWords, Samples, Words};
-use crate::model::{Container, ContainerEvent, RunRequest, RunResult, TriggerName, Way};
+use crate::model::{Container, ContainerEvent, Delivery, RunRequest, RunResult, TriggerName, Way};
+use crate::peers;
 use crate::probes::{Keeper, Pool, Quarantined, Record, Refusal, Terms};
 use crate::triggers::alerts::{self, Alerts};
 use crate::triggers::{self, Resolved};
 
 #[cfg(feature = "object-store")]
 pub use self::counters::upload_counters;
-pub use self::counters::{alert_counters, capture_counters, pool_counters, registry_counters};
+pub use self::counters::{alert_counters, capture_counters, peer_counters, pool_counters, registry_counters};
 
 /// From a signal to the end: runs that are still going are ended by the launcher after this.
 const GRACE: Duration = Duration::from_secs(5);
@@ -105,7 +106,7 @@ pub async fn run(setup: Setup) -> Result<(), AppError> {
         requests: app.metrics.http_requests.clone(),
         access,
         timeout_offset,
-        connections: connections(&app.metrics),
+        connections: counters::connections(&app.metrics),
         web_config_good: app.metrics.web_config_last_reload_successful.clone(),
     };
     let front = tokio::spawn(http::serve(bound, Arc::new(app.clone()), options, stop.clone(), GRACE));
@@ -179,6 +180,9 @@ impl App {
                 statuses: &alerts::Status::ALL.map(alerts::Status::as_str),
                 dropped: &alerts::Reason::ALL.map(alerts::Reason::as_str),
                 runs_dropped: &alerts::Dropped::ALL.map(alerts::Dropped::as_str),
+                forwarded: &Delivery::OUTCOMES,
+                peer_requests: &peers::RESULTS,
+                peer_failures: &peers::FAILURES,
             },
             closed: &http::seats::CLOSED,
         });
@@ -388,12 +392,5 @@ fn loaded(metrics: &AgentMetrics, well: bool) {
     if well {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         metrics.config_last_reload_success_timestamp_seconds.set(now.as_secs_f64());
-    }
-}
-
-fn connections(metrics: &AgentMetrics) -> http::Connections {
-    http::Connections {
-        open: metrics.http_connections.clone(),
-        closed: metrics.http_connections_closed.clone(),
     }
 }

@@ -23,6 +23,7 @@
 //! - [`parse`]: bytes that a command printed to samples; one file per format.
 //! - [`metrics`]: the agent's own numbers, the probes' results, and the text of a scrape.
 //! - [`captures`]: what runs printed, on disk, with the reason, the place and the outcome: whole, or not at all.
+//! - [`peers`]: hands alerts for containers of other nodes to the agents there, one hop and no further.
 //! - `upload`: copies captures to an object store; only in builds with the feature `object-store`.
 //! - [`http`]: the front door. It reads, knows who may ask what, asks the others, and decides nothing else.
 //! - [`config`]: the YAML, every mistake in it, and the checked form that the other rooms see.
@@ -70,6 +71,7 @@ pub mod http;
 pub mod metrics;
 pub mod model;
 pub mod parse;
+pub mod peers;
 pub mod privileges;
 pub mod probes;
 pub mod triggers;

@@ -1,6 +1,7 @@
 //! The nouns that every room speaks of. No I/O and no decisions: data, and the few rules that make it valid.
 
 mod alert;
+mod peers;
 mod rejects;
 mod run;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use arc_swap::ArcSwapOption;
 use serde::Serialize;
 
 pub use alert::Alert;
+pub use peers::{Delivery, FORWARDED_BY, INSTANCE, Instance, Parcel};
 pub use rejects::{Rejected, Rejects};
 pub use run::{End, Limit, Outcome, Output, RunRequest, RunResult, Stream, Way};
 

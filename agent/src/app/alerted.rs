@@ -1,4 +1,4 @@
-//! Alerts' runs are the pool's, and are kept where the pool keeps them.
+//! Alerts' runs are the pool's, and are kept where the pool keeps them; what is not for this node is the peers'.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,12 +6,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 
-use super::alert_counters;
+use super::{alert_counters, peer_counters};
 use crate::captures::Captures;
-use crate::config::Config;
+use crate::config::{Config, node_name};
 use crate::containers::Registry;
 use crate::metrics::AgentMetrics;
-use crate::model::Outcome;
+use crate::model::{Instance, Outcome};
+use crate::peers::Peers;
 use crate::probes::{Pool, Refusal, Terms};
 use crate::triggers::alerts::{self, Alerts, RunEnd};
 
@@ -38,12 +39,21 @@ pub(super) fn open(
         }
         .boxed()
     };
+    let instance = Instance::fresh(&node_name());
+    let peers = Peers::new(Arc::clone(config), instance.clone(), peer_counters(metrics));
+    let at_start = peers.clone();
+    tokio::spawn(async move { at_start.look().await });
     let wiring = alerts::Wiring {
         config: Arc::clone(config),
         live: Box::new(move || live.containers()),
         ready: async move { ready.described().await }.boxed(),
         run: Box::new(run),
         kept: Box::new(move |run| captures.contains(run)),
+        pass_on: Box::new(move |parcel| {
+            let peers = peers.clone();
+            async move { peers.pass_on(parcel).await }.boxed()
+        }),
+        instance,
         counters: alert_counters(metrics),
     };
     Alerts::open(folder, wiring)

@@ -46,8 +46,20 @@ pub fn alert_counters(metrics: &AgentMetrics) -> alerts::Counters {
         runs: metrics.alert_runs.clone(),
         runs_dropped: metrics.alert_runs_dropped.clone(),
         queued: metrics.alert_runs_queued.clone(),
+        passed: metrics.alerts_forwarded.clone(),
+        passing: metrics.alerts_forward_queued.clone(),
+        pass_seconds: metrics.alert_forward_seconds.clone(),
         journal_failures: metrics.alert_journal_failures.clone(),
         journals_set_aside: metrics.alert_journals_set_aside.clone(),
+    }
+}
+
+/// The counters that passing alerts on moves.
+pub fn peer_counters(metrics: &AgentMetrics) -> crate::peers::Counters {
+    crate::peers::Counters {
+        peers: metrics.peers.clone(),
+        requests: metrics.peer_requests.clone(),
+        failures: metrics.peer_failures.clone(),
     }
 }
 
@@ -74,5 +86,13 @@ pub fn capture_counters(metrics: &AgentMetrics) -> captures::Counters {
         failures: metrics.capture_failures.clone(),
         evicted: metrics.captures_evicted.clone(),
         set_aside: metrics.captures_set_aside.clone(),
+    }
+}
+
+/// The counters that the front door's connections move.
+pub(super) fn connections(metrics: &AgentMetrics) -> crate::http::Connections {
+    crate::http::Connections {
+        open: metrics.http_connections.clone(),
+        closed: metrics.http_connections_closed.clone(),
     }
 }

@@ -7,6 +7,7 @@ mod isolation;
 pub(super) mod metric;
 mod names;
 mod parse;
+mod peers;
 mod probe;
 mod trigger;
 mod units;
@@ -83,6 +84,7 @@ pub(super) fn check(raw: &RawConfig, digest: [u8; 32], host: &Host<'_>, found: &
         limits: checker.limits(raw.limits.as_ref().and_then(|section| section.0.as_ref())),
         captures: checker.captures(raw.captures.as_ref().and_then(|section| section.0.as_ref())),
         store: checker.store(raw.captures.as_ref().and_then(|section| section.0.as_ref())),
+        peers: checker.peers(raw.peers.as_ref().and_then(Tried::get)),
         probes,
         triggers,
         included: Vec::new(),

@@ -11,6 +11,7 @@ mod include;
 pub mod jq;
 mod load;
 pub mod parse;
+mod peers;
 mod raw;
 mod root;
 mod source;
@@ -32,6 +33,7 @@ pub use error::{ConfigError, Mistake, Mistakes};
 pub use host::{PROGRAM_PATH, node_hash, node_name};
 pub use include::Included;
 pub use load::{from_str, json_schema, load};
+pub use peers::{Peers, Service};
 pub use root::{ProbeRoot, on_the_host};
 pub use source::Source;
 pub use store::{Store, StoreKind};
@@ -48,6 +50,8 @@ pub struct Config {
     pub captures: Captures,
     /// Where captures are copied to. Only in builds with the feature `object-store`.
     pub store: Option<Store>,
+    /// The agents that alerts are passed on to.
+    pub peers: Option<Peers>,
     pub probes: BTreeMap<ProbeName, Arc<Probe>>,
     pub triggers: BTreeMap<TriggerName, Arc<Trigger>>,
     /// Probes that come with the program, as `include:` names them; they are among `probes`.

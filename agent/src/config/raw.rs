@@ -5,6 +5,7 @@
 pub(super) mod alert;
 pub(super) mod captures;
 pub(super) mod parse;
+pub(super) mod peers;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,6 +34,9 @@ pub(super) struct RawConfig {
     /// How much of what runs print is kept, and for how long; which runs, each probe's `keep` says.
     #[serde(default)]
     pub(super) captures: Option<Tried<captures::RawCaptures>>,
+    /// The agents of the other nodes, which alerts for their containers are passed on to.
+    #[serde(default)]
+    pub(super) peers: Option<Tried<At<peers::RawPeers>>>,
     /// Probes that come with parachute, by the names of their files: [network, processes]. docs/probes.md lists them. A
     /// probe under `probes` of the same name takes the place of one of these; none runs without a trigger.
     #[serde(default)]

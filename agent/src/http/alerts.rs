@@ -15,7 +15,8 @@ use warp::reply::Response;
 use super::query::Query;
 use super::routes::{BODY_TIMEOUT, content_length, get_only, is_json, json, post_only, refuse, wrong_method};
 use super::{Asker, Backend, body};
-use crate::triggers::alerts::MAX_BODY;
+use crate::model::{FORWARDED_BY, INSTANCE};
+use crate::triggers::alerts::{Alerts, Answer, MAX_BODY};
 
 /// A body is read without further ado up to this size; some hundred alerts.
 const SMALL: usize = 256 << 10;
@@ -26,6 +27,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Decisions that are listed where no limit is asked for, and at most: all that are remembered.
 const LISTED: usize = 100;
 const MOST_LISTED: usize = 750;
+/// Of the name of who has passed alerts on.
+const SHOWN: usize = 100;
 
 pub(super) async fn alerts(
     method: Method,
@@ -81,11 +84,32 @@ pub(super) async fn alerts(
         // Not the client's fault, perhaps: it is to try again.
         Err(_) => return told(StatusCode::SERVICE_UNAVAILABLE, "the body did not arrive in time"),
     };
-    let answer = backend.alerts().receive(body, &asker.to_string()).await;
+    let forwarded = headers.get(FORWARDED_BY);
+    let answer = match forwarded {
+        None => backend.alerts().receive(body, &asker.to_string()).await,
+        Some(by) => from_peer(backend.alerts(), body, &asker, by).await,
+    };
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json(status, &answer.body);
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY.as_secs()));
     }
+    if forwarded.is_some()
+        && let Ok(own) = HeaderValue::from_str(backend.alerts().instance().as_str())
+    {
+        response.headers_mut().insert(INSTANCE, own);
+    }
     response
+}
+
+/// What an agent has passed on: perhaps this one itself, whose own address is among those behind the service. The header says
+/// no more than that it has had its hop.
+async fn from_peer(alerts: &Alerts, body: Bytes, asker: &Asker, by: &HeaderValue) -> Answer {
+    if by.as_bytes() == alerts.instance().as_str().as_bytes() {
+        let body = json!({ "queued": 0, "results": [], "reason": "this agent itself has passed it on" });
+        return Answer { status: 200, body };
+    }
+    let plain = |c: &char| c.is_ascii_graphic() && *c != '/';
+    let node: String = by.to_str().unwrap_or_default().chars().take_while(plain).take(SHOWN).collect();
+    alerts.receive_forwarded(body, &format!("{asker}, passed on by {node}")).await
 }

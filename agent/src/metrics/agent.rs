@@ -21,6 +21,9 @@ const DETECTION_BUCKETS: &[f64] =
 /// Small host tools end within 5 ms to 50 ms; the upper buckets surround the usual deadlines of 5 s to 60 s.
 const RUN_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
+/// Peers answer within milliseconds; a hole in the network costs `peers.give_up_after`, a minute by default.
+const FORWARD_BUCKETS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0];
+
 /// Values of `code` in `parachute_http_requests_total`: every status that `http` answers with.
 pub const HTTP_CODES: [&str; 19] = [
     "200", "202", "206", "304", "400", "401", "403", "404", "405", "408", "409", "413", "415", "416", "429",
@@ -81,6 +84,14 @@ pub struct AgentMetrics {
     /// By reason, one of `triggers::alerts`'.
     pub alert_runs_dropped: IntCounterVec,
     pub alert_runs_queued: IntGauge,
+    pub peers: IntGauge,
+    /// By outcome, one of `model`'s.
+    pub alerts_forwarded: IntCounterVec,
+    pub alerts_forward_queued: IntGauge,
+    pub alert_forward_seconds: Histogram,
+    /// By result and by reason, each of a set of `peers`'.
+    pub peer_requests: IntCounterVec,
+    pub peer_failures: IntCounterVec,
     pub capture_uploads: IntCounter,
     pub capture_upload_bytes: IntCounter,
     /// By reason, one of `upload`'s.
@@ -138,6 +149,12 @@ pub struct AlertWords<'a> {
     pub dropped: &'a [&'a str],
     /// Why a run that was queued is not run.
     pub runs_dropped: &'a [&'a str],
+    /// What came of an alert that was passed on.
+    pub forwarded: &'a [&'a str],
+    /// What a peer has answered.
+    pub peer_requests: &'a [&'a str],
+    /// Why a peer was given up.
+    pub peer_failures: &'a [&'a str],
 }
 
 /// Makes metrics from rows of the table and registers them.
@@ -190,6 +207,7 @@ impl AgentMetrics {
 
         let detection = histogram_opts("parachute_container_detection_seconds", DETECTION_BUCKETS)?;
         let duration = histogram_opts("parachute_probe_duration_seconds", RUN_BUCKETS)?;
+        let forward = histogram_opts("parachute_alert_forward_seconds", FORWARD_BUCKETS)?;
         let reloaded_at = opts("parachute_config_last_reload_success_timestamp_seconds")?.0;
         let metrics = Self {
             containers: make.gauge("parachute_containers")?,
@@ -218,6 +236,12 @@ impl AgentMetrics {
             alert_runs: make.counters("parachute_alert_runs_total")?,
             alert_runs_dropped: make.counters("parachute_alert_runs_dropped_total")?,
             alert_runs_queued: make.gauge("parachute_alert_runs_queued")?,
+            peers: make.gauge("parachute_peers")?,
+            alerts_forwarded: make.counters("parachute_alerts_forwarded_total")?,
+            alerts_forward_queued: make.gauge("parachute_alerts_forward_queued")?,
+            alert_forward_seconds: make.keep(Histogram::with_opts(forward)?)?,
+            peer_requests: make.counters("parachute_peer_requests_total")?,
+            peer_failures: make.counters("parachute_peer_failures_total")?,
             capture_uploads: make.counter("parachute_capture_uploads_total")?,
             capture_upload_bytes: make.counter("parachute_capture_upload_bytes_total")?,
             capture_upload_failures: make.counters("parachute_capture_upload_failures_total")?,
@@ -257,6 +281,9 @@ impl AgentMetrics {
         zero(&self.alerts_received, words.alerts.statuses);
         zero(&self.alerts_dropped, words.alerts.dropped);
         zero(&self.alert_runs_dropped, words.alerts.runs_dropped);
+        zero(&self.alerts_forwarded, words.alerts.forwarded);
+        zero(&self.peer_requests, words.alerts.peer_requests);
+        zero(&self.peer_failures, words.alerts.peer_failures);
         zero(&self.http_connections_closed, words.closed);
     }
 

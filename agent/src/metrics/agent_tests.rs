@@ -43,6 +43,7 @@ fn config(triggers: &[(&str, &[&str])]) -> Config {
         limits: Limits { concurrent_runs: 1, queued_runs: 1, results_grace: Duration::from_secs(1) },
         captures: crate::config::Captures::default(),
         store: None,
+        peers: None,
         probes: probes.collect(),
         triggers: triggers.collect::<BTreeMap<_, _>>(),
         included: Vec::new(),
@@ -55,6 +56,9 @@ const ALERT_WORDS: AlertWords<'static> = AlertWords {
     statuses: &["firing"],
     dropped: &["duplicate"],
     runs_dropped: &["refused"],
+    forwarded: &["taken"],
+    peer_requests: &["ok"],
+    peer_failures: &["timeout"],
 };
 
 fn exposition(metrics: &AgentMetrics) -> String {

@@ -47,6 +47,7 @@ fn config(when: When, matches: Match) -> Config {
         triggers: BTreeMap::from([(trigger.name.clone(), Arc::new(trigger))]),
         captures: crate::config::Captures::default(),
         store: None,
+        peers: None,
         included: Vec::new(),
         digest: [0; 32],
     }

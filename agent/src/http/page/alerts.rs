@@ -109,9 +109,17 @@ fn one(html: &mut Html, alert: &Decision, captures: &Captures) {
         html.raw("<span>").show(alert.run_count);
         html.raw(if alert.run_count == 1 { " run</span>" } else { " runs</span>" });
     } else {
-        html.raw("<span class=\"pill warn\">").raw(alert.result).raw("</span><span>ran nothing</span>");
+        // Of what is passed on the containers may well be elsewhere.
+        let (pill, nothing) = match alert.result {
+            "passed_on" => ("<span class=\"pill dim\">", "</span><span>ran nothing here</span>"),
+            _ => ("<span class=\"pill warn\">", "</span><span>ran nothing</span>"),
+        };
+        html.raw(pill).raw(alert.result).raw(nothing);
     }
     html.raw("</div>");
+    if let Some(passed_on) = &alert.passed_on {
+        html.raw("<ul><li>").text(passed_on).raw("</ul>");
+    }
     if !alert.reasons.is_empty() {
         html.raw("<ul>");
         for reason in &alert.reasons {

@@ -12,6 +12,7 @@ pub(in crate::http) fn room(agent: &AgentMetrics) -> Alerts {
         probe_root: crate::config::ProbeRoot::default(),
         captures: crate::config::Captures::default(),
         store: None,
+        peers: None,
         runtimes: Runtimes::Auto,
         limits: Limits { concurrent_runs: 1, queued_runs: 1, results_grace: Duration::ZERO },
         probes: BTreeMap::new(),
@@ -26,6 +27,9 @@ pub(in crate::http) fn room(agent: &AgentMetrics) -> Alerts {
         runs: agent.alert_runs.clone(),
         runs_dropped: agent.alert_runs_dropped.clone(),
         queued: agent.alert_runs_queued.clone(),
+        passed: agent.alerts_forwarded.clone(),
+        passing: agent.alerts_forward_queued.clone(),
+        pass_seconds: agent.alert_forward_seconds.clone(),
         journal_failures: agent.alert_journal_failures.clone(),
         journals_set_aside: agent.alert_journals_set_aside.clone(),
     };
@@ -37,6 +41,8 @@ pub(in crate::http) fn room(agent: &AgentMetrics) -> Alerts {
             ready: Box::pin(async {}),
             run: Box::new(|_, _| Box::pin(async { RunEnd::ShuttingDown })),
             kept: Box::new(|_| false),
+            pass_on: Box::new(|_| Box::pin(async { crate::model::Delivery::default() })),
+            instance: crate::model::Instance::fresh("node-1"),
             counters,
         },
     )
@@ -98,4 +104,29 @@ async fn what_came_of_alerts_can_be_read() {
     let wrong = served.ask("PUT", "/api/v1/alerts", "", "").await;
     assert!(wrong.status == 405 && wrong.head.contains("allow: GET, HEAD, POST\r\n"), "{}", wrong.head);
     assert!(wrong.text().contains("GET, HEAD, POST"), "{}", wrong.text());
+}
+
+#[tokio::test]
+async fn what_a_peer_has_passed_on_is_answered_in_short_and_with_who_answers() {
+    let served = served(false, Ok(())).await;
+    let own = served.fake.alerts.instance().as_str().to_owned();
+    let json = "Content-Type: application/json\r\n";
+    for (by, says) in
+        [("", "no_trigger"), ("node-2/x", r#""results":["no_trigger"]"#), (&own, "this agent itself")]
+    {
+        let headers = format!("{json}Parachute-Forwarded-By: {by}\r\n");
+        let mut answer = post(&served, &headers, ALERT).await;
+        while answer.status == 503 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            answer = post(&served, &headers, ALERT).await;
+        }
+        assert_eq!(answer.status, 200, "{by}");
+        assert!(answer.text().contains(says), "{by}: {}", answer.text());
+        assert!(answer.head.contains(&format!("parachute-instance: {own}\r\n")), "{}", answer.head);
+    }
+    // What it has passed on itself is not read again.
+    let told = served.get("/api/v1/alerts").await.json();
+    assert!(told["alerts"][0]["who"].as_str().unwrap().ends_with("passed on by node-2"), "{told}");
+    let answer = post(&served, json, ALERT).await;
+    assert!(!answer.head.contains("parachute-instance"), "{}", answer.head);
 }

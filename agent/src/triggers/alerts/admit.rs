@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::counts::Reason;
 use super::journal::Op;
+use super::pass::Pass;
 use super::payload::{Key, Status, Told};
 use super::queue::{Entry, Queue, Record, millis, rest_key};
 use super::select::{Answer, Candidate, Considered};
@@ -21,6 +22,18 @@ const WORDS: usize = 20;
 pub(super) struct Asked<'a> {
     pub(super) told: &'a Told,
     pub(super) considered: Vec<Considered<'a>>,
+}
+
+/// What holds for all alerts of a webhook.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    /// The most runs that the queue may have.
+    pub(super) bound: usize,
+    /// The most alerts that may wait to be passed on to peers; None where there are none.
+    pub(super) peers: Option<usize>,
+    /// A peer has passed them on.
+    pub(super) forwarded: bool,
+    pub(super) receiver: &'a str,
 }
 
 /// What one alert comes to.
@@ -36,6 +49,8 @@ pub(super) struct Planned {
     /// It has been answered, and is to be known again.
     seen: Option<Key>,
     rests: Vec<Key>,
+    /// It is passed on to the peers.
+    pub(super) pass: Option<Key>,
     /// Of `ended`, those that were running: they are done when they have ended.
     pub(super) still_running: usize,
 }
@@ -53,6 +68,7 @@ impl Planned {
         match self.reasons.first() {
             _ if !self.runs.is_empty() => "queued",
             _ if !self.ended.is_empty() => "ended",
+            _ if self.pass.is_some() => "passed_on",
             Some(reason) => reason.as_str(),
             None => "nothing",
         }
@@ -67,19 +83,21 @@ pub(super) struct Full;
 #[derive(Default)]
 struct Already {
     seen: HashSet<Key>,
+    passed: HashSet<Key>,
     rests: HashMap<Key, u64>,
 }
 
-/// Decides on all alerts of a webhook, takes their runs into the queue, and hands out what is to be written down. `bound`
-/// is the most runs that the queue may have.
+/// Decides on all alerts of a webhook, takes their runs into the queue, and hands out what is to be written down.
 pub(super) fn admit(
     queue: &mut Queue,
     asked: &[Asked<'_>],
-    bound: usize,
+    terms: Terms<'_>,
     now: SystemTime,
 ) -> Result<(Vec<Planned>, Vec<Op>), Full> {
+    let bound = terms.bound;
     let mut already = Already::default();
-    let mut planned: Vec<Planned> = asked.iter().map(|asked| plan(queue, asked, &mut already, now)).collect();
+    let mut planned: Vec<Planned> =
+        asked.iter().map(|asked| plan(queue, asked, terms, &mut already, now)).collect();
     let wanted: usize = planned.iter().map(|planned| planned.runs.len()).sum();
     let free = bound.saturating_sub(queue.entries.len());
     if wanted > free {
@@ -90,11 +108,29 @@ pub(super) fn admit(
         }
         cut(&mut planned, free, bound);
     }
-    let ops = apply(queue, &mut planned, millis(now));
+    let mut ops = apply(queue, &mut planned, millis(now));
+    for (asked, planned) in asked.iter().zip(&mut planned) {
+        let Some(key) = planned.pass else { continue };
+        // Of these as many are taken as there is room for: what is left out is delivered again, and the others are known then.
+        if queue.passes.len() < terms.peers.unwrap_or_default() {
+            ops.extend(queue.passes.put(key, Pass::of(asked.told, terms.receiver, millis(now))));
+        } else {
+            planned.pass = None;
+            planned.say(Some(Reason::PeersFull), || {
+                "there is no room to pass it on to the peers (peers.queue)".to_owned()
+            });
+        }
+    }
     Ok((planned, ops))
 }
 
-fn plan(queue: &Queue, asked: &Asked<'_>, already: &mut Already, now: SystemTime) -> Planned {
+fn plan(
+    queue: &Queue,
+    asked: &Asked<'_>,
+    terms: Terms<'_>,
+    already: &mut Already,
+    now: SystemTime,
+) -> Planned {
     let (told, now_ms) = (asked.told, millis(now));
     let mut planned = Planned::default();
     if told.too_large {
@@ -104,6 +140,13 @@ fn plan(queue: &Queue, asked: &Asked<'_>, already: &mut Already, now: SystemTime
         return planned;
     }
     let key = told.key();
+    let elsewhere =
+        terms.peers.is_some() && !terms.forwarded && asked.considered.iter().any(|of| of.elsewhere);
+    let passed_before = elsewhere && (queue.passes.knows(&key, now_ms) || already.passed.contains(&key));
+    if elsewhere && !passed_before {
+        already.passed.insert(key);
+        planned.pass = Some(key);
+    }
     if already.seen.contains(&key) || queue.seen.get(&key, now_ms).is_some() {
         planned.say(Some(Reason::Duplicate), || {
             "it was delivered before, and has been answered then".to_owned()
@@ -113,10 +156,15 @@ fn plan(queue: &Queue, asked: &Asked<'_>, already: &mut Already, now: SystemTime
     if told.status == Status::Resolved {
         end_runs(queue, asked, &mut planned);
     }
-    for Considered { trigger, rule, answer } in &asked.considered {
+    for Considered { trigger, rule, answer, .. } in &asked.considered {
         let Answer::Targets(containers, left_out) = answer else {
             if let Answer::Nowhere(why) = answer {
-                planned.say(Some(Reason::NoContainer), || format!("trigger {}: {why}", trigger.name));
+                let reason = match () {
+                    () if elsewhere => None,
+                    () if terms.forwarded => Some(Reason::NotHere),
+                    () => Some(Reason::NoContainer),
+                };
+                planned.say(reason, || format!("trigger {}: {why}", trigger.name));
             }
             continue;
         };
@@ -149,7 +197,10 @@ fn plan(queue: &Queue, asked: &Asked<'_>, already: &mut Already, now: SystemTime
             planned.runs.push(entry(queue, told, &trigger.name, probe.as_str(), container, now_ms));
         }
     }
-    if planned.reasons.is_empty() && planned.runs.is_empty() {
+    if passed_before && planned.runs.is_empty() {
+        planned.say(Some(Reason::Duplicate), || "it was passed on to the peers before".to_owned());
+    }
+    if planned.reasons.is_empty() && planned.runs.is_empty() && !elsewhere {
         nobody(asked, &mut planned);
     }
     // What found no container or no trigger is tried again when it is delivered again.
@@ -192,7 +243,7 @@ fn entry(
 /// Names the runs that the resolved alert's firing has led to, of triggers that want them ended.
 fn end_runs(queue: &Queue, asked: &Asked<'_>, planned: &mut Planned) {
     let occasion = Told::occasion(&asked.told.alert);
-    for Considered { trigger, rule, answer } in &asked.considered {
+    for Considered { trigger, rule, answer, .. } in &asked.considered {
         if !rule.cancel_on_resolve || matches!(answer, Answer::NotMeant(_)) {
             continue;
         }

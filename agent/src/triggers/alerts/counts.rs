@@ -1,6 +1,6 @@
 //! What this room counts, and the closed sets of words that it counts by.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
 /// Why an alert ran nothing, or not all that it asked for; the label values of `parachute_alerts_dropped_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,10 +27,14 @@ pub enum Reason {
     TooManyAlerts,
     /// The agent did not know its containers yet. The sender is told to deliver it again.
     NotReady,
+    /// A peer has passed it on, and its container is on another node, as is so with all peers but one.
+    NotHere,
+    /// There was no room to pass it on to the peers. The sender is told to deliver it again.
+    PeersFull,
 }
 
 impl Reason {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Duplicate,
         Self::Cooldown,
         Self::NoTrigger,
@@ -42,6 +46,8 @@ impl Reason {
         Self::TooLarge,
         Self::TooManyAlerts,
         Self::NotReady,
+        Self::NotHere,
+        Self::PeersFull,
     ];
 
     /// The word used in labels and JSON.
@@ -58,6 +64,8 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::TooManyAlerts => "too_many_alerts",
             Self::NotReady => "not_ready",
+            Self::NotHere => "not_here",
+            Self::PeersFull => "peers_full",
         }
     }
 }
@@ -106,6 +114,12 @@ pub struct Counters {
     pub runs_dropped: IntCounterVec,
     /// Runs that wait or are under way.
     pub queued: IntGauge,
+    /// Alerts that were passed on to peers, by `outcome`, one of [`crate::model::Delivery::OUTCOMES`].
+    pub passed: IntCounterVec,
+    /// Alerts that wait to be passed on, or are on their way.
+    pub passing: IntGauge,
+    /// Seconds from the webhook until all peers had taken an alert, or were given up.
+    pub pass_seconds: Histogram,
     /// Times that the disk did not take what was to be written.
     pub journal_failures: IntCounter,
     /// Files that were no journal, or a broken one.

@@ -26,6 +26,8 @@ const RUNS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("runs");
 const SEEN: TableDefinition<'_, Key, u64> = TableDefinition::new("seen");
 /// Probes in containers, with the time of their last run for an alert.
 const RESTS: TableDefinition<'_, Key, u64> = TableDefinition::new("rests");
+/// Alerts that are to be passed on to peers, JSON. An agent that knows nothing of it leaves it alone.
+const PASSES: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("passes");
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum JournalError {
@@ -67,6 +69,10 @@ pub(super) enum Op {
     ForgetSeen(Key),
     Rest(Key, u64),
     ForgetRest(Key),
+    /// An alert is to be passed on; its record.
+    Pass(Key, Vec<u8>),
+    /// It was, or is given up.
+    Passed(Key),
 }
 
 /// All that is, or is to be, written down.
@@ -76,6 +82,7 @@ pub(super) struct Contents {
     /// In the order of their times.
     pub(super) seen: Vec<(Key, u64)>,
     pub(super) rests: Vec<(Key, u64)>,
+    pub(super) passes: Vec<(Key, Vec<u8>)>,
 }
 
 /// An open journal.
@@ -137,6 +144,7 @@ impl Journal {
             {
                 let (mut runs, mut seen, mut rests) =
                     (write.open_table(RUNS)?, write.open_table(SEEN)?, write.open_table(RESTS)?);
+                let mut passes = write.open_table(PASSES)?;
                 for op in ops {
                     match op {
                         Op::Put(id, record) => _ = runs.insert(id.as_str(), record.as_slice())?,
@@ -145,6 +153,8 @@ impl Journal {
                         Op::ForgetSeen(key) => _ = seen.remove(key)?,
                         Op::Rest(key, at) => _ = rests.insert(key, at)?,
                         Op::ForgetRest(key) => _ = rests.remove(key)?,
+                        Op::Pass(key, record) => _ = passes.insert(key, record.as_slice())?,
+                        Op::Passed(key) => _ = passes.remove(key)?,
                     }
                 }
             }
@@ -160,6 +170,7 @@ impl Journal {
                 write.delete_table(RUNS)?;
                 write.delete_table(SEEN)?;
                 write.delete_table(RESTS)?;
+                write.delete_table(PASSES)?;
                 let (mut runs, mut seen, mut rests) =
                     (write.open_table(RUNS)?, write.open_table(SEEN)?, write.open_table(RESTS)?);
                 for (id, record) in &contents.runs {
@@ -170,6 +181,10 @@ impl Journal {
                 }
                 for (key, at) in &contents.rests {
                     rests.insert(key, at)?;
+                }
+                let mut passes = write.open_table(PASSES)?;
+                for (key, record) in &contents.passes {
+                    passes.insert(key, record.as_slice())?;
                 }
             }
             Ok(write.commit()?)
@@ -196,6 +211,7 @@ impl Journal {
             write.open_table(RUNS)?;
             write.open_table(SEEN)?;
             write.open_table(RESTS)?;
+            write.open_table(PASSES)?;
         }
         Ok(write.commit()?)
     }
@@ -207,6 +223,16 @@ fn read(database: &impl ReadableDatabase) -> Result<Contents, JournalError> {
     for run in read.open_table(RUNS)?.iter()? {
         let (id, record) = run?;
         contents.runs.push((id.value().to_owned(), record.value().to_owned()));
+    }
+    // One of an agent that knew nothing of peers has none, if it cannot be written now.
+    match read.open_table(PASSES) {
+        Err(redb::TableError::TableDoesNotExist(_)) => {}
+        passes => {
+            for pass in passes?.iter()? {
+                let (key, record) = pass?;
+                contents.passes.push((key.value(), record.value().to_owned()));
+            }
+        }
     }
     for (table, into) in [(SEEN, &mut contents.seen), (RESTS, &mut contents.rests)] {
         for known in read.open_table(table)?.iter()? {

@@ -39,11 +39,17 @@ pub struct Decision {
     /// As the sender wrote it, RFC 3339.
     pub starts_at: String,
     pub labels: BTreeMap<String, String>,
-    /// `queued`; `restored` after a restart of the agent; `ended` where it is over and its runs were ended; or the word of
+    /// `queued`; `passed_on` where only peers can have its containers; `restored` after a restart of the agent; `ended` where it is over and its runs were ended; or the word of
     /// the foremost reason why nothing ran, one of [`super::Reason::ALL`].
     pub result: &'static str,
     /// Why not all of it, or nothing, was run, in words.
     pub reasons: Vec<String>,
+    /// What became of it at the peers, in words; absent where it was not passed on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passed_on: Option<String>,
+    /// It could not be passed on for want of room.
+    #[serde(skip)]
+    pub left_out: bool,
     /// The first hundred of its runs.
     pub runs: Vec<DecidedRun>,
     /// All its runs.
@@ -96,6 +102,8 @@ impl Decision {
                 .collect(),
             result: "queued",
             reasons: Vec::new(),
+            passed_on: None,
+            left_out: false,
             runs: Vec::new(),
             run_count: 0,
         }
@@ -176,6 +184,15 @@ impl Log {
         let mut runs = self.ran.iter_mut().rev().flat_map(|(_, decision)| &mut decision.runs);
         if let Some(run) = runs.find(|run| run.id == *id) {
             state.clone_into(&mut run.state);
+        }
+    }
+
+    /// Says what has become of it at the peers.
+    pub(super) fn passed_is(&mut self, key: &Key, words: &str) {
+        for ring in [&mut self.ran, &mut self.nothing] {
+            if let Some((_, decision)) = ring.iter_mut().rev().find(|(of, _)| of == key) {
+                decision.passed_on = Some(words.to_owned());
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod admit;
 mod counts;
 mod journal;
 mod log;
+mod pass;
 mod payload;
 mod queue;
 mod recent;
@@ -39,7 +40,7 @@ pub use self::webhook::Answer;
 use self::writer::{Hooks, Writer};
 use super::LiveSet;
 use crate::config::Config;
-use crate::model::{Outcome, RunId, RunRequest};
+use crate::model::{Delivery, Instance, Outcome, Parcel, RunId, RunRequest};
 
 /// How long the first look at the journal is waited for before alerts are taken without it: a disk can hang.
 const JOURNAL_WAIT: Duration = Duration::from_secs(30);
@@ -65,6 +66,9 @@ pub type Run = Box<dyn Fn(RunRequest, CancellationToken) -> BoxFuture<'static, R
 /// Whether the capture of a run is there.
 pub type Kept = Box<dyn Fn(&RunId) -> bool + Send + Sync>;
 
+/// Passes alerts on to the peers, and returns when each has taken them or is given up.
+pub type PassOn = Box<dyn Fn(Parcel) -> BoxFuture<'static, Delivery> + Send + Sync>;
+
 /// What alerts are answered with, and from.
 pub struct Wiring {
     pub config: Arc<ArcSwap<Config>>,
@@ -73,6 +77,9 @@ pub struct Wiring {
     pub ready: BoxFuture<'static, ()>,
     pub run: Run,
     pub kept: Kept,
+    pub pass_on: PassOn,
+    /// By which the peers, and this agent, know what it has passed on.
+    pub instance: Instance,
     pub counters: Counters,
 }
 
@@ -91,6 +98,8 @@ struct Shared {
     live: LiveSet,
     run: Run,
     kept: Kept,
+    pass_on: PassOn,
+    instance: Instance,
     counters: Counters,
     queue: Mutex<Queue>,
     log: Mutex<Log>,
@@ -100,6 +109,8 @@ struct Shared {
     deciding: Arc<Semaphore>,
     /// Something may be run.
     work: Notify,
+    /// Something may be passed on.
+    to_pass: Notify,
     /// Ends when the room was closed and all runs have.
     dispatcher: Mutex<Option<tokio::task::JoinHandle<()>>>,
     stop: CancellationToken,
@@ -115,18 +126,21 @@ impl Alerts {
     /// Starts the room, on the runtime that this is called on. Its journal is in `folder`; without one, nothing outlives
     /// the agent.
     pub fn open(folder: Option<&Path>, wiring: Wiring) -> Self {
-        let Wiring { config, live, ready, run, kept, counters } = wiring;
+        let Wiring { config, live, ready, run, kept, pass_on, instance, counters } = wiring;
         let shared = Arc::new(Shared {
             config,
             live,
             run,
             kept,
+            pass_on,
+            instance,
             counters: counters.clone(),
             queue: Mutex::default(),
             log: Mutex::default(),
             writer: Mutex::default(),
             deciding: Arc::new(Semaphore::new(DECIDING)),
             work: Notify::new(),
+            to_pass: Notify::new(),
             dispatcher: Mutex::default(),
             stop: CancellationToken::new(),
         });
@@ -163,6 +177,7 @@ impl Alerts {
             // Looks at the disk for captures of what was left.
             let _ = tokio::task::spawn_blocking(move || opening.begin()).await;
         });
+        tokio::spawn(pass::dispatch(Arc::clone(&shared)));
         let dispatcher = tokio::spawn(run::dispatch(Arc::clone(&shared)));
         *shared.dispatcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(dispatcher);
         Self(shared)
@@ -170,7 +185,17 @@ impl Alerts {
 
     /// Takes a webhook's body from `who`, and answers when its runs are written down.
     pub async fn receive(&self, body: Bytes, who: &str) -> Answer {
-        webhook::receive(&self.0, body, who.to_owned()).await
+        webhook::receive(&self.0, body, who.to_owned(), false).await
+    }
+
+    /// The same for what a peer has passed on, which goes no further. It is answered with a word for each alert.
+    pub async fn receive_forwarded(&self, body: Bytes, who: &str) -> Answer {
+        webhook::receive(&self.0, body, who.to_owned(), true).await
+    }
+
+    /// Who this agent is to its peers.
+    pub fn instance(&self) -> &Instance {
+        &self.0.instance
     }
 
     /// What came of the last alerts, at most `limit`, the newest first.
@@ -239,6 +264,7 @@ impl Shared {
 
     fn show(&self, queue: &Queue) {
         self.counters.queued.set(i64::try_from(queue.entries.len()).unwrap_or(i64::MAX));
+        self.counters.passing.set(i64::try_from(queue.passes.len()).unwrap_or(i64::MAX));
     }
 
     /// Takes what was found in the journal. If that was only after the room had opened, its runs are decided on at once.
@@ -249,6 +275,7 @@ impl Shared {
             self.show(&queue);
             (if queue.open { runs } else { Vec::new() }, broken)
         };
+        self.to_pass.notify_one();
         if broken > 0 {
             tracing::error!(broken, "runs in the journal that cannot be read were left out");
         }
@@ -267,6 +294,7 @@ impl Shared {
                 .map(|(id, _)| id.clone())
                 .collect()
         };
+        self.to_pass.notify_one();
         self.resume(&left);
     }
 

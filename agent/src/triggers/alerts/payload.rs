@@ -130,8 +130,8 @@ pub(super) fn read(body: &[u8]) -> Result<Webhook, String> {
             Some(given) => named(given),
             None => hex(&key(map.iter().flat_map(|(name, value)| [name.as_str(), value]))),
         };
-        let alert =
-            Alert { labels: map, fingerprint, group_key: group_key.clone(), starts_at: named(raw.starts_at) };
+        let group_key = raw.group_key.map_or_else(|| group_key.clone(), named);
+        let alert = Alert { labels: map, fingerprint, group_key, starts_at: named(raw.starts_at) };
         told.push(Told { status, alert: Arc::new(alert), too_large });
     }
     Ok(Webhook {
@@ -208,6 +208,9 @@ struct RawAlert {
     starts_at: String,
     #[serde(default)]
     fingerprint: Option<String>,
+    /// Of its own where an agent passes on alerts of several groups together.
+    #[serde(default)]
+    group_key: Option<String>,
 }
 
 /// "4" is Alertmanager's, "1" is Grafana's.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::journal::{Contents, Op};
+use super::pass::Passes;
 use super::payload::{Key, Status, Told, key};
 use super::recent::Recent;
 use crate::model::{
@@ -34,6 +35,7 @@ pub(super) struct Queue {
     busy: HashSet<ContainerId>,
     pub(super) seen: Recent,
     pub(super) rests: Recent,
+    pub(super) passes: Passes,
     /// False until the containers are known.
     pub(super) open: bool,
 }
@@ -47,6 +49,7 @@ impl Default for Queue {
             busy: HashSet::new(),
             seen: Recent::new(millis(SEEN_AGE), KNOWN),
             rests: Recent::new(millis(REST_AGE), KNOWN),
+            passes: Passes::default(),
             open: false,
         }
     }
@@ -156,6 +159,7 @@ impl Queue {
             runs: self.entries.iter().filter_map(record).collect(),
             seen: self.seen.iter().collect(),
             rests: self.rests.iter().collect(),
+            passes: self.passes.contents(),
         }
     }
 
@@ -176,7 +180,7 @@ impl Queue {
         for (at, key) in rests {
             self.rests.put(key, at);
         }
-        let mut broken = 0;
+        let mut broken = self.passes.restore(contents.passes);
         let mut found = Vec::new();
         for (id, record) in contents.runs {
             let (Some(id), Ok(record)) = (RunId::parse(&id), serde_json::from_slice(&record)) else {

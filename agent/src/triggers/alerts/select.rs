@@ -35,6 +35,8 @@ pub(super) struct Considered<'a> {
     pub(super) trigger: &'a Trigger,
     pub(super) rule: &'a AlertRule,
     pub(super) answer: Answer<'a>,
+    /// It may mean containers of other nodes, as well or alone; see [`elsewhere`].
+    pub(super) elsewhere: bool,
 }
 
 #[derive(Debug)]
@@ -60,24 +62,34 @@ pub(super) fn consider<'a>(
         _ => None,
     });
     rules
-        .map(|(trigger, rule)| Considered { trigger, rule, answer: answer(trigger, rule, told, candidates) })
+        .map(|(trigger, rule)| {
+            let (answer, elsewhere) = answer(trigger, rule, told, candidates);
+            Considered { trigger, rule, answer, elsewhere }
+        })
         .collect()
 }
 
-fn answer<'a>(trigger: &Trigger, rule: &AlertRule, told: &Told, candidates: &'a [Candidate]) -> Answer<'a> {
+fn answer<'a>(
+    trigger: &Trigger,
+    rule: &AlertRule,
+    told: &Told,
+    candidates: &'a [Candidate],
+) -> (Answer<'a>, bool) {
     let labels = &told.alert.labels;
     if let Some((name, pattern)) = rule.mismatch(labels) {
         let is =
             labels.get(name).map_or("absent".to_owned(), |value| format!("{:?}", shortened(value, SHOWN)));
-        return Answer::NotMeant(format!("label {name} is {is} and not {:?}", pattern.text));
+        return (Answer::NotMeant(format!("label {name} is {is} and not {:?}", pattern.text)), false);
     }
     let meant = match rule.when {
         AlertWhen::Both => true,
         AlertWhen::Firing => told.status == Status::Firing,
         AlertWhen::Resolved => told.status == Status::Resolved,
     };
-    if !meant {
-        return Answer::NotNow;
+    // What it led to elsewhere is to be ended there.
+    let ends = told.status == Status::Resolved && rule.cancel_on_resolve;
+    if !meant && !ends {
+        return (Answer::NotNow, false);
     }
     // A field with a label in it that the alert lacks is None: it matches everything.
     let wanted: Vec<(&str, Result<String, String>)> = rule
@@ -92,12 +104,24 @@ fn answer<'a>(trigger: &Trigger, rule: &AlertRule, told: &Told, candidates: &'a 
         }) && matches(&trigger.matches, &candidate.container)
     };
     let mut found: Vec<&Candidate> = candidates.iter().filter(fits).collect();
+    let elsewhere = elsewhere(&wanted, found.is_empty());
+    if !meant {
+        return (Answer::NotNow, elsewhere);
+    }
     if found.is_empty() {
-        return Answer::Nowhere(nowhere(trigger, &wanted, candidates));
+        return (Answer::Nowhere(nowhere(trigger, &wanted, candidates)), elsewhere);
     }
     let left_out = found.len().saturating_sub(rule.max_targets);
     found.truncate(rule.max_targets);
-    Answer::Targets(found, left_out)
+    (Answer::Targets(found, left_out), elsewhere)
+}
+
+/// Whether other nodes may have containers that are meant: always where this one has none. Where it has, unless the alert
+/// names one pod, with its namespace: a pod is on one node. Whoever names less means all that there are.
+fn elsewhere(wanted: &[(&str, Result<String, String>)], none_here: bool) -> bool {
+    let names =
+        |wanted_field: &str| wanted.iter().any(|(field, value)| *field == wanted_field && value.is_ok());
+    none_here || !(names("namespace") && names("pod"))
 }
 
 fn nowhere(trigger: &Trigger, wanted: &[(&str, Result<String, String>)], candidates: &[Candidate]) -> String {

@@ -1,5 +1,6 @@
 //! The whole room, with containers and a pool of the tests' own.
 
+mod passing;
 mod payload;
 mod restart;
 mod room;
@@ -12,14 +13,14 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{Alerts, Answer, Counters, RunEnd, Wiring};
 use crate::config::{self, Config};
 use crate::model::testing::{container, named};
-use crate::model::{Container, Outcome, RunId, RunRequest};
+use crate::model::{Container, Instance, Outcome, RunId, RunRequest};
 
 fn fixture(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/alertmanager");
@@ -78,6 +79,9 @@ fn counters() -> Counters {
         runs: many("trigger"),
         runs_dropped: many("reason"),
         queued: IntGauge::new("x", "x").unwrap(),
+        passed: many("outcome"),
+        passing: IntGauge::new("x", "x").unwrap(),
+        pass_seconds: Histogram::with_opts(HistogramOpts::new("x", "x")).unwrap(),
         journal_failures: IntCounter::new("x", "x").unwrap(),
         journals_set_aside: IntCounter::new("x", "x").unwrap(),
     }
@@ -100,6 +104,7 @@ struct Room {
     alerts: Alerts,
     pool: Arc<Pool>,
     counters: Counters,
+    mail: Arc<passing::Mail>,
 }
 
 /// Containers cart-0 to cart-2 of namespace shop, and till of bank.
@@ -137,6 +142,8 @@ impl Room {
         });
         let (live, counters) = (Arc::new(live), counters());
         let (for_run, for_kept) = (Arc::clone(&pool), Arc::clone(&pool));
+        let mail = Arc::new(passing::Mail::default());
+        let for_pass = Arc::clone(&mail);
         let alerts = Alerts::open(
             folder,
             Wiring {
@@ -157,10 +164,12 @@ impl Room {
                     })
                 }),
                 kept: Box::new(move |id| for_kept.kept.lock().unwrap().contains(id)),
+                pass_on: Box::new(move |parcel| for_pass.pass_on(parcel)),
+                instance: Instance::fresh("node-1"),
                 counters: counters.clone(),
             },
         );
-        Self { alerts, pool, counters, folder_of_its_own: None }
+        Self { alerts, pool, counters, mail, folder_of_its_own: None }
     }
 
     async fn post(&self, body: &str) -> Answer {

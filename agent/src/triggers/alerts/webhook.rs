@@ -9,15 +9,18 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::Shared;
-use super::admit::{Asked, Planned, admit};
+use super::admit::{Asked, Planned, Terms, admit};
 use super::counts::{Dropped, Reason};
 use super::log::{DecidedRun, Decision};
-use super::payload::{self, MAX_ALERTS, Told, Webhook};
+use super::payload::{self, Key, MAX_ALERTS, Told, Webhook};
 use super::select::{candidates, consider};
 use crate::model::RunId;
 
 /// How long a webhook waits for the disk. Beyond it the runs are begun, and the sender is to deliver again.
 const WRITE_WAIT: Duration = Duration::from_secs(5);
+
+/// Results that stand on what was written down.
+const AS_WRITTEN: [&str; 4] = ["queued", "duplicate", "cooldown", "passed_on"];
 
 /// What a webhook is answered with.
 #[derive(Clone, Debug, Serialize)]
@@ -34,12 +37,15 @@ struct Taken {
     decisions: Vec<Decision>,
     /// Runs that may begin once they are written down.
     runs: Vec<RunId>,
+    /// Alerts that may be passed on then.
+    passes: Vec<Key>,
     /// Tells whether all that this answer stands on is on the disk; None if there is nothing to write.
     written: Option<oneshot::Receiver<bool>>,
     notes: Vec<String>,
 }
 
-pub(super) async fn receive(shared: &Arc<Shared>, body: Bytes, who: String) -> Answer {
+/// `forwarded`: a peer has passed it on, and is told in short.
+pub(super) async fn receive(shared: &Arc<Shared>, body: Bytes, who: String, forwarded: bool) -> Answer {
     let shared = Arc::clone(shared);
     // A task of its own: a sender that hangs up must not leave runs behind that nobody begins.
     let answered = tokio::spawn(async move {
@@ -48,17 +54,18 @@ pub(super) async fn receive(shared: &Arc<Shared>, body: Bytes, who: String) -> A
         let turn = Arc::clone(&shared.deciding).acquire_owned().await;
         let decided = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            decide(&decided, &body, &who)
+            decide(&decided, &body, &who, forwarded)
         });
         let decided = decided.await;
         let answer = match decided {
+            Ok(Ok(taken)) if forwarded => in_short(settle(&shared, taken).await),
             Ok(Ok(taken)) => settle(&shared, taken).await,
             Ok(Err(refused)) => refused,
             Err(_) => unavailable("the agent could not read it; see its log"),
         };
         counters.webhooks.with_label_values(&[&answer.status.to_string()]).inc();
         let Answer { status, body } = &answer;
-        let alerts = body["alerts"].as_array().map_or(0, Vec::len);
+        let alerts = body["alerts"].as_array().or(body["results"].as_array()).map_or(0, Vec::len);
         let reason = body["error"].as_str().or(body["reason"].as_str()).unwrap_or_default();
         tracing::info!(who = %of_log, status, alerts, queued = body["queued"].as_u64(), reason, "alerts delivered");
         answer
@@ -66,12 +73,20 @@ pub(super) async fn receive(shared: &Arc<Shared>, body: Bytes, who: String) -> A
     answered.await.unwrap_or_else(|_| unavailable("the agent is ending"))
 }
 
+/// For each alert the word alone: an agent may have a thousand peers.
+fn in_short(answer: Answer) -> Answer {
+    let Answer { status, body } = answer;
+    let Some(alerts) = body["alerts"].as_array() else { return Answer { status, body } };
+    let results: Vec<_> = alerts.iter().map(|alert| alert["result"].clone()).collect();
+    Answer { status, body: json!({ "queued": body["queued"], "results": results }) }
+}
+
 fn unavailable(reason: &str) -> Answer {
     Answer { status: 503, body: json!({ "error": reason }) }
 }
 
 /// Everything but waiting for the disk.
-fn decide(shared: &Shared, body: &[u8], who: &str) -> Result<Taken, Answer> {
+fn decide(shared: &Shared, body: &[u8], who: &str, forwarded: bool) -> Result<Taken, Answer> {
     let webhook =
         payload::read(body).map_err(|reason| Answer { status: 400, body: json!({ "error": reason }) })?;
     let Webhook { receiver, alerts, left_out, truncated } = webhook;
@@ -93,7 +108,13 @@ fn decide(shared: &Shared, body: &[u8], who: &str) -> Result<Taken, Answer> {
         let words = "the agent does not know the node's containers yet";
         return Err(put_off(shared, &alerts, (who, &receiver), Reason::NotReady, words));
     }
-    let Ok((planned, ops)) = admit(&mut queue, &asked, config.limits.queued_runs, now) else {
+    let terms = Terms {
+        bound: config.limits.queued_runs,
+        peers: config.peers.as_ref().map(|peers| peers.queue),
+        forwarded,
+        receiver: &receiver,
+    };
+    let Ok((planned, ops)) = admit(&mut queue, &asked, terms, now) else {
         drop(queue);
         let words = "the queue of runs for alerts is full (limits.queued_runs)";
         return Err(put_off(shared, &alerts, (who, &receiver), Reason::QueueFull, words));
@@ -116,6 +137,7 @@ fn decide(shared: &Shared, body: &[u8], who: &str) -> Result<Taken, Answer> {
         shared.counters.drop_alert(Reason::TooManyAlerts);
     }
     let runs = planned.iter().flat_map(|planned| &planned.runs).map(|(id, _)| id.clone()).collect();
+    let passes = planned.iter().filter_map(|planned| planned.pass).collect();
     let mut log = shared.log();
     let decisions = alerts
         .iter()
@@ -128,7 +150,7 @@ fn decide(shared: &Shared, body: &[u8], who: &str) -> Result<Taken, Answer> {
             decision
         })
         .collect();
-    Ok(Taken { decisions, runs, written, notes: notes.into_iter().flatten().collect() })
+    Ok(Taken { decisions, runs, passes, written, notes: notes.into_iter().flatten().collect() })
 }
 
 /// None of them is taken. Whoever looks for one later finds why, until it is delivered again.
@@ -155,6 +177,8 @@ fn decision(told: &Told, planned: &Planned, who: &str, receiver: &str, now: Syst
     let mut decision = Decision::of(&told.alert, told.status, who, receiver, now);
     decision.result = planned.result();
     decision.reasons.clone_from(&planned.words);
+    decision.left_out = planned.reasons.contains(&Reason::PeersFull);
+    decision.passed_on = planned.pass.map(|_| "waits to be passed on".to_owned());
     for (id, entry) in &planned.runs {
         decision.add(DecidedRun::of(id, &entry.record, "queued"));
     }
@@ -172,7 +196,8 @@ fn account(shared: &Shared, planned: &Planned) {
 
 /// Waits for the disk, lets the runs begin, and says what came of it.
 async fn settle(shared: &Shared, taken: Taken) -> Answer {
-    let Taken { decisions, runs, written, notes } = taken;
+    let Taken { decisions, runs, passes, written, notes } = taken;
+    let passed_on = passes.len();
     let written = match written {
         Some(written) => {
             tokio::time::timeout(WRITE_WAIT, written).await.is_ok_and(|written| written == Ok(true))
@@ -180,21 +205,29 @@ async fn settle(shared: &Shared, taken: Taken) -> Answer {
         None => true,
     };
     // Evidence counts most when something is wrong, so it is run whatever the disk says.
-    shared.queue().release(&runs);
+    {
+        let mut queue = shared.queue();
+        queue.release(&runs);
+        queue.passes.release(passes);
+    }
     shared.work.notify_one();
+    shared.to_pass.notify_one();
     if !written {
-        for _ in
-            decisions.iter().filter(|decision| ["queued", "duplicate", "cooldown"].contains(&decision.result))
-        {
+        for _ in decisions.iter().filter(|decision| AS_WRITTEN.contains(&decision.result)) {
             shared.counters.drop_alert(Reason::NotWritten);
         }
         return unavailable(
             "it could not be written down; what it asks for is run all the same. Deliver it again",
         );
     }
+    if decisions.iter().any(|decision| decision.left_out) {
+        return unavailable(
+            "there is no room to pass all of it on to the peers (peers.queue); deliver it again",
+        );
+    }
     let queued = runs.len();
-    let mut body = json!({ "queued": queued, "alerts": decisions, "notes": notes });
-    if queued == 0 {
+    let mut body = json!({ "queued": queued, "passed_on": passed_on, "alerts": decisions, "notes": notes });
+    if queued == 0 && passed_on == 0 {
         body["reason"] = decisions.iter().find_map(|decision| decision.reasons.first()).map_or_else(
             || Value::from("there is no alert in it"),
             |first| {
@@ -206,5 +239,5 @@ async fn settle(shared: &Shared, taken: Taken) -> Answer {
             },
         );
     }
-    Answer { status: if queued > 0 { 202 } else { 200 }, body }
+    Answer { status: if queued + passed_on > 0 { 202 } else { 200 }, body }
 }

@@ -31,6 +31,8 @@ fn decision(
         labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         result,
         reasons: reasons.iter().map(|text| (*text).to_owned()).collect(),
+        passed_on: None,
+        left_out: false,
         run_count: runs.len(),
         runs,
     }
@@ -78,6 +80,15 @@ async fn what_an_alert_ran_and_why_it_ran_nothing_is_told() {
                 4_000,
             ),
         ],
+    );
+    let passed_on = Decision {
+        passed_on: Some("passed on to 2 of 3 peers; 10.0.0.5:1: <b>no</b> answer".into()),
+        ..decision("Elsewhere", "passed_on", &[], vec![], 5)
+    };
+    let shown = written(&stage, "usual-alerts-passed-on", &[passed_on]);
+    assert!(
+        shown.contains("ran nothing here") && shown.contains("2 of 3 peers; 10.0.0.5:1: &lt;b&gt;no"),
+        "{shown}"
     );
     for part in [
         "<b>TcpRetransmitsHigh</b>",
