@@ -3,6 +3,7 @@ Kubernetes, to the types of the Prometheus operator's CRDs, and to promtool. It 
 
 `check.py CHART MANIFEST PROMTOOL` checks, and that MANIFEST is what the chart makes; with --write it writes MANIFEST."""
 
+import base64
 import json
 import pathlib
 import re
@@ -74,14 +75,78 @@ def check_rules(resource, promtool):
         raise ValueError(f"promtool check rules: {done.stdout}{done.stderr}")
 
 
+def mounted(pod):
+    """Each path of a projected volume, with the Secret and the key that it comes from."""
+    for source in next(volume for volume in pod["volumes"] if volume["name"] == "config")["projected"]["sources"]:
+        for item in source.get("secret", {}).get("items", []):
+            yield f"/etc/parachute/{item['path']}", (source["secret"]["name"], item["key"])
+
+
+def check_peers(values, resources):
+    """What the agents are told of their peers is there: the name, its port, the token and its role, the way through the network."""
+    by_kind = {}
+    for one in resources:
+        by_kind.setdefault(one["kind"], []).append(one)
+    files = next(one["data"] for one in by_kind["ConfigMap"] if "web.yml" in one["data"])
+    web, told = yaml.safe_load(files["web.yml"]), yaml.safe_load(files["parachute.yml"]).get("peers")
+    template = by_kind["DaemonSet"][0]["spec"]["template"]
+    paths = dict(mounted(template["spec"]))
+    headless = [one for one in by_kind.get("Service", []) if one["spec"].get("clusterIP") == "None"]
+    if not values.get("peers", {}).get("enabled", True):
+        if headless or "peers" in web["bearer_tokens"] or "/etc/parachute/tokens/peers" in paths:
+            raise ValueError("there is something of peers, which are off")
+        return
+    host, port = told["service"].rsplit(":", 1)
+    name, namespace, kind, _ = host.split(".", 3)
+    service = next(one for one in headless if one["metadata"]["name"] == name)
+    pod_port = template["spec"]["containers"][0]["ports"][0]
+    assert (namespace, kind) == ("parachute", "svc") and service["spec"]["publishNotReadyAddresses"], told
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items(), "the name's addresses are not the agents'"
+    # There is nothing between that could translate the port.
+    assert int(port) == service["spec"]["ports"][0]["port"] == pod_port["containerPort"], f"{port} is not the pods' port"
+    token = web["bearer_tokens"]["peers"]
+    assert token["roles"] == ["trigger"] and "/etc/parachute/" + token["file"] == told["token_file"], token
+    secret, key = paths[told["token_file"]]
+    made = [one for one in by_kind.get("Secret", []) if one["metadata"]["name"] == secret]
+    if not values.get("peers", {}).get("existingSecret"):
+        assert len(base64.b64decode(made[0]["data"][key])) >= 32, "the token is too short"
+    tls = "tls_server_config" in web
+    assert told["scheme"] == ("https" if tls else "http") and ("ca_file" in told) == tls, told
+    assert not tls or told["ca_file"] in paths, f"{told['ca_file']} is not mounted"
+    for policy in by_kind.get("NetworkPolicy", []):
+        own = {"podSelector": {"matchLabels": service["spec"]["selector"]}}
+        spec = policy["spec"]
+        assert any(own in rule.get("from", [own]) for rule in spec["ingress"]), "peers may not connect to the agent"
+        ports = {rule["ports"][0]["port"] for rule in spec["egress"] if own in rule.get("to", [own])}
+        assert pod_port["containerPort"] in ports, "the agent may not connect to its peers"
+        assert any({"protocol": "UDP", "port": 53} in rule["ports"] for rule in spec["egress"]), "names cannot be looked up"
+
+
 def check_refusals(chart):
-    """The values' schema is looked at, and refuses what is wrong."""
-    for wrong in ({"proberoot": "image"}, {"probeRoot": "guest"}, {"web": {"port": "10068"}}, {"runtimeFolders": []},
-                  {"securityContext": {"capabilities": ["CAP_BPF"]}}, {"image": {"digest": "latest"}}):
+    """The values' schema is looked at, and refuses what is wrong; so does what the chart writes into the configuration."""
+    for wrong, says in (
+        ({"proberoot": "image"}, "proberoot"),
+        ({"probeRoot": "guest"}, "probeRoot"),
+        ({"web": {"port": "10068"}}, "port"),
+        ({"runtimeFolders": []}, "runtimeFolders"),
+        ({"securityContext": {"capabilities": ["CAP_BPF"]}}, "capabilities"),
+        ({"image": {"digest": "latest"}}, "digest"),
+        ({"peers": {"settings": {"max_peers": 5000}}}, "max_peers"),
+        ({"peers": {"settings": {"service": "agents:1"}}}, "service"),
+        ({"peers": {"clusterDomain": "cluster.local:53"}}, "clusterDomain"),
+        ({"config": 'probes: {}\n"peers": { service: "agents:1" }\n'}, "has a section `peers`"),
+        ({"config": "{ probes: {}, peers: {} }"}, "has a section `peers`"),
+        ({"config": "probes: {}\npeers : {}\ntriggers: [\n"}, "has a section `peers`"),
+        ({"config": "{ probes: {} }\n"}, "cannot be added"),
+        ({"config": "---\nprobes: {}\n"}, "cannot be added"),
+        ({"config": "  probes: {}\n  triggers: {}\n"}, "cannot be added"),
+    ):
         try:
             chart.render(wrong, name="parachute", namespace="parachute")
-        except helm_python.HelmError:
-            continue
+        except helm_python.HelmError as error:
+            if says in str(error):
+                continue
+            raise ValueError(f"these values are refused, but not for {says}: {wrong}: {error}") from error
         raise ValueError(f"these values were taken: {wrong}")
 
 
@@ -97,7 +162,7 @@ def main():
         told = [one for one in findings["messages"] if "icon is recommended" not in json.dumps(one)]
         if told:
             raise ValueError(f"{path.name}: helm lint: {told}")
-        kinds = []
+        kinds, resources = [], []
         for name, text in render(chart, values).items():
             for resource in filter(None, yaml.safe_load_all(text)):
                 try:
@@ -107,7 +172,12 @@ def main():
                 except Exception as error:
                     raise ValueError(f"{path.name}: {name}: {error}") from error
                 kinds.append(resource["kind"])
+                resources.append(resource)
                 count += 1
+        try:
+            check_peers(values, resources)
+        except Exception as error:
+            raise ValueError(f"{path.name}: peers: {error!r}") from error
         print(f"{path.name}: {' '.join(kinds)}")
     check_refusals(chart)
     made = render(chart, load(folder / "ci/manifest.yaml"))

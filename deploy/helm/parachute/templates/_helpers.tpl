@@ -48,12 +48,47 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .Values.web.tls.existingSecret }}https{{ else }}http{{ end -}}
 {{- end -}}
 
-{{- /* The configuration, with `probe_root` before it unless it is in there. */ -}}
+{{- /* The configuration, with `probe_root` before it unless it is in there, and with `peers` after it. */ -}}
 {{- define "parachute.config" -}}
-{{- $text := .Values.config | default (.Files.Get "files/parachute.yml") -}}
-{{- if not (regexMatch "(?m)^probe_root:" $text) }}probe_root: {{ .Values.probeRoot }}
-{{ end -}}
+{{- $given := .Values.config | default (.Files.Get "files/parachute.yml") -}}
+{{- $text := $given -}}
+{{- if not (regexMatch "(?m)^probe_root:" $given) -}}
+{{- $text = printf "probe_root: %s\n%s" .Values.probeRoot $given -}}
+{{- end -}}
+{{- if .Values.peers.enabled -}}
+{{- /* Where Helm's reader of YAML gives up, the agent's decides; a line that looks like the section is still refused. */ -}}
+{{- $read := fromYaml $given -}}
+{{- if or (hasKey $read "peers") (and (hasKey $read "Error") (regexMatch "(?m)^[\"']?peers[\"']?[ \t]*:" $given)) -}}
+{{- fail "the value config has a section `peers`, which the chart writes itself: remove it and use the values peers.settings and peers.clusterDomain, or set peers.enabled=false" -}}
+{{- end -}}
+{{- $text = printf "%s\n%s" (trimSuffix "\n" $text) (include "parachute.peers" .) -}}
+{{- if not (or (hasKey $read "Error") (hasKey (fromYaml $text) "peers")) -}}
+{{- fail "the section `peers` cannot be added to the value config: write its sections from the first column, without braces around them and without the lines `---` and `...`, or set peers.enabled=false" -}}
+{{- end -}}
+{{- end -}}
 {{- $text -}}
+{{- end -}}
+
+{{- /* The whole name: the agent asks for a name as it is first, which a shorter one would send out of the cluster. */ -}}
+{{- define "parachute.peersName" -}}
+{{ include "parachute.fullname" . }}-peers.{{ .Release.Namespace }}.svc.{{ .Values.peers.clusterDomain }}
+{{- end -}}
+
+{{- define "parachute.peers" -}}
+peers:
+  service: {{ include "parachute.peersName" . }}:{{ .Values.web.port }}
+  token_file: /etc/parachute/tokens/peers
+  scheme: {{ include "parachute.scheme" . }}
+  {{- if .Values.web.tls.existingSecret }}
+  ca_file: /etc/parachute/tls/ca.crt
+  {{- end }}
+  {{- with .Values.peers.settings }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{ end -}}
+
+{{- define "parachute.peersSecret" -}}
+{{- .Values.peers.existingSecret | default (printf "%s-peers" (include "parachute.fullname" .)) -}}
 {{- end -}}
 
 {{- define "parachute.web" -}}
@@ -64,6 +99,9 @@ bearer_tokens:
   prometheus: { roles: [read], file: tokens/prometheus }
   alertmanager: { roles: [trigger], file: tokens/alertmanager }
   view: { roles: [read, view, trigger], file: tokens/view }
+{{- if .Values.peers.enabled }}
+  peers: { roles: [trigger], file: tokens/peers }
+{{- end }}
 {{ end -}}
 
 {{- /* AppArmor's profile is a field from 1.30 on, and an annotation before. */ -}}
