@@ -268,6 +268,7 @@ async fn does_its_job(rig: &Rig, agent: &Agent<'_>) {
     for (path, who, body, status) in [
         ("/metrics", "", None, 401),
         ("/metrics", "alertmanager", None, 403),
+        ("/metrics", "peers", None, 403),
         ("/api/v1/run", "prometheus", Some(&body), 403),
         ("/-/healthy", "", None, 200),
     ] {
