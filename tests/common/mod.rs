@@ -3,6 +3,7 @@
 
 pub(crate) mod alerting;
 pub(crate) mod nodes;
+pub(crate) mod pages;
 
 use std::fs::{self, File};
 use std::io::Write as _;
