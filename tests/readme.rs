@@ -1,9 +1,15 @@
-//! The README's tables are made from the sources and must be what these say, and its configurations must load.
-//! `UPDATE_README=1 cargo test -p parachute --test readme` writes the tables.
+//! The README's tables and docs/metrics.md are made from the sources and must be what these say, and the README's
+//! configurations must load. `UPDATE_README=1 cargo test -p parachute --test readme` writes them.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails by panicking, as the test does")]
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use parachute::config::Probe;
+use parachute::config::parse::{KeyMatch, MetricDef, Parse, RegexTake};
 use parachute::{config, http, metrics, privileges};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
@@ -20,6 +26,103 @@ fn tables_are_what_the_sources_say() {
         assert!(made == readme, "a table of README.md is old: UPDATE_README=1 cargo test --test readme");
     }
 }
+
+#[test]
+fn the_page_of_metrics_is_what_the_sources_say() {
+    let path = Path::new(README).with_file_name("docs/metrics.md");
+    let made = metrics_page();
+    if std::env::var_os("UPDATE_README").is_some() {
+        fs::write(&path, &made).unwrap();
+    }
+    let there = fs::read_to_string(&path).unwrap_or_default();
+    assert!(there == made, "docs/metrics.md is old: UPDATE_README=1 cargo test --test readme");
+}
+
+/// The agent's own metrics, and those of all files of probes/.
+fn metrics_page() -> String {
+    let files = fs::read_dir(Path::new(README).with_file_name("probes")).unwrap();
+    let mut names: Vec<_> =
+        files.map(|file| file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    names.sort();
+    let shipped =
+        config::from_str(&format!("include: [{}]", names.join(", ")), Path::new("all.yml")).unwrap();
+    let mut page = format!("{PREFACE}{}", metrics::docs::readme_table());
+    page += SHIPPED;
+    for included in &shipped.included {
+        let mut rows = String::new();
+        for name in &included.probes {
+            for (def, labels) in declared(&shipped.probes[name]) {
+                let labels = labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+                let (kind, help) = (def.kind.as_str(), def.help.replace('|', "\\|"));
+                let _ = writeln!(
+                    rows,
+                    "| `{}` | {kind} | {labels} | [`{name}`](probes.md#{name}) | {help} |",
+                    def.name
+                );
+            }
+        }
+        let _ = writeln!(page, "\n### `{}`\n", included.name);
+        page += if rows.is_empty() { "No metrics: captures only.\n" } else { HEAD };
+        page += &rows;
+    }
+    page
+}
+
+/// Each metric of a probe once, with the labels of all its parts.
+fn declared(probe: &Probe) -> Vec<(&MetricDef, BTreeSet<String>)> {
+    let mut all: Vec<(&MetricDef, BTreeSet<String>)> = Vec::new();
+    let mut add = |def, labels: Vec<&str>| {
+        let def: &MetricDef = def;
+        let fixed = def.const_labels.iter().map(|(name, _)| &**name);
+        let labels: BTreeSet<_> = labels.into_iter().chain(fixed).map(str::to_owned).collect();
+        match all.iter_mut().find(|(known, _)| known.name == def.name) {
+            Some((_, known)) => known.extend(labels),
+            None => all.push((def, labels)),
+        }
+    };
+    match &probe.parse {
+        Parse::None | Parse::Prometheus(_) => {}
+        Parse::Regex(metrics) => metrics.iter().for_each(|metric| {
+            let groups = metric.pattern.capture_names().flatten();
+            let labels = match &metric.take {
+                RegexTake::GroupLabel(label) => vec![&**label],
+                RegexTake::Value(value) => groups.filter(|group| group != value).collect(),
+                RegexTake::Count => groups.collect(),
+            };
+            add(&metric.def, labels);
+        }),
+        Parse::Json(metrics) => metrics
+            .iter()
+            .for_each(|metric| add(&metric.def, metric.labels.iter().map(|(name, _)| &**name).collect())),
+        Parse::Keyvalue(metrics) => metrics.iter().for_each(|metric| {
+            let label = if let KeyMatch::Glob { label, .. } = &metric.keys { Some(&**label) } else { None };
+            add(&metric.def, label.into_iter().collect());
+        }),
+        Parse::Table(table) => table
+            .metrics
+            .iter()
+            .for_each(|metric| add(&metric.def, metric.labels.iter().map(|(name, _)| &**name).collect())),
+    }
+    all
+}
+
+const PREFACE: &str = "# Metrics
+
+All that `GET /metrics` can have. This page is made from the sources. Series of probes also have the labels `namespace`, `pod` and
+`container` of what was looked into; scrape with `honor_labels: true`. They are there from the first run of their probe on, and a run
+that fails takes them away.
+
+## Of the agent itself
+
+";
+const SHIPPED: &str = "
+`GET /probe` answers `probe_success` and `probe_duration_seconds` besides, of its one run.
+
+## Of the shipped probes, by file
+
+What `include: [NAME]` adds; none is there without a trigger that runs its probe.
+";
+const HEAD: &str = "| metric | type | labels | probe | meaning |\n| --- | --- | --- | --- | --- |\n";
 
 #[test]
 fn configurations_are_right() {

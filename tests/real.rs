@@ -18,6 +18,7 @@ mod captured;
 mod daemonset;
 mod dashboards;
 mod disks;
+mod docs_live;
 mod doctor;
 mod exec_complete;
 mod exec_killed;

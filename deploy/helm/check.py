@@ -17,7 +17,7 @@ from cloudcoil.models.prometheus_operator import v1, v1alpha1
 
 # The oldest and newest that the validator knows, and the two between which AppArmor's field came.
 VERSIONS = {"old.yaml": ["1.25", "1.29"], None: ["1.30", "1.37"]}
-OPERATOR = {"PodMonitor": v1.PodMonitor, "PrometheusRule": v1.PrometheusRule, "AlertmanagerConfig": v1alpha1.AlertmanagerConfig}
+OPERATOR = {"PodMonitor": v1.PodMonitor, "PrometheusRule": v1.PrometheusRule, "AlertmanagerConfig": v1alpha1.AlertmanagerConfig, "Alertmanager": v1.Alertmanager}
 HEADER = "# Made from deploy/helm/parachute by `cargo xtask chart --write`.\n"
 NAMESPACE = {
     "apiVersion": "v1",
@@ -85,6 +85,38 @@ def check_refusals(chart):
         raise ValueError(f"these values were taken: {wrong}")
 
 
+def blocks(page, mark):
+    """The blocks of a page of docs/ with this mark before them."""
+    return re.findall(rf"<!-- {mark} -->\n```\w+\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def check_pages(chart, docs):
+    """What the pages tell people to install is what the chart and the operator take."""
+    helm = re.search(r"\$ (helm install .*?)\n\$", (docs / "kubernetes.md").read_text(), re.DOTALL)[1]
+    pairs = [pair.split("=") for pair in re.findall(r"--set (\S+)", helm)]
+    values = {}
+    for path, value in pairs:
+        *parents, last = path.split(".")
+        inner = values
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = yaml.safe_load(value)
+    recipes = docs / "alert-recipes.md"
+    renders = [values, *map(yaml.safe_load, blocks(recipes, "values"))]
+    objects = [yaml.safe_load(text) for text in blocks(recipes, "object")]
+    if not pairs or len(renders) != 2 or len(objects) != 2:
+        raise ValueError(f"docs: {len(pairs)} --set, {len(renders)} values and {len(objects)} objects were found")
+    for values in renders:
+        made = "\n---\n".join(render(chart, values).values())
+        objects += filter(None, yaml.safe_load_all(made))
+    for resource in objects:
+        try:
+            check_resource(resource, VERSIONS[None])
+        except Exception as error:
+            raise ValueError(f"docs: {resource['kind']}: {error}") from error
+    print(f"docs: {' '.join(resource['kind'] for resource in objects)}")
+
+
 def main():
     write = "--write" in sys.argv
     folder, manifest, promtool = [arg for arg in sys.argv[1:] if arg != "--write"]
@@ -110,6 +142,7 @@ def main():
                 count += 1
         print(f"{path.name}: {' '.join(kinds)}")
     check_refusals(chart)
+    check_pages(chart, pathlib.Path("docs"))
     made = render(chart, load(folder / "ci/manifest.yaml"))
     # Helm's own labels say nothing where there is no Helm.
     texts = [re.sub(r"\n *(helm\.sh/chart|app\.kubernetes\.io/managed-by): .*", "", text).strip() for text in made.values()]

@@ -2,6 +2,7 @@
 //! end that nothing was left over.
 
 pub(crate) mod alerting;
+pub(crate) mod pages;
 
 use std::fs::{self, File};
 use std::io::Write as _;

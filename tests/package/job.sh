@@ -32,6 +32,11 @@ prometheus --config.file=/tmp/prometheus.yml --storage.tsdb.path=/tmp/prometheus
 soon scraped
 curl --silent "http://$agent/metrics" >/root/shared/metrics
 
+echo 'look, as the runbooks do'
+systemctl status parachute >/dev/null
+journalctl --no-pager -u parachute -n 50 >/tmp/journal
+grep -q parachute /tmp/journal
+
 echo 'change the configuration'
 sed -i 's/concurrent_runs: 8 /concurrent_runs: 7 /' /etc/parachute/parachute.yml
 edited=$(sha256sum /etc/parachute/parachute.yml)
