@@ -1,6 +1,8 @@
 //! The README's tables and docs/metrics.md are made from the sources and must be what these say, and the README's
 //! configurations must load. `UPDATE_README=1 cargo test -p parachute --test readme` writes them.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails by panicking, as the test does")]
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
