@@ -39,9 +39,14 @@ async fn a_stopped_agent_holds_up_no_deletion() {
     let runs: Vec<_> = ["observer", "joined"].iter().zip(&targets).map(|(p, t)| ask(&agent, p, t)).collect();
     running(&agent, 2.0).await;
     // The launcher, its keeper and its spawners as well: whoever could be waited for.
-    let all = common::family(agent.pid());
-    let own: Vec<_> = all.into_iter().filter(|pid| is_own(*pid)).map(|pid| pid.to_string()).collect();
-    assert_eq!(own.len(), 5, "agent, keeper, launcher, and a spawner for each run");
+    let mut own: Vec<String> = Vec::new();
+    common::eventually("agent, keeper, launcher, and a spawner for each run", common::SOON, async || {
+        // One that has just been started has not its name yet.
+        let all = common::family(agent.pid());
+        own = all.into_iter().filter(|pid| is_own(*pid)).map(|pid| pid.to_string()).collect();
+        if own.len() == 5 { Ok(()) } else { Err(format!("{own:?}")) }
+    })
+    .await;
     let signal = |name| assert!(Command::new("kill").arg(name).args(&own).status().unwrap().success());
     signal("-STOP");
     let since = Instant::now();

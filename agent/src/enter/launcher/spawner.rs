@@ -49,9 +49,13 @@ impl Spawners {
         self.free.push(spawner);
     }
 
-    /// As many as ran at once are kept as long as anything runs; then one.
+    /// As many as ran at once are kept as long as anything runs; then one, which is started anew if the last one was given up.
     pub(super) fn trim(&mut self) {
         self.free.truncate(1);
+        if self.free.is_empty() {
+            // The next run tries again, and says it if it fails once more.
+            self.free.extend(Spawner::start(&self.program));
+        }
     }
 
     /// Their sockets: what can be read there without an order is the end of one of them.
