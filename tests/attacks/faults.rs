@@ -40,7 +40,7 @@ async fn a_stopped_agent_holds_up_no_deletion() {
     running(&agent, 2.0).await;
     // The launcher, its keeper and its spawners as well: whoever could be waited for.
     let mut own: Vec<String> = Vec::new();
-    common::eventually("agent, keeper, launcher, and a spawner for each run", common::SOON, async || {
+    common::eventually("agent, keeper, launcher, and a spawner for each run", SOON, async || {
         // One that has just been started has not its name yet.
         let all = common::family(agent.pid());
         own = all.into_iter().filter(|pid| is_own(*pid)).map(|pid| pid.to_string()).collect();
