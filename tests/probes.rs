@@ -102,15 +102,7 @@ fn look(probe: &Probe, wrong: &mut String) {
 }
 
 fn declared(probe: &Probe) -> BTreeSet<String> {
-    use parachute::config::parse::Parse;
-    let names: Vec<_> = match &probe.parse {
-        Parse::None | Parse::Prometheus(_) => Vec::new(),
-        Parse::Regex(all) => all.iter().map(|metric| &metric.def.name).collect(),
-        Parse::Json(all) => all.iter().map(|metric| &metric.def.name).collect(),
-        Parse::Keyvalue(all) => all.iter().map(|metric| &metric.def.name).collect(),
-        Parse::Table(table) => table.metrics.iter().map(|metric| &metric.def.name).collect(),
-    };
-    names.into_iter().map(ToString::to_string).collect()
+    probe.parse.metrics().into_iter().map(|metric| metric.name.to_string()).collect()
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use super::captures::visible;
 use crate::config::Probe;
-use crate::config::parse::{MetricDef, Parse};
+use crate::config::parse::Parse;
 use crate::parse::{Came, Explained, Step, What};
 
 /// Lines or rows that are shown, and characters of each.
@@ -19,9 +19,9 @@ const WIDTH: usize = 160;
 /// The whole text, for a person's terminal.
 pub(super) fn explain(probe: &Probe, output: &[u8]) -> String {
     let explained = crate::parse::explain(&probe.parse, output, probe.max_series);
-    let format = format_of(&probe.parse);
+    let format = probe.parse.format();
     let mut text = format!("{}, parse: {format}\n", probe.name);
-    for (number, def) in rules(&probe.parse).iter().enumerate() {
+    for (number, def) in probe.parse.metrics().iter().enumerate() {
         let _ = writeln!(text, "  {format}[{number}] {}", def.name);
     }
     let rows: Vec<&Step> = explained.steps.iter().filter(|step| step.line.is_none()).collect();
@@ -179,26 +179,5 @@ fn shown(line: &[u8]) -> String {
     match all.char_indices().nth(WIDTH) {
         Some((end, _)) => format!("{}…", all.get(..end).unwrap_or_default()),
         None => all,
-    }
-}
-
-fn format_of(parse: &Parse) -> &'static str {
-    match parse {
-        Parse::None => "none",
-        Parse::Regex(_) => "regex",
-        Parse::Json(_) => "json",
-        Parse::Keyvalue(_) => "keyvalue",
-        Parse::Table(_) => "table",
-        Parse::Prometheus(_) => "prometheus",
-    }
-}
-
-fn rules(parse: &Parse) -> Vec<&MetricDef> {
-    match parse {
-        Parse::None | Parse::Prometheus(_) => Vec::new(),
-        Parse::Regex(all) => all.iter().map(|metric| &metric.def).collect(),
-        Parse::Json(all) => all.iter().map(|metric| &metric.def).collect(),
-        Parse::Keyvalue(all) => all.iter().map(|metric| &metric.def).collect(),
-        Parse::Table(table) => table.metrics.iter().map(|metric| &metric.def).collect(),
     }
 }

@@ -18,6 +18,31 @@ pub enum Parse {
     Prometheus(Passthrough),
 }
 
+impl Parse {
+    /// The YAML key.
+    pub fn format(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Regex(_) => "regex",
+            Self::Json(_) => "json",
+            Self::Keyvalue(_) => "keyvalue",
+            Self::Table(_) => "table",
+            Self::Prometheus(_) => "prometheus",
+        }
+    }
+
+    /// The declared metrics, in their order; passthrough declares none.
+    pub fn metrics(&self) -> Vec<&MetricDef> {
+        match self {
+            Self::None | Self::Prometheus(_) => Vec::new(),
+            Self::Regex(all) => all.iter().map(|metric| &metric.def).collect(),
+            Self::Json(all) => all.iter().map(|metric| &metric.def).collect(),
+            Self::Keyvalue(all) => all.iter().map(|metric| &metric.def).collect(),
+            Self::Table(table) => table.metrics.iter().map(|metric| &metric.def).collect(),
+        }
+    }
+}
+
 /// What every declared metric has.
 #[derive(Clone, Debug)]
 pub struct MetricDef {

@@ -8,7 +8,6 @@ use super::{ProgramFile, check, root};
 use crate::config::host::Host;
 use crate::config::include::{self, SHIPPED};
 use crate::config::load::from_str_on;
-use crate::config::parse::{MetricDef, Parse};
 use crate::config::raw::{RawAbout, RawIsolation, RawProbe};
 use crate::config::yaml::at::Tried;
 use crate::config::{Config, Mistakes, Probe};
@@ -26,16 +25,6 @@ fn everything(path: &str) -> ProgramFile {
 fn all() -> String {
     let names: Vec<_> = SHIPPED.iter().map(|shipped| shipped.name).collect();
     format!("include: [{}]", names.join(", "))
-}
-
-fn metrics(parse: &Parse) -> Vec<&MetricDef> {
-    match parse {
-        Parse::None | Parse::Prometheus(_) => Vec::new(),
-        Parse::Regex(all) => all.iter().map(|metric| &metric.def).collect(),
-        Parse::Json(all) => all.iter().map(|metric| &metric.def).collect(),
-        Parse::Keyvalue(all) => all.iter().map(|metric| &metric.def).collect(),
-        Parse::Table(table) => table.metrics.iter().map(|metric| &metric.def).collect(),
-    }
 }
 
 #[test]
@@ -78,7 +67,7 @@ fn none_has_what_another_one_has() {
     assert_eq!(count, config.probes.len(), "a name is in two files");
     let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
     for probe in config.probes.values() {
-        for def in metrics(&probe.parse) {
+        for def in probe.parse.metrics() {
             let owner = owners.entry(&def.name).or_insert(probe.name.as_str());
             assert_eq!(*owner, probe.name.as_str(), "{} is of two probes", def.name);
             assert!(def.name.starts_with("parachute_"), "{}", def.name);
@@ -89,11 +78,11 @@ fn none_has_what_another_one_has() {
     let shipped: BTreeMap<_, _> = config
         .probes
         .values()
-        .flat_map(|probe| metrics(&probe.parse))
+        .flat_map(|probe| probe.parse.metrics())
         .map(|def| (&def.name, &def.help))
         .collect();
     let mut same = 0;
-    for def in example.probes.values().flat_map(|probe| metrics(&probe.parse)) {
+    for def in example.probes.values().flat_map(|probe| probe.parse.metrics()) {
         if let Some(help) = shipped.get(&def.name) {
             assert_eq!(**help, def.help, "{}", def.name);
             same += 1;
@@ -135,7 +124,7 @@ triggers:
     let helps: BTreeSet<_> = config
         .probes
         .values()
-        .flat_map(|probe| metrics(&probe.parse))
+        .flat_map(|probe| probe.parse.metrics())
         .filter(|def| &*def.name == "parachute_tcp_connections")
         .map(|def| &*def.help)
         .collect();
@@ -216,7 +205,7 @@ fn describe(probe: &Probe, file: &str, raw: &RawProbe, page: &mut String) {
     let _ = writeln!(page, "- Cost: {}", text(about, |it| &it.cost));
     let _ = writeln!(page, "- /proc: {}", text(about, |it| &it.proc));
     let mut seen = BTreeSet::new();
-    let defs: Vec<_> = metrics(&probe.parse).into_iter().filter(|def| seen.insert(&def.name)).collect();
+    let defs: Vec<_> = probe.parse.metrics().into_iter().filter(|def| seen.insert(&def.name)).collect();
     if !defs.is_empty() {
         *page += "\n| metric | type | meaning |\n| --- | --- | --- |\n";
     }

@@ -114,14 +114,7 @@ fn configuration(page: &mut Page, probe: &Probe) {
     );
     page.say("max_output", format_args!("{} bytes", probe.max_output));
     page.say("max_series", probe.max_series);
-    let (parser, metrics) = match &probe.parse {
-        Parse::None => ("none", 0),
-        Parse::Regex(metrics) => ("regex", metrics.len()),
-        Parse::Json(metrics) => ("json", metrics.len()),
-        Parse::Keyvalue(metrics) => ("keyvalue", metrics.len()),
-        Parse::Table(table) => ("table", table.metrics.len()),
-        Parse::Prometheus(_) => ("prometheus", 0),
-    };
+    let (parser, metrics) = (probe.parse.format(), probe.parse.metrics().len());
     match metrics {
         0 => page.say("parser", parser),
         _ => page.say("parser", format_args!("{parser}, metrics: {metrics}")),
