@@ -44,15 +44,26 @@ fn stub(out: &Path) -> Result<(), String> {
     if !sysroot(Command::new(&rustc)).is_some_and(|root| root.join("lib/rustlib").join(&target).is_dir()) {
         target = target.replace("musl", "gnu");
     }
+    // It has no standard library, which would ask for these; rustc has switched to shared ones before them, which only
+    // `-static-pie` overrides. With glibc's libc.a lld makes a program that calls a weak function which is not there, at its
+    // start.
+    let libraries =
+        if target.contains("musl") { "-lc" } else { "-fuse-ld=bfd -Wl,-Bstatic -lc -lgcc_eh -lgcc -lc" };
+    let flags = ["-Ctarget-feature=+crt-static", &format!("-Clink-args={libraries}")];
     let target_dir = out.join("stub");
     let mut cargo = clean(env::var_os("CARGO").unwrap_or("cargo".into()));
+    // What the outer cargo was told to link this machine's programs with, if that is another machine than the one that builds.
+    if let Some(linker) = env::var_os("RUSTC_LINKER") {
+        cargo.env(format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_")), linker);
+    }
     cargo
         .args(["build", "--locked", "--release", "--package", "agent-stub", "--bin", STUB])
+        .args(["--no-default-features", "--features", "program"])
         .args(["--target", &target, "--target-dir"])
         .arg(&target_dir)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .env("RUSTC", rustc)
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s")
         .env("CARGO_PROFILE_RELEASE_LTO", "fat")
         .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
@@ -101,7 +112,30 @@ fn ebpf(out: &Path) -> Result<(), String> {
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1");
-    finish(cargo, "agent-ebpf", &target_dir.join(TARGET).join("release"), &OBJECTS, out)
+    finish(cargo, "agent-ebpf", &target_dir.join(TARGET).join("release"), &OBJECTS, out)?;
+    OBJECTS.iter().map(|name| out.join(name)).try_for_each(|path| without_dwarf(&path))
+}
+
+/// The loader needs the BTF alone, which the linker has made of the DWARF: nine tenths of the object are left out.
+fn without_dwarf(path: &Path) -> Result<(), String> {
+    let read = std::fs::read(path).map_err(|error| failed(path, &error))?;
+    let strip = || -> object::build::Result<Vec<u8>> {
+        let mut object = object::build::elf::Builder::read(&*read)?;
+        for section in &mut object.sections {
+            section.delete =
+                [".debug_", ".rel.debug_"].iter().any(|of| section.name.starts_with(of.as_bytes()));
+        }
+        // What the linker has made names sections and symbols from one table, which cannot be written so.
+        let names = object.sections.add();
+        (names.name, names.sh_type) = (".shstrtab".into(), object::elf::SHT_STRTAB);
+        names.data = object::build::elf::SectionData::SectionString;
+        object.delete_orphans();
+        let mut stripped = Vec::new();
+        object.write(&mut stripped)?;
+        Ok(stripped)
+    };
+    let stripped = strip().map_err(|error| format!("{}: {error}", path.display()))?;
+    std::fs::write(path, stripped).map_err(|error| failed(path, &error))
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> String {

@@ -26,6 +26,8 @@ fn compile(name: &str) {
         ])
         .arg("--target")
         .arg(variable("TARGET"))
+        // What cargo was told to link with, where the programs are for another machine than this one.
+        .args(env::var("RUSTC_LINKER").map(|linker| format!("-Clinker={linker}")).ok())
         .arg("-o")
         .arg(&program)
         .arg(&source)

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use parachute::model::Capability;
+
 use crate::common::{self, Rig};
 
 const CONFIGURATION: &str = r"
@@ -26,6 +28,7 @@ async fn the_doctor_says_what_works_and_what_differs() {
     assert!(text.status.success(), "{said}");
     for part in [
         "kernel",
+        "capabilities",
         "BTF",
         "exec hook",
         "cgroups",
@@ -50,11 +53,38 @@ async fn the_doctor_says_what_works_and_what_differs() {
     assert_eq!((&probe("rows")["observer"]["series"], &probe("rows")["verdict"]), (&1.into(), &"ok".into()));
     assert_eq!(probe("traced")["isolation"], "joined");
 
+    assert!(common::run_cgroups().is_empty());
+    // What the doctor has tried, the agent tells as well.
+    let agent = rig.agent(common::ONE_PROBE).await;
+    let samples = agent.scrape().await.unwrap();
+    let tried = report["capabilities"].as_array().unwrap();
+    let told = common::select(&samples, "parachute_kernel_capability", &[]).count();
+    assert_eq!((tried.len(), told), (Capability::ALL.len(), Capability::ALL.len()), "{report:#}");
+    for one in tried {
+        let name = one["name"].as_str().unwrap();
+        let value = common::sum(&samples, "parachute_kernel_capability", &[("capability", name)]);
+        assert_eq!(value == 1.0, one["present"].as_bool().unwrap(), "{one}");
+        assert_eq!(said.contains(&format!("- lacking      {name}:")), one["present"] == false, "{said}");
+    }
+
+    // A runtime that is named and asked, and one that is gone.
+    let runtimes =
+        |socket: &std::path::Path| format!("runtimes: [{{cri: {}}}]\n{CONFIGURATION}", socket.display());
+    let line = |path: &std::path::Path| {
+        let said = String::from_utf8(ask("text", path).stdout).unwrap();
+        said.lines().find(|line| line.contains("runtimes")).unwrap_or_default().to_owned()
+    };
+    std::fs::write(&path, runtimes(&rig.bed.socket())).unwrap();
+    let there = line(&path);
+    assert!(there.starts_with("ok") && there.ends_with("answers: 0 containers"), "{there}");
+    std::fs::write(&path, runtimes(&rig.path("gone.sock"))).unwrap();
+    let gone = line(&path);
+    assert!(gone.starts_with("warn") && gone.contains("gone.sock"), "{gone}");
+
     std::fs::write(&path, CONFIGURATION.replace("cat,", "catt,")).unwrap();
     let broken = ask("text", &path);
     let said = String::from_utf8(broken.stdout).unwrap();
     assert_eq!(broken.status.code(), Some(1), "{said}");
     assert!(said.contains("FAIL  configuration") && said.contains("catt"), "{said}");
-    assert!(common::run_cgroups().is_empty());
-    rig.finish_alone();
+    rig.finish(agent);
 }

@@ -24,15 +24,15 @@ const STEADY: &str = "schedule: { every: 1s }";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_killed_in_mid_run_leaves_nothing() {
-    const BATCHES: usize = 10;
-    const BATCH: usize = 10;
+    // A machine on which a pod takes seconds to start does not get through more.
+    let (batches, batch_size) = if testbed::patience() > 1 { (3, 3) } else { (10, 10) };
 
     let rig = Rig::new().await;
     let agent = rig.agent(&CONFIGURATION.replace("TRIGGER", AT_START)).await;
     let mut files = 0;
-    for batch in 0..BATCHES {
+    for batch in 0..batches {
         let mounts = common::mounts();
-        let pods = join_all((0..BATCH).map(|n| started(&rig, format!("victim-{batch}-{n}")))).await;
+        let pods = join_all((0..batch_size).map(|n| started(&rig, format!("victim-{batch}-{n}")))).await;
         for pod in &pods {
             wait_for_run(pod).await;
         }
@@ -73,7 +73,7 @@ async fn a_container_killed_in_mid_run_leaves_nothing() {
     let ended = agent.scrape().await.unwrap();
     let gone = [("probe", "hold"), ("reason", "target_gone")];
     let failures = common::sum(&ended, "parachute_probe_failures_total", &gone);
-    assert_eq!(failures, (BATCHES * BATCH) as f64, "each run's target has gone, and that is counted");
+    assert_eq!(failures, f64::from(batches * batch_size), "each run's target has gone, and that is counted");
     rig.finish(agent);
 }
 

@@ -47,7 +47,7 @@ async fn a_launcher_that_dies_or_hangs_is_replaced() {
                 assert_eq!(answer["outcome"], "ok", "round {round}: {answer}");
                 let took = since.elapsed();
                 println!("round {round}: replaced and answered after {took:?}");
-                assert!(took < REPLACED, "round {round}: {took:?}");
+                assert!(took < REPLACED * testbed::patience(), "round {round}: {took:?}");
             });
         for answer in [one, other] {
             assert_eq!(

@@ -1,26 +1,19 @@
 //! A stopped agent cannot read its ring: what does not fit is counted, to the last record, and found by a scan.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use testbed::{Agent, WORKLOAD_IMAGE};
+use testbed::{Agent, WORKLOAD, WORKLOAD_IMAGE};
 
 use crate::common::{self, Rig};
 
 /// The ring holds 8,192 records (agent-ebpf/src/lib.rs).
 const RING: f64 = 8192.0;
 const CGROUPS: u32 = 9000;
-
-/// In each of so many new cgroups, one process that execs once and ends.
-const ONE_EXEC_EACH: &str = r#"
-for i in $(seq "$2"); do
-    mkdir "$1/$i" && (echo "$BASHPID" > "$1/$i/cgroup.procs" && exec true)
-    rmdir "$1/$i"
-done
-rmdir "$1"
-"#;
 
 /// Written, lost and scans after a loss, since the agent started.
 async fn counts(agent: &Agent) -> [f64; 3] {
@@ -50,9 +43,15 @@ async fn losses_are_counted_exactly_and_made_up_for() {
     kill(pid, Signal::SIGSTOP).unwrap();
     let folder = unified().join(format!("parachute-losses-{}", std::process::id()));
     std::fs::create_dir(&folder).unwrap();
-    let mut execs = Command::new("bash");
-    execs.args(["-c", ONE_EXEC_EACH, "-"]).arg(&folder).arg(CGROUPS.to_string());
-    assert!(execs.status().unwrap().success());
+    let program = rig.path("workload");
+    std::fs::write(&program, WORKLOAD).unwrap();
+    std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    // One process in each of so many new cgroups execs once there.
+    let execs = Command::new(&program).arg("cgroups").arg(&folder).arg(CGROUPS.to_string()).status().unwrap();
+    assert!(execs.success());
+    for cgroup in [folder.join("1"), folder] {
+        std::fs::remove_dir(cgroup).unwrap();
+    }
     // Its records find the ring full.
     let pod = rig.bed.pod("shop", "late-0").container("main", WORKLOAD_IMAGE, &["/workload", "sleep"]);
     let pod = pod.start().await;

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails by panicking, as the test does")]
 
+#[path = "readme/kernels.rs"]
+mod kernels;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -10,7 +13,7 @@ use std::path::Path;
 
 use parachute::config::Probe;
 use parachute::config::parse::{KeyMatch, MetricDef, Parse, RegexTake};
-use parachute::{config, http, metrics, privileges};
+use parachute::{config, http, metrics, model, privileges};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
 
@@ -20,10 +23,27 @@ fn tables_are_what_the_sources_say() {
     let made = with(&readme, "metrics", &metrics::docs::readme_table());
     let made = with(&made, "capabilities", &capabilities());
     let made = with(&made, "roles", &http::roles::readme_table());
+    let kept = fs::read_to_string(Path::new(README).with_file_name("docs/kernels.json")).unwrap();
+    let made = with(&made, "kernels", &kernels::table(&kept));
     if std::env::var_os("UPDATE_README").is_some() {
         fs::write(README, made).unwrap();
     } else {
         assert!(made == readme, "a table of README.md is old: UPDATE_README=1 cargo test --test readme");
+    }
+}
+
+#[test]
+fn the_table_of_the_kernel_is_what_is_tried() {
+    let path = Path::new(README).with_file_name("docs/security.md");
+    let there = fs::read_to_string(&path).unwrap();
+    let made = with(&there, "kernel", &model::capability_table());
+    if std::env::var_os("UPDATE_README").is_some() {
+        fs::write(&path, made).unwrap();
+    } else {
+        assert!(
+            made == there,
+            "the table of docs/security.md is old: UPDATE_README=1 cargo test --test readme"
+        );
     }
 }
 

@@ -27,6 +27,7 @@ async fn a_simulated_nodes_figures_agree() {
     // The queue takes what it can of an alert that is too large for it, and says so.
     assert_eq!(node.alert.queued, ASKED.queue);
     assert_eq!(node.alert.dropped, BTreeMap::from([("queue_full".to_owned(), 1)]));
+    assert!(!node.stranger_cpu.is_zero(), "an alert of elsewhere is looked at");
     // What an alert asked for is kept.
     assert_eq!(node.captures, node.alert.queued);
     assert!(node.capture_bytes > 0);

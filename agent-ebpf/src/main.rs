@@ -15,6 +15,9 @@
 //! | `bpf_get_current_pid_tgid`  | 4.2                 |
 //! | ring buffer                 | 5.8                 |
 //!
+//! Raw tracepoint, helper for the id and ring buffer are tried when the agent starts (`detect::capabilities`); without one of
+//! them it does not start, and there is no fallback. The other ones are older than those.
+//!
 //! Where there is no unified hierarchy, also global data (5.2), `bpf_get_current_task` (4.8) and
 //! `bpf_probe_read_kernel` (5.5).
 #![no_std]

@@ -3,8 +3,8 @@
 
 #![allow(unsafe_code, reason = "raw system calls; DESIGN, law 4")]
 
-use std::ffi::CStr;
-use std::os::fd::RawFd;
+use core::ffi::CStr;
+use rustix_core::fd::RawFd;
 
 use libc::{c_int, c_long, c_ulong, c_void, pid_t};
 
@@ -80,7 +80,7 @@ pub(crate) unsafe fn clone_here(args: &CloneArgs, child: Child, with: *const c_v
     // nothing as long as it is in here; the caller's registers are its own. 61 is wait4, 0x40000000 __WALL, -4 EINTR: with
     // SIGCHLD ignored it returns when there is no such child any more (wait(2), "NOTES").
     unsafe {
-        std::arch::asm!(
+        core::arch::asm!(
             "syscall",
             "test rax, rax",
             "jz 3f",
@@ -107,7 +107,7 @@ pub(crate) unsafe fn clone_here(args: &CloneArgs, child: Child, with: *const c_v
             "ud2",
             "4:",
             inout("rax") libc::SYS_clone3 => pid,
-            inout("rdi") std::ptr::from_ref(args) => _,
+            inout("rdi") core::ptr::from_ref(args) => _,
             inout("rsi") size_of::<CloneArgs>() => _,
             with = in(reg) with,
             child = in(reg) child,
@@ -129,7 +129,7 @@ pub(crate) unsafe fn clone_here(args: &CloneArgs, child: Child, with: *const c_v
     let pid: c_long;
     // SAFETY: as on the other architecture; 260 is wait4.
     unsafe {
-        std::arch::asm!(
+        core::arch::asm!(
             "svc #0",
             "cbz x0, 3f",
             "tbnz x0, #63, 4f",
@@ -153,7 +153,7 @@ pub(crate) unsafe fn clone_here(args: &CloneArgs, child: Child, with: *const c_v
             "brk #1",
             "4:",
             inout("x8") libc::SYS_clone3 => _,
-            inout("x0") std::ptr::from_ref(args) => pid,
+            inout("x0") core::ptr::from_ref(args) => pid,
             inout("x1") size_of::<CloneArgs>() => _,
             with = in(reg) with,
             child = in(reg) child,
@@ -179,7 +179,7 @@ pub(crate) fn mount_with(kind: &CStr, on: &CStr, flags: c_ulong, data: &CStr) ->
 
 /// Gives the mount at `on` other flags, or another propagation.
 pub(crate) fn remount(on: &CStr, flags: c_ulong) -> Result<c_int, i32> {
-    let none = std::ptr::null();
+    let none = core::ptr::null();
     // SAFETY: a NUL-terminated string that outlives the call; the kernel reads no other for these flags.
     check(unsafe { libc::mount(none, on.as_ptr(), none, flags, none.cast()) })
 }
@@ -311,5 +311,44 @@ pub fn forbid_core() -> Result<c_int, i32> {
         limit.rlim_max = limit.rlim_max.min(1);
         limit.rlim_cur = limit.rlim_max;
         check(libc::setrlimit(libc::RLIMIT_CORE, &raw const limit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+
+    use super::*;
+
+    static TOLD: AtomicI32 = AtomicI32::new(0);
+
+    extern "C" fn tell(number: *const c_void) -> ! {
+        // SAFETY: what the test hands over, which waits until this process has gone; one store, and the end.
+        unsafe {
+            TOLD.store(*number.cast::<i32>(), SeqCst);
+            libc::_exit(7)
+        }
+    }
+
+    /// Both ways to wait: in the kernel until the new process has gone, and for its end.
+    #[test]
+    fn a_process_in_this_ones_memory_ends_before_this_one_goes_on() {
+        for (wait, vfork, number) in [(false, libc::CLONE_VFORK, 41), (true, 0, 42)] {
+            let args = CloneArgs {
+                flags: u64::from((libc::CLONE_VM | vfork).unsigned_abs()),
+                exit_signal: libc::SIGCHLD as u64,
+                ..CloneArgs::default()
+            };
+            // SAFETY: `tell` stores a number and ends; this thread waits for that, and no other uses its stack.
+            let pid = unsafe { clone_here(&args, tell, (&raw const number).cast(), wait) };
+            assert!(pid > 0, "{pid}");
+            assert_eq!(TOLD.swap(0, SeqCst), number);
+            let mut how = 0;
+            // SAFETY: a local that outlives the call.
+            let reaped = unsafe { libc::waitpid(pid_t::try_from(pid).unwrap(), &raw mut how, libc::__WALL) };
+            // Who has waited for its end has reaped it.
+            assert_eq!(c_long::from(reaped), if wait { -1 } else { pid });
+            assert!(wait || (libc::WIFEXITED(how) && libc::WEXITSTATUS(how) == 7), "{how}");
+        }
     }
 }

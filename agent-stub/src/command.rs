@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "execve and the calls around it have no safe form; DESIGN, law 4")]
 
-use std::os::fd::{AsRawFd, RawFd};
+use rustix_core::fd::{AsRawFd, RawFd};
 
 use libc::{c_int, c_ulong, pid_t};
 
@@ -79,9 +79,9 @@ fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
     // SAFETY: the set is a local; the pointers of programs, argv and envp end in NULL and point into memory that this
     // process has a copy of. execve returns only if it failed.
     unsafe {
-        let mut none = std::mem::zeroed();
+        let mut none = core::mem::zeroed();
         libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, core::ptr::null_mut());
         if program >= 0 {
             fail(Step::Exec, execute(frame, program));
         }

@@ -2,15 +2,15 @@
 
 #![allow(unsafe_code, reason = "execve(2) takes pointers; DESIGN, law 4")]
 
-use std::ffi::{CStr, c_char};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::slice;
+use core::ffi::{CStr, c_char};
+use core::slice;
+use rustix_core::fd::{AsFd, OwnedFd, RawFd};
 
-use crate::limits::Limits;
-use crate::order::{
+use crate::layout::{
     CHECK_LIMITS, CHECK_NEIGHBOURS, HAS_OBSERVER, HAS_USER, HEAD, JOIN_MNT, JOIN_PID, JOIN_USER, LIMITING,
     OPTIONAL, UNIFIED,
 };
+use crate::limits::Limits;
 use crate::way::{Credentials, Fds, Observer, Way};
 
 /// A place in the order becomes a pointer in the same cell.

@@ -13,25 +13,36 @@
 //!
 //! The library half is what the launcher needs: the order, the names of the steps, and a few calls that both make. What may
 //! run where is not decided here.
+#![cfg_attr(not(feature = "std"), no_std)]
 
 mod calls;
 mod command;
 mod frame;
+mod layout;
 mod limits;
 mod neighbours;
 mod observer;
+#[cfg(feature = "std")]
 mod order;
 mod own_pid;
 mod passing;
 mod serve;
 mod steps;
 mod stub;
+#[cfg(feature = "std")]
+mod tries;
 mod way;
 
 pub use calls::{close_all_but, forbid_core, install_filter, no_new_privileges};
+pub use layout::{LIMITING, MOST_INLINE};
 pub use neighbours::TAKEOVER;
-pub use order::{LIMITING, MOST_INLINE, Order};
+#[cfg(feature = "std")]
+pub use order::Order;
 pub use passing::MOST_FDS;
 pub use serve::serve;
 pub use steps::{ALIVE, END, ENDED, ENDED_BY_KILL, ENDED_TAMPERED, GONE, PING, RECORD, STEPS, Step};
+#[cfg(feature = "std")]
+pub use tries::{
+    has_clone_into_cgroup, has_clone3, has_close_range, has_move_mount, has_pidfd_setns, has_seccomp_listener,
+};
 pub use way::{Credentials, Fds, Observer, Way};

@@ -22,7 +22,7 @@ pub(crate) fn limits(pid: pid_t) -> Limits {
                 libc::SYS_prlimit64,
                 pid,
                 number,
-                std::ptr::null::<libc::rlimit64>(),
+                core::ptr::null::<libc::rlimit64>(),
                 &raw mut limit,
             )
         };
@@ -40,7 +40,7 @@ pub(crate) fn lowered(before: &Limits, after: &Limits) -> bool {
 pub(crate) fn has_ended(pid: pid_t) -> bool {
     // SAFETY: zeroes are a valid `siginfo_t`, which outlives the call.
     unsafe {
-        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let mut info: libc::siginfo_t = core::mem::zeroed();
         let flags: c_int = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
         libc::waitid(libc::P_PID, pid.unsigned_abs(), &raw mut info, flags) == 0 && info.si_pid() == pid
     }

@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code, reason = "system calls in the stub; DESIGN, law 4")]
 
-use std::ffi::CStr;
+use core::ffi::CStr;
 
 use libc::{c_int, pid_t};
 
@@ -77,7 +77,7 @@ fn user_ns(pid: pid_t) -> Result<u64, i32> {
     let path = CStr::from_bytes_until_nul(&path).map_err(|_| libc::ENOENT)?;
     // SAFETY: zeroes are a valid `stat`, which outlives the call; the path ends in NUL.
     unsafe {
-        let mut about: libc::stat = std::mem::zeroed();
+        let mut about: libc::stat = core::mem::zeroed();
         check(libc::stat(path.as_ptr(), &raw mut about))?;
         Ok(about.st_ino)
     }

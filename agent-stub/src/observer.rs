@@ -4,8 +4,8 @@
 
 #![allow(unsafe_code, reason = "runs between a fork and an exec; DESIGN, law 4")]
 
-use std::ffi::CStr;
-use std::os::fd::{AsRawFd, RawFd};
+use core::ffi::CStr;
+use rustix_core::fd::{AsRawFd, RawFd};
 
 use libc::{c_int, c_ulong};
 
@@ -46,15 +46,15 @@ fn is_whole_procfs(tree: RawFd, observer: &Observer<'_>) -> Result<bool, i32> {
     let (path, pid_ns) = observer.own_pid_ns;
     // SAFETY: zeroes are valid for both structs, which outlive the calls; the path ends in NUL.
     unsafe {
-        let mut kind: libc::statfs = std::mem::zeroed();
+        let mut kind: libc::statfs = core::mem::zeroed();
         check(libc::fstatfs(tree, &raw mut kind))?;
-        let mut root: libc::stat = std::mem::zeroed();
+        let mut root: libc::stat = core::mem::zeroed();
         check(libc::fstat(tree, &raw mut root))?;
         #[allow(clippy::unnecessary_cast, reason = "the type differs between architectures")]
         if kind.f_type as i64 != PROC_SUPER_MAGIC || root.st_ino != PROC_ROOT_INO {
             return Ok(false);
         }
-        let mut namespace: libc::stat = std::mem::zeroed();
+        let mut namespace: libc::stat = core::mem::zeroed();
         check(libc::fstatat(tree, path.as_ptr(), &raw mut namespace, 0))?;
         Ok(namespace.st_ino == pid_ns)
     }

@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code, reason = "runs in the stub; DESIGN, law 4")]
 
-use std::os::fd::{IntoRawFd as _, OwnedFd, RawFd};
+use rustix_core::fd::{IntoRawFd as _, OwnedFd, RawFd};
 
 use crate::passing::receive;
 
@@ -62,12 +62,12 @@ fn answer(listener: RawFd) {
     // SAFETY: zeroes are valid for both structs, which the kernel reads and writes as long as the request codes say; it
     // refuses a notification that does not fit (SECCOMP_IOCTL_NOTIF_RECV, seccomp_unotify(2)).
     unsafe {
-        let mut asked: libc::seccomp_notif = std::mem::zeroed();
+        let mut asked: libc::seccomp_notif = core::mem::zeroed();
         if libc::ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut asked) < 0 {
             // The caller was killed before it was heard.
             return;
         }
-        let mut told: libc::seccomp_notif_resp = std::mem::zeroed();
+        let mut told: libc::seccomp_notif_resp = core::mem::zeroed();
         told.id = asked.id;
         told.val = 1;
         libc::ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut told);

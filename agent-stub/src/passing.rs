@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "system calls between a fork and an exec; DESIGN, law 4")]
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use rustix_core::fd::{FromRawFd, OwnedFd, RawFd};
 
 use libc::{c_int, c_uint};
 
@@ -31,7 +31,7 @@ pub(crate) fn send(socket: RawFd, bytes: &[u8], fds: &[RawFd]) -> Result<c_int, 
     // SAFETY: zeroes are a valid `msghdr`; everything that it is made to point to is on this stack or the caller's and
     // outlives the call, which does not write to it; `beside` holds the head and as many descriptors as were checked.
     unsafe {
-        let mut message: libc::msghdr = std::mem::zeroed();
+        let mut message: libc::msghdr = core::mem::zeroed();
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
         if !fds.is_empty() {
@@ -44,7 +44,11 @@ pub(crate) fn send(socket: RawFd, bytes: &[u8], fds: &[RawFd]) -> Result<c_int, 
             (*head).cmsg_level = libc::SOL_SOCKET;
             (*head).cmsg_type = libc::SCM_RIGHTS;
             (*head).cmsg_len = libc::CMSG_LEN(length) as _;
-            std::ptr::copy_nonoverlapping(fds.as_ptr().cast::<u8>(), libc::CMSG_DATA(head), size_of_val(fds));
+            core::ptr::copy_nonoverlapping(
+                fds.as_ptr().cast::<u8>(),
+                libc::CMSG_DATA(head),
+                size_of_val(fds),
+            );
         }
         if libc::sendmsg(socket, &raw const message, libc::MSG_NOSIGNAL) < 0 {
             return Err(errno());
@@ -67,7 +71,7 @@ pub(crate) fn receive(
     // that there is one; behind it stand as many descriptors as its length says, which are this process's from now on
     // and which nobody else knows of.
     unsafe {
-        let mut message: libc::msghdr = std::mem::zeroed();
+        let mut message: libc::msghdr = core::mem::zeroed();
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
         message.msg_control = beside.0.as_mut_ptr().cast();
@@ -82,7 +86,7 @@ pub(crate) fn receive(
             for (n, place) in fds.iter_mut().enumerate().take(length / size_of::<c_int>()) {
                 let mut fd: c_int = -1;
                 let from = libc::CMSG_DATA(head).add(n * size_of::<c_int>());
-                std::ptr::copy_nonoverlapping(from, (&raw mut fd).cast::<u8>(), size_of::<c_int>());
+                core::ptr::copy_nonoverlapping(from, (&raw mut fd).cast::<u8>(), size_of::<c_int>());
                 *place = Some(OwnedFd::from_raw_fd(fd));
             }
         }

@@ -3,14 +3,14 @@
 
 #![allow(unsafe_code, reason = "clone3 and the calls around it have no safe form; DESIGN, law 4")]
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use rustix_core::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use libc::{c_int, c_ulong, c_void};
 
 use crate::calls::{CloneArgs, check, clone_here, close_range, errno, forbid_core};
 use crate::frame::Frame;
+use crate::layout::MOST_INLINE;
 use crate::limits::{Limits, limits};
-use crate::order::MOST_INLINE;
 use crate::passing::{receive, send};
 use crate::steps::{ALIVE, PING, RECORD, Step};
 use crate::stub::{block_all_signals, default_signal, stub, take_record};
@@ -70,7 +70,7 @@ fn say(socket: &OwnedFd, record: [i32; 2]) -> Result<c_int, i32> {
 
 fn bytes(cells: &mut [u64]) -> &mut [u8] {
     // SAFETY: the same memory for as long; bytes are less aligned, and every value of them is one of a cell's.
-    unsafe { std::slice::from_raw_parts_mut(cells.as_mut_ptr().cast(), size_of_val(cells)) }
+    unsafe { core::slice::from_raw_parts_mut(cells.as_mut_ptr().cast(), size_of_val(cells)) }
 }
 
 /// Makes this process what a stub may begin as: deaf to signals, without a core, with only its socket and its pid namespace
@@ -142,7 +142,7 @@ fn spawn(frame: &Frame<'_>) -> Result<(), (Step, i32)> {
         CloneArgs { flags: libc::CLONE_VM as u64, exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
     // SAFETY: this process has one thread, with all signals blocked, and waits until the stub has gone; the frame outlives that.
     // The stub makes system calls only, on memory that this process does not look at again, and never returns.
-    let pid = unsafe { clone_here(&args, begin, std::ptr::from_ref(frame).cast(), true) };
+    let pid = unsafe { clone_here(&args, begin, core::ptr::from_ref(frame).cast(), true) };
     if pid < 0 { Err((Step::CloneStub, i32::try_from(-pid).unwrap_or(libc::EINVAL))) } else { Ok(()) }
 }
 
@@ -162,12 +162,12 @@ impl Memory {
         // SAFETY: zeroes are a valid `stat`, which outlives the call. The mapping is new, private and of a length that the
         // kernel has checked; the file has no other name, and the launcher closes it after it has written it.
         unsafe {
-            let mut about: libc::stat = std::mem::zeroed();
+            let mut about: libc::stat = core::mem::zeroed();
             check(libc::fstat(file.as_raw_fd(), &raw mut about))?;
             let length = usize::try_from(about.st_size).unwrap_or(0);
             let access = libc::PROT_READ | libc::PROT_WRITE;
             let start =
-                libc::mmap(std::ptr::null_mut(), length, access, libc::MAP_PRIVATE, file.as_raw_fd(), 0);
+                libc::mmap(core::ptr::null_mut(), length, access, libc::MAP_PRIVATE, file.as_raw_fd(), 0);
             if start == libc::MAP_FAILED {
                 return Err(errno());
             }
@@ -177,7 +177,7 @@ impl Memory {
 
     fn cells(&mut self) -> &mut [u64] {
         // SAFETY: the mapping is at least so long, page-aligned, and this value's own as long as it lives.
-        unsafe { std::slice::from_raw_parts_mut(self.start, self.cells) }
+        unsafe { core::slice::from_raw_parts_mut(self.start, self.cells) }
     }
 }
 

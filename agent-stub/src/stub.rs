@@ -3,8 +3,8 @@
 
 #![allow(unsafe_code, reason = "clone3, execve and the calls around them have no safe form; DESIGN, law 4")]
 
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use rustix_core::fd::{AsRawFd, RawFd};
 
 use libc::{c_int, c_ulong, c_void, pid_t};
 
@@ -42,7 +42,7 @@ pub(crate) fn stub(frame: &Frame<'_>) -> ! {
 
     // SAFETY: getpid and the signalfd call take numbers and a signal set on this stack.
     let (own_pid, signals) = unsafe {
-        let mut set = std::mem::zeroed();
+        let mut set = core::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, libc::SIGCHLD);
         (libc::getpid(), libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))
@@ -72,7 +72,7 @@ pub(crate) fn stub(frame: &Frame<'_>) -> ! {
     let command = Command { frame, stub: own_pid, seen, own_end };
     // SAFETY: this process waits until the command has its own memory or has gone, and `command` outlives that. It makes system
     // calls only and never returns.
-    let pid = unsafe { clone_here(&args, begin, std::ptr::from_ref(&command).cast(), false) };
+    let pid = unsafe { clone_here(&args, begin, core::ptr::from_ref(&command).cast(), false) };
     let pid = match pid_t::try_from(pid) {
         Ok(pid @ 1..) => pid,
         Ok(errno) => fail(Step::CloneCommand, errno.wrapping_neg()),
@@ -210,7 +210,7 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing
         let mut drained = [0u8; 128];
         // SAFETY: the three pollfds lie side by side in `fds`, and `drained` is as long as said.
         unsafe {
-            libc::poll(std::ptr::from_mut(signal), 3, timeout);
+            libc::poll(core::ptr::from_mut(signal), 3, timeout);
             libc::read(signals, drained.as_mut_ptr().cast(), drained.len());
         }
         if heard.revents != 0 {
@@ -246,7 +246,7 @@ fn kill_tree(frame: &Frame<'_>) {
             return;
         }
     }
-    // Before Linux 5.14: one by one. cgroup.procs shows pids as this process's pid namespace knows them. It is opened
+    // Where the kernel has no `cgroup.kill`: one by one. cgroup.procs shows pids as this process's pid namespace knows them. It is opened
     // anew each time: cgroup v1 keeps the list of an open file as it was, for a second after its last use
     // (CGROUP_PIDLIST_DESTROY_DELAY), and a pid in it may be another process by then.
     let mut text = [0u8; 4096];
@@ -302,9 +302,9 @@ pub(crate) fn fail(step: Step, errno: i32) -> ! {
 pub(crate) fn block_all_signals() {
     // SAFETY: a signal set on this stack.
     unsafe {
-        let mut all = std::mem::zeroed();
+        let mut all = core::mem::zeroed();
         libc::sigfillset(&raw mut all);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, core::ptr::null_mut());
     }
 }
 

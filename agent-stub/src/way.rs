@@ -1,11 +1,11 @@
 //! How a run goes: what is joined, what is mounted, as whom the command runs, and the descriptors that it takes.
 
-use std::ffi::CStr;
-use std::os::fd::BorrowedFd;
+use core::ffi::CStr;
+use rustix_core::fd::BorrowedFd;
 
 use libc::c_int;
 
-use crate::order::LIMITING;
+use crate::layout::LIMITING;
 
 /// Uid and gid of the user who owns nothing (`nobody`, `nogroup`), on every distribution.
 const NOBODY: u32 = 65534;

@@ -210,6 +210,7 @@ impl App {
             hook: Some(hook),
             launcher: launcher.clone(),
             runtimes: &config.load().runtimes,
+            targets: Arc::clone(&config.load().targets),
             counters: registry_counters(&metrics),
             tell: {
                 let (samples, events, pool) = (Arc::clone(&samples), events.clone(), pool.clone());
@@ -221,6 +222,7 @@ impl App {
                             samples.container_gone(container);
                             pool.container_gone(container);
                         }
+                        ContainerEvent::Moved(container) => samples.container_moved(container),
                         ContainerEvent::Described(_) => {}
                     }
                     // An error only means that nobody listens.
@@ -290,6 +292,7 @@ impl App {
         if old.store != config.store {
             tracing::warn!("a change of `captures.store` takes effect at the agent's next start");
         }
+        self.registry.aim(&config.targets);
         self.samples.set_grace(config.limits.results_grace);
         let gone = old.probes.keys().filter(|probe| !config.probes.contains_key(*probe));
         gone.for_each(|probe| self.samples.forget_probe(probe));

@@ -50,7 +50,8 @@
 //!   are calls that only `enter` may make.
 //! - `parse` and `enter` import `config`: a parser works from a checked specification, and the launcher reads the
 //!   configuration file by itself, so that whoever takes over the agent cannot choose what it runs. That is also why
-//!   `config` has a `source`: both processes must mean the same file, and compare its digest.
+//!   `config` has a `source`: both processes must mean the same file, and compare its digest. It is no wall around the node:
+//!   the agent asks the container runtime, which would also start a container for it.
 //! - `agent-stub` is unsafe as `enter` is, and is not a folder of it because it is another program: what is forked into a
 //!   container's sight must have nothing of the agent's, and a copy of the agent's own program has all of it.
 //! - `probes` runs one command at a time in each container. A joined command is a process of its container, and two at

@@ -1,6 +1,7 @@
 //! The nouns that every room speaks of. No I/O and no decisions: data, and the few rules that make it valid.
 
 mod alert;
+mod capability;
 mod peers;
 mod rejects;
 mod run;
@@ -18,6 +19,7 @@ use arc_swap::ArcSwapOption;
 use serde::Serialize;
 
 pub use alert::Alert;
+pub use capability::{About, Capability, Without, table as capability_table};
 pub use peers::{Delivery, FORWARDED_BY, INSTANCE, Instance, Parcel};
 pub use rejects::{Rejected, Rejects};
 pub use run::{End, Limit, Outcome, Output, RunRequest, RunResult, Stream, Way};
@@ -106,11 +108,31 @@ pub enum Runtime {
     Crio,
     Docker,
     Podman,
+    /// A service of the host's systemd.
+    Systemd,
+    /// A machine of systemd-nspawn.
+    Nspawn,
+    Lxc,
+    /// Any cgroup that the configuration names by its path.
+    Cgroup,
+    /// A single process, by the file that holds its number, or by the number itself.
+    Process,
     Unknown,
 }
 
 impl Runtime {
-    pub const ALL: [Self; 5] = [Self::Containerd, Self::Crio, Self::Docker, Self::Podman, Self::Unknown];
+    pub const ALL: [Self; 10] = [
+        Self::Containerd,
+        Self::Crio,
+        Self::Docker,
+        Self::Podman,
+        Self::Systemd,
+        Self::Nspawn,
+        Self::Lxc,
+        Self::Cgroup,
+        Self::Process,
+        Self::Unknown,
+    ];
 
     /// The word used in labels and JSON.
     pub fn as_str(self) -> &'static str {
@@ -119,8 +141,19 @@ impl Runtime {
             Self::Crio => "crio",
             Self::Docker => "docker",
             Self::Podman => "podman",
+            Self::Systemd => "systemd",
+            Self::Nspawn => "nspawn",
+            Self::Lxc => "lxc",
+            Self::Cgroup => "cgroup",
+            Self::Process => "process",
             Self::Unknown => "unknown",
         }
+    }
+
+    /// A container in its own right, to which everything belongs that is below it. The others are groups of the host's
+    /// processes, which may share all of the host's namespaces, and may have containers among them.
+    pub fn is_container(self) -> bool {
+        !matches!(self, Self::Systemd | Self::Cgroup | Self::Process)
     }
 }
 
@@ -148,6 +181,8 @@ pub struct Container {
     /// Host pid of the init, to show to people; never used to find a process.
     pub pid: u32,
     /// Start time of the init in clock ticks since boot (`/proc/PID/stat`, field 22).
+    pub pid_start_ticks: u64,
+    /// That of the first init of this life. A service goes on when another process has taken the place of its first.
     pub start_ticks: u64,
     /// Id of the container's cgroup in the hierarchy that detection goes by; 0 where it is in another one.
     pub cgroup_id: u64,
@@ -156,6 +191,8 @@ pub struct Container {
     /// Inode numbers of the init's namespaces (`/proc/PID/ns/pid` and `net`).
     pub pid_ns: u64,
     pub net_ns: u64,
+    /// Which of its namespaces are the host's own: what is seen there is seen of all the host.
+    pub shares: Shares,
     pub runtime: Runtime,
     /// Pod uid as the cgroup path tells it, until the metadata does.
     pub cgroup_pod_uid: Option<String>,
@@ -188,12 +225,15 @@ impl Container {
     }
 }
 
-/// `NAMESPACE/POD/CONTAINER (short id)`.
+/// `NAMESPACE/POD/CONTAINER (short id)`, without those in front that it has not.
 impl fmt::Display for Container {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ContainerLabels { namespace, pod, container } = self.labels();
         let id: String = self.id.as_str().chars().take(12).collect();
-        write!(f, "{namespace}/{pod}/{container} ({id})")
+        for part in [namespace, pod].iter().skip_while(|part| part.is_empty()) {
+            write!(f, "{part}/")?;
+        }
+        write!(f, "{container} ({id})")
     }
 }
 
@@ -205,12 +245,30 @@ pub struct ContainerLabels {
     pub container: String,
 }
 
+/// The namespaces that a container, or a service, has in common with the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shares {
+    pub mnt: bool,
+    pub net: bool,
+    pub pid: bool,
+}
+
+impl Shares {
+    /// Their names.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let all = [("mnt", self.mnt), ("net", self.net), ("pid", self.pid)];
+        all.into_iter().filter_map(|(name, shared)| shared.then_some(name))
+    }
+}
+
 /// What the registry tells the rooms after it.
 #[derive(Clone, Debug)]
 pub enum ContainerEvent {
     Up(Arc<Container>),
     /// The metadata has arrived (or has become richer); sent after `Up`.
     Described(Arc<Container>),
+    /// The same life of a service, which another process stands for from here on.
+    Moved(Arc<Container>),
     Down(Arc<Container>),
 }
 

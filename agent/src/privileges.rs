@@ -15,7 +15,7 @@ pub const KEPT: [(&str, CapabilitySet, &str); 2] = [
     (
         "CAP_DAC_READ_SEARCH",
         CapabilitySet::DAC_READ_SEARCH,
-        "opens a cgroup by its id (open_by_handle_at(2)), also when its process has gone",
+        "opens a cgroup by its id (open_by_handle_at(2)), also when its process has gone; reads what Podman keeps in its users' homes",
     ),
 ];
 

@@ -1,6 +1,6 @@
 //! `parachute exec` and `parachute run` as a person or a script starts them, against the workflow that they grew from
-//! (bench/seed.c): from before the spawn to after the wait. The seed asks containerd's `ctr` in place of `crictl`, which none
-//! of the registries has that this project may use; both are command-line clients in Go of the same socket.
+//! (bench/seed.c): from before the spawn to after the wait. The seed asks containerd's `ctr` in place of `crictl`, which
+//! neither Debian nor crates.io, PyPI or npm has; both are command-line clients in Go of the same socket.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -54,6 +54,8 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
             "nothing".as_ref(),
             "--container".as_ref(),
             "cart".as_ref(),
+            "-o".as_ref(),
+            "raw".as_ref(),
         ],
     );
     let old = command(&seed, &[&socket, cart.id.as_ref(), "/usr/bin/true".as_ref()]);

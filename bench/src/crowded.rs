@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use testbed::{Agent, Crowd, Sample};
 
 use crate::Bench;
+use crate::processes::family;
 
 /// What the wished-for figures are about.
 pub(crate) const SERIES: usize = 30;
@@ -70,9 +71,15 @@ impl Crowded {
         }
     }
 
-    /// Processes of the agent: itself, the keeper, the launcher and its spawner.
-    pub(crate) fn resident(&self) -> anyhow::Result<Resident> {
-        Resident::of(self.agent.pid())
+    /// Of the agent itself, the keeper, the launcher and its spawners: the first, and all together.
+    pub(crate) fn resident(&self) -> anyhow::Result<[Resident; 2]> {
+        let agent = self.agent.pid();
+        let mut all = Resident { now: 0.0, most: 0.0 };
+        for pid in family(agent) {
+            let one = Resident::of(pid)?;
+            all = Resident { now: all.now + one.now, most: all.most + one.most };
+        }
+        Ok([Resident::of(agent)?, all])
     }
 }
 
@@ -80,7 +87,7 @@ fn series(samples: &[Sample]) -> usize {
     samples.iter().filter(|sample| sample.name == "node_kernel_counters_total").count()
 }
 
-/// Memory of the agent's process, in MB of 10⁶ bytes.
+/// Memory of a process, or of some, in MB of 10⁶ bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Resident {
     pub now: f64,

@@ -126,6 +126,7 @@ async fn storm(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let storms = family(u32::try_from(init)?);
     let window = Duration::from_millis(if bench.quick { 1_000 } else { 5_000 });
     let (mut shares, mut records, mut storm) = (Vec::new(), Vec::new(), Duration::ZERO);
+    let mut storm_processes = 0;
     for _ in 0..WINDOWS {
         let (written, used, forked) = (execs(&agent).await?, processor(&agents), forks()?);
         let since = Instant::now();
@@ -135,6 +136,7 @@ async fn storm(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         let forked = forks()? - forked;
         records.push(execs(&agent).await? - written);
         storm += window;
+        storm_processes += forked;
         ensure!(forked > 100 * window.as_secs(), "there was no storm: {forked} processes in {window:?}");
     }
     let used = processor(&storms).as_secs_f64();
@@ -155,9 +157,13 @@ async fn storm(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         },
         Row {
             what: "ring records of an exec storm in a known container".to_owned(),
-            measured: format!("{} in all windows", records.iter().sum::<f64>()),
+            measured: format!(
+                "{} in {WINDOWS} windows of {window} s, {} at most in one; {storm_processes} processes and threads of the machine began meanwhile",
+                records.iter().sum::<f64>(),
+                records[WINDOWS - 1]
+            ),
             beside: "whatever else was started for the first time on this machine is among them".to_owned(),
-            value: records[0],
+            value: records[(WINDOWS - 1) / 2],
             figure: Figure::Size("records"),
             target: Target::AtMost(0.0),
         },

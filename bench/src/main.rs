@@ -19,11 +19,13 @@ mod scrape;
 mod starts;
 mod sustained;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Instant;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 
 use self::row::Row;
@@ -76,13 +78,16 @@ async fn all(asked: Asked) -> anyhow::Result<()> {
         dir: tempfile::Builder::new().prefix("parachute-").tempdir()?,
         parachute: Path::new(ROOT).join("dist/parachute"),
     };
+    let begun = Instant::now();
     let mut rows: Vec<Row> = Vec::new();
     // One line for each section, in the order of the table.
     macro_rules! section {
         ($name:ident) => {
             if asked.only.is_empty() || asked.only.iter().any(|name| name == stringify!($name)) {
-                eprintln!("measuring {}", stringify!($name));
+                eprint!("measuring {} ...", stringify!($name));
+                let begun = Instant::now();
                 rows.extend($name::measure(&bench).await.context(stringify!($name))?);
+                eprintln!(" {} s", begun.elapsed().as_secs());
             }
         };
     }
@@ -98,9 +103,11 @@ async fn all(asked: Asked) -> anyhow::Result<()> {
     section!(idle);
     section!(binary);
     section!(ready);
+    ensure!(!rows.is_empty(), "no section is called {}", asked.only.join(" or "));
+    eprintln!("{} rows, {} s in all", rows.len(), begun.elapsed().as_secs());
     let path = Path::new(ROOT).join("docs/benchmarks.md");
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    let report = report(&rows)?;
+    let report = report(&rows, bench.dir.path())?;
     println!("{report}");
     if !asked.quick && asked.only.is_empty() {
         std::fs::write(&path, &report).with_context(|| path.display().to_string())?;
@@ -110,20 +117,35 @@ async fn all(asked: Asked) -> anyhow::Result<()> {
     if far.is_empty() { Ok(()) } else { bail!("off by more than twice: {}", far.join("; ")) }
 }
 
-fn report(rows: &[Row]) -> anyhow::Result<String> {
+fn report(rows: &[Row], dir: &Path) -> anyhow::Result<String> {
     let said = |program: &str, words: &[&str]| -> anyhow::Result<String> {
         let output = Command::new(program).args(words).current_dir(ROOT).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let processors = std::fs::read_to_string("/proc/cpuinfo")?;
     let model = processors.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+    let memory = std::fs::read_to_string("/proc/meminfo")?;
+    let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or("unknown");
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    let kinds: BTreeSet<_> = mounts.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+    let cgroups = match (kinds.contains("cgroup"), kinds.contains("cgroup2")) {
+        (true, true) => "hybrid",
+        (true, false) => "v1",
+        (false, _) => "v2",
+    };
     let mut text = format!(
         "# Benchmarks\n\nMade by `cargo xtask bench`, everything in one run, what is compared interleaved. Ratios are what is \
-         compared; times are of this machine on this day.\n\n- {} × {}\n- Linux {}\n- commit {}\n\n\
+         compared; times are of this machine on this day. The rows of runs, of first execs and of the eBPF program measure \
+         launcher, spawner and hook as a release build for glibc has them; all others are of the shipped program \
+         (`dist/parachute`, musl, built for size).\n\n- {} × {}, {} of memory\n- Linux {}, cgroups {cgroups}, {} mounts, {} below {}\n- commit {}\n\n\
          | what | measured | beside | figure | target | holds |\n| --- | --- | --- | --- | --- | --- |\n",
         model.trim_start_matches(['\t', ' ', ':']),
         std::thread::available_parallelism()?,
+        memory.trim(),
         said("uname", &["-r"])?,
+        mounts.lines().count(),
+        said("stat", &["--file-system", "--format=%T", &dir.display().to_string()])?,
+        dir.parent().unwrap_or(dir).display(),
         said("git", &["describe", "--always", "--dirty"])?,
     );
     for row in rows {

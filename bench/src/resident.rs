@@ -16,7 +16,7 @@ const CONFIGURATION: &str = include_str!("../../parachute.example.yml");
 const AT_START: f64 = 3.0;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// After the last run and scrape, until what they held has been given back.
-const SETTLE: Duration = Duration::from_millis(500);
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// As the kernel names them: a name has 15 characters at most.
 const PROCESSES: [(&str, &str); 4] = [

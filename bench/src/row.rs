@@ -41,13 +41,15 @@ impl Row {
     }
 
     /// Off by more than twice, which is no noise: from the target, or where the kept table says that this is missed, from what
-    /// it says.
+    /// it says. Of nothing at all twice is nothing; up to ten are others' then.
     pub(crate) fn far_off(&self, kept: Option<f64>) -> bool {
         let far = match self.target {
+            Target::AtMost(0.0) => self.value > 10.0,
             Target::AtMost(limit) => self.value > 2.0 * kept.unwrap_or(limit).max(limit),
             Target::AtLeast(limit) => self.value < kept.unwrap_or(limit).min(limit) / 2.0,
         };
-        far && !matches!(self.figure, Figure::Time(_))
+        // What is no number was not measured.
+        self.value.is_nan() || far && !matches!(self.figure, Figure::Time(_))
     }
 
     /// The figure of a row in a table that was written by [`line`](Self::line).
@@ -134,5 +136,6 @@ mod tests {
         let least = |value| row(value, Target::AtLeast(20.0));
         assert!(least(9.0).far_off(None) && !least(11.0).far_off(None) && !least(5.0).far_off(Some(8.0)));
         assert!(!Row { figure: Figure::Time("ms"), ..most(100.0) }.far_off(None));
+        assert!(Row { figure: Figure::Time("ms"), ..most(f64::NAN) }.far_off(None));
     }
 }

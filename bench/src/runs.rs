@@ -19,7 +19,9 @@ use parachute::app::pool_counters;
 use parachute::config::Source;
 use parachute::enter::{Launcher, LauncherOptions, LauncherProcess};
 use parachute::metrics::AgentMetrics;
-use parachute::model::{Container, ContainerId, Outcome, ProbeName, RunRequest, Runtime, TriggerName};
+use parachute::model::{
+    Container, ContainerId, Outcome, ProbeName, RunRequest, Runtime, Shares, TriggerName,
+};
 use parachute::probes::{Pool, Terms};
 use testbed::{Containerd, Pod, WORKLOAD_IMAGE};
 
@@ -33,6 +35,9 @@ probes:
   observer: { command: [/bin/true], parse: none }
 ";
 const WAYS: [&str; 2] = ["joined", "observer"];
+/// A bare spawn (0) and a run of each way, one after the other. Each follows each other as often: the mounts of a run end behind
+/// its answer, in the time of what comes next.
+const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 2, 1], [2, 1, 0], [1, 0, 2]];
 /// Containers of the pod; all but one are entered once by each launcher.
 const CONTAINERS: usize = 9;
 const MANY_MOUNTS: usize = 5_000;
@@ -71,17 +76,12 @@ async fn rows(
     grown.push(("the agent's memory, 10 MB to 500 MB", large_beside(&stand, some).await?));
     stand.close().await;
     let mut first: [[Firsts; 2]; 2] = Default::default();
-    for _ in 0..launchers {
-        first[0].iter_mut().zip(firsts(configuration, pod).await?).for_each(|(all, more)| all.extend(more));
-    }
-    {
-        let _mounts = Mounts::make(mounts, MANY_MOUNTS)?;
-        for _ in 0..launchers.div_ceil(2) {
-            first[1]
-                .iter_mut()
-                .zip(firsts(configuration, pod).await?)
-                .for_each(|(all, more)| all.extend(more));
-        }
+    for turn in 0..launchers + launchers / 2 {
+        // Every third one with the mounts.
+        let many = turn % 3 == 2;
+        let _mounts = many.then(|| Mounts::make(mounts, MANY_MOUNTS)).transpose()?;
+        let more = firsts(configuration, pod).await?;
+        first[usize::from(many)].iter_mut().zip(more).for_each(|(all, more)| all.extend(more));
     }
 
     let mut rows = Vec::new();
@@ -125,11 +125,18 @@ async fn rows(
     Ok(rows)
 }
 
-/// Of a time between two moments, each beside the bare spawns of its moment: the machine has others at work.
+/// Of a time between two moments, each beside the bare spawns of its moment: the machine has others at work. What it is without
+/// those stands beside it.
 fn growth(what: String, [after, spawn_after]: [&Times; 2], [before, spawn_before]: [&Times; 2]) -> Row {
     Row {
         what,
-        measured: format!("{}, spawn {}", after.shown(), shown(spawn_after.median())),
+        measured: format!(
+            "{}, spawn {}; {:.2} × and {:.2} × before",
+            after.shown(),
+            shown(spawn_after.median()),
+            after.ratio(before),
+            spawn_after.ratio(spawn_before)
+        ),
         beside: format!("before: {}, spawn {}", before.shown(), shown(spawn_before.median())),
         value: after.ratio(spawn_after) / before.ratio(spawn_before),
         figure: Figure::Ratio,
@@ -140,26 +147,28 @@ fn growth(what: String, [after, spawn_after]: [&Times; 2], [before, spawn_before
 /// How often the measurement changes between few and many: what the machine does besides falls on both.
 const TURNS: usize = 4;
 
+/// Without and with, so that each is as often the first of the two.
+fn by_turns() -> impl Iterator<Item = bool> {
+    [false, true, true, false].into_iter().cycle().take(2 * TURNS)
+}
+
 async fn warm_beside(stand: &Stand, rounds: usize, mounts: &Path) -> anyhow::Result<[Warm; 2]> {
     let mut both = [Warm::default(), Warm::default()];
-    for _ in 0..TURNS {
-        both[0].extend(stand.warm(rounds / TURNS).await?);
-        let mounts = Mounts::make(mounts, MANY_MOUNTS)?;
+    for many in by_turns() {
+        let made = many.then(|| Mounts::make(mounts, MANY_MOUNTS)).transpose()?;
         settle().await;
-        both[1].extend(stand.warm(rounds / TURNS).await?);
-        drop(mounts);
-        settle().await;
+        both[usize::from(many)].extend(stand.warm(rounds / TURNS).await?);
+        drop(made);
     }
     Ok(both)
 }
 
 async fn large_beside(stand: &Stand, rounds: usize) -> anyhow::Result<[Warm; 2]> {
     let mut both = [Warm::default(), Warm::default()];
-    for _ in 0..TURNS {
-        both[0].extend(stand.warm(rounds / TURNS).await?);
+    for large in by_turns() {
         // Not zeroes, which would be no memory before they are written to.
-        let memory = vec![1_u8; MEMORY];
-        both[1].extend(stand.warm(rounds / TURNS).await?);
+        let memory = large.then(|| vec![1_u8; MEMORY]);
+        both[usize::from(large)].extend(stand.warm(rounds / TURNS).await?);
         drop(std::hint::black_box(memory));
     }
     Ok(both)
@@ -247,10 +256,12 @@ impl Stand {
     /// A bare spawn and a run of each way by turns, all in the same container.
     async fn warm(&self, rounds: usize) -> anyhow::Result<Warm> {
         let mut warm = Warm::default();
-        for _ in 0..rounds {
-            warm.spawn.0.push(spawn()?);
-            for (way, times) in WAYS.into_iter().zip(&mut warm.ways) {
-                times.0.push(self.run(way, &self.containers[0]).await?);
+        for order in ORDERS.into_iter().cycle().take(rounds) {
+            for what in order {
+                match what.checked_sub(1) {
+                    None => warm.spawn.0.push(spawn()?),
+                    Some(way) => warm.ways[way].0.push(self.run(WAYS[way], &self.containers[0]).await?),
+                }
             }
         }
         Ok(warm)
@@ -281,10 +292,12 @@ async fn known(launcher: &Launcher, id: &str, pid: i32) -> anyhow::Result<Arc<Co
         pidfd,
         pid: about.pid,
         start_ticks: about.start_ticks,
+        pid_start_ticks: about.start_ticks,
         cgroup_id: 0,
         cgroup_path: String::new(),
         pid_ns: about.pid_ns,
         net_ns: about.net_ns,
+        shares: Shares::default(),
         runtime: Runtime::Containerd,
         cgroup_pod_uid: None,
         up_at: SystemTime::now(),

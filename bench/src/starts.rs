@@ -119,6 +119,7 @@ async fn registry(
         hook: Some(parachute::detect::attach()?),
         launcher: launcher.clone(),
         runtimes: &config.runtimes,
+        targets: Arc::clone(&config.targets),
         counters,
         tell: Arc::new(move |event| {
             let now = Instant::now();
@@ -142,7 +143,7 @@ async fn registry(
                         known.labelled.get_or_insert(now);
                     }
                 }
-                ContainerEvent::Down(_) => {}
+                ContainerEvent::Moved(_) | ContainerEvent::Down(_) => {}
             }
         }),
     })?;

@@ -97,6 +97,7 @@ def check_peers(values, resources):
             raise ValueError("there is something of peers, which are off")
         return
     host, port = told["service"].rsplit(":", 1)
+    assert host.endswith("."), f"{host} may be looked for in other domains than the cluster's"
     name, namespace, kind, _ = host.split(".", 3)
     service = next(one for one in headless if one["metadata"]["name"] == name)
     pod_port = template["spec"]["containers"][0]["ports"][0]

@@ -1,13 +1,14 @@
 //! Texts of the kernel's in which a container can have chosen words: a cgroup's path, the table of mounts.
 
-use parachute::detect::cgroup;
+use parachute::detect::cgroup::{self, Name};
 use parachute::enter::mountinfo::mounts;
 
 /// Whoever the path is said to belong to stands in it, and what is below never changes that.
 pub fn cgroup_path(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
-    let Some(named) = cgroup::parse(&text) else { return };
-    let id = named.id.as_str();
+    let Some(named) = cgroup::container(&text) else { return };
+    let Name::Id(id) = &named.name else { panic!("{named:?} without a configuration") };
+    let id = id.as_str();
     assert!(id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{id:?}");
     assert!(text.starts_with(&named.path) && named.path.contains(id), "{named:?}");
     assert!(matches!(text.as_bytes().get(named.path.len()), None | Some(b'/')), "{named:?}");
@@ -23,7 +24,7 @@ pub fn cgroup_path(input: &[u8]) {
         format!("/docker/{other}/x"),
         format!("/kubepods/crio-{other}.scope"),
     ] {
-        assert_eq!(cgroup::parse(&format!("{}{below}", named.path)).as_ref(), Some(&named), "{below}");
+        assert_eq!(cgroup::container(&format!("{}{below}", named.path)).as_ref(), Some(&named), "{below}");
     }
 }
 

@@ -11,7 +11,7 @@ use parachute::metrics::encode::Encoder;
 use parachute::metrics::{AgentMetrics, Samples, render};
 use parachute::model::{
     Container, ContainerId, End, Family, Metadata, Outcome, Output, ProbeName, Rejects, RunRequest,
-    RunResult, Runtime, TriggerName,
+    RunResult, Runtime, Shares, TriggerName,
 };
 use parachute::parse::parse;
 
@@ -133,11 +133,13 @@ pub(crate) fn container(id: &str, metadata: impl Into<Option<Metadata>>) -> Arc<
         id: ContainerId::new(id),
         pidfd: FILE.try_clone().expect("a descriptor is free").into(),
         pid: 4711,
+        pid_start_ticks: 1,
         start_ticks: 1,
         cgroup_id: 1,
         cgroup_path: format!("/kubepods/burstable/pod1/{id}"),
         pid_ns: 1,
         net_ns: 2,
+        shares: Shares::default(),
         runtime: Runtime::Containerd,
         cgroup_pod_uid: None,
         up_at: SystemTime::UNIX_EPOCH,

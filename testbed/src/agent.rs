@@ -89,6 +89,7 @@ impl Agent {
 
     /// Waits until the agent has attached its hook and scanned what ran before.
     pub async fn ready(&mut self, within: Duration) -> anyhow::Result<()> {
+        let within = within * crate::patience();
         let deadline = Instant::now() + within;
         loop {
             if self.get("/-/ready").await.is_ok_and(|answer| answer.status == 200) {

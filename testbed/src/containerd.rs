@@ -16,7 +16,7 @@ use crate::cri::image_service_client::ImageServiceClient;
 use crate::cri::runtime_service_client::RuntimeServiceClient;
 use crate::image::{PAUSE_IMAGE, WORKLOAD_IMAGE, write_archive};
 use crate::pod::PodBuilder;
-use crate::{cleanup, cri, settings};
+use crate::{Driver, cleanup, cri, patience, settings};
 
 /// How long containerd may take to answer after its start, with its images imported.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -30,6 +30,7 @@ const LONGEST_SOCKET: usize = 107 - ".ttrpc".len();
 pub struct Containerd {
     dir: PathBuf,
     bridge: String,
+    driver: Driver,
     daemon: Option<Child>,
     channel: Channel,
     /// The uids of all pods ever started here: their cgroups are removed at the end.
@@ -56,13 +57,14 @@ impl Containerd {
         fs::create_dir_all(dir.join("cni")).with_context(|| format!("creating {}", dir.display()))?;
         let number = random_number()?;
         let bridge = format!("pb{number:08x}");
-        fs::write(dir.join("config.toml"), settings::containerd(dir, snapshotter(dir)?)?)?;
+        let driver = Driver::asked()?;
+        fs::write(dir.join("config.toml"), settings::containerd(dir, snapshotter(dir)?, &driver)?)?;
         // The low bits of a random number: neighbours may share a subnet without harm, as no bridge leads anywhere.
         let subnet = u16::try_from(number & 0x1ff)?;
         fs::write(dir.join("cni/10-bed.conflist"), settings::network(dir, &bridge, subnet))?;
         let channel = Endpoint::from_shared(format!("unix://{}", socket.display()))?.connect_lazy();
         let mut bed =
-            Self { dir: dir.into(), bridge, daemon: None, channel, pod_uids: Mutex::default(), lock };
+            Self { dir: dir.into(), bridge, driver, daemon: None, channel, pod_uids: Mutex::default(), lock };
         bed.start_daemon().await?;
         bed.import_images().await?;
         Ok(bed)
@@ -71,6 +73,16 @@ impl Containerd {
     /// The CRI socket, for an agent's `runtimes:`.
     pub fn socket(&self) -> PathBuf {
         self.dir.join("containerd.sock")
+    }
+
+    /// How its containers are made.
+    pub fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    /// Its version, as it tells it.
+    pub fn version(&self) -> anyhow::Result<String> {
+        crate::driver::version_of("containerd")
     }
 
     /// Describes a pod; nothing happens before [`PodBuilder::start`].
@@ -118,7 +130,7 @@ impl Containerd {
             .spawn()
             .context("starting containerd (is it installed? cargo xtask setup installs it)")?;
         let daemon = self.daemon.insert(daemon);
-        let deadline = Instant::now() + START_DEADLINE;
+        let deadline = Instant::now() + START_DEADLINE * patience();
         let mut runtime = RuntimeServiceClient::new(self.channel.clone());
         loop {
             let not_yet = match runtime.status(cri::StatusRequest { verbose: false }).await {
@@ -166,7 +178,7 @@ impl Containerd {
             .context("starting ctr, which comes with containerd")?;
         ensure!(import.status.success(), "ctr images import: {}", String::from_utf8_lossy(&import.stderr));
         // The CRI plugin hears of a new image by an event; a pod started before that would try to pull it.
-        let deadline = Instant::now() + START_DEADLINE;
+        let deadline = Instant::now() + START_DEADLINE * patience();
         let mut service = ImageServiceClient::new(self.channel.clone());
         for &image in images {
             let image = cri::ImageSpec { image: image.into() };
@@ -187,7 +199,7 @@ impl Drop for Containerd {
     fn drop(&mut self) {
         self.stop_daemon();
         let pod_uids = self.pod_uids.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for mistake in cleanup::all(&self.dir, &self.bridge, pod_uids, &self.lock) {
+        for mistake in cleanup::all(&self.dir, &self.bridge, self.driver.cgroups, pod_uids, &self.lock) {
             eprintln!("testbed: {mistake}");
         }
     }
@@ -220,7 +232,7 @@ fn unmet_conditions(status: cri::StatusResponse) -> String {
         .join(", ")
 }
 
-fn last_lines(path: &Path) -> String {
+pub(crate) fn last_lines(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(10)..].join("\n")
@@ -231,7 +243,7 @@ pub(crate) fn random_uuid() -> anyhow::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned())
 }
 
-fn random_number() -> anyhow::Result<u32> {
+pub(crate) fn random_number() -> anyhow::Result<u32> {
     let uuid = random_uuid()?;
     Ok(u32::from_str_radix(uuid.split('-').next().unwrap_or_default(), 16)?)
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
+use crate::Cgroups;
 use crate::cleanup;
-use crate::pod::POD_PARENT;
 
 /// How long all of them may take to be in their cgroups.
 const START: Duration = Duration::from_mins(1);
@@ -49,7 +49,7 @@ impl Crowd {
         let lock = lock.map_or_else(cleanup::lock, Ok)?;
         let hierarchies = cleanup::cgroup_hierarchies();
         let unified = hierarchies.iter().find(|path| path.join("cgroup.controllers").exists());
-        let cgroups = unified.context("there is no cgroup2 hierarchy")?.join(POD_PARENT);
+        let cgroups = unified.context("there is no cgroup2 hierarchy")?.join(Cgroups::Cgroupfs.above()[0]);
         let dir = tempfile::Builder::new().prefix("pt-crowd-").tempdir()?;
         let name = format!("{:08x}", std::process::id());
         let (ends, leash) = std::io::pipe()?;

@@ -11,11 +11,14 @@ use sha2::{Digest as _, Sha256};
 /// Holds `/workload` and `/attacker` and nothing else. The `.test` domain never exists, so no runtime can pull it by mistake.
 pub const WORKLOAD_IMAGE: &str = "parachute.test/workload:1";
 
+/// Holds the folders of a Debian and nothing in them: with the host's `/usr` mounted there it has the host's programs.
+pub const HOST_IMAGE: &str = "parachute.test/host:1";
+
 /// The sandbox container of every pod.
 pub(crate) const PAUSE_IMAGE: &str = "parachute.test/pause:1";
 
 /// The static build of workload/main.rs.
-pub(crate) const WORKLOAD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/workload"));
+pub const WORKLOAD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/workload"));
 
 /// The static build of attacker/main.rs.
 pub(crate) const ATTACKER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/attacker"));
@@ -38,6 +41,34 @@ pub struct ImageSpec<'a> {
 pub(crate) fn write_archive(path: &Path) -> anyhow::Result<()> {
     let image = |name, verb| ImageSpec { name, entrypoint: &["/workload"], command: verb, environment: &[] };
     write_image(path, &layer()?, &[image(PAUSE_IMAGE, &["sleep"]), image(WORKLOAD_IMAGE, &["true"])])
+}
+
+/// Writes [`HOST_IMAGE`] into an archive.
+pub(crate) fn write_host_archive(path: &Path) -> anyhow::Result<()> {
+    let mut layer = tar::Builder::new(Vec::new());
+    for (folder, mode) in [
+        ("etc", 0o755),
+        ("usr", 0o755),
+        ("run", 0o755),
+        ("root", 0o700),
+        ("var/lib", 0o755),
+        ("var/log", 0o755),
+        ("tmp", 0o1777),
+        ("var/tmp", 0o1777),
+    ] {
+        let mut header = header(0, mode);
+        header.set_entry_type(tar::EntryType::Directory);
+        layer.append_data(&mut header, folder, std::io::empty())?;
+    }
+    for link in ["bin", "sbin", "lib", "lib64"] {
+        let mut header = header(0, 0o777);
+        header.set_entry_type(tar::EntryType::Symlink);
+        layer.append_link(&mut header, link, format!("usr/{link}"))?;
+    }
+    append(&mut layer, "etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n")?;
+    append(&mut layer, "etc/group", 0o644, b"root:x:0:\ndocker:x:999:\n")?;
+    let image = ImageSpec { name: HOST_IMAGE, entrypoint: &[], command: &["/bin/sh"], environment: &[] };
+    write_image(path, &layer.into_inner()?, &[image])
 }
 
 /// Writes an archive of images that have this tar as their only layer. The same bytes make the same archive.
@@ -78,11 +109,15 @@ fn append<W: std::io::Write>(
     mode: u32,
     bytes: &[u8],
 ) -> anyhow::Result<()> {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(bytes.len() as u64);
-    header.set_mode(mode);
-    archive.append_data(&mut header, name, bytes)?;
+    archive.append_data(&mut header(bytes.len() as u64, mode), name, bytes)?;
     Ok(())
+}
+
+fn header(size: u64, mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(size);
+    header.set_mode(mode);
+    header
 }
 
 fn hex(bytes: &[u8]) -> String {

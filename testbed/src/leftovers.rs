@@ -19,7 +19,7 @@ impl Snapshot {
         let mut lines = BTreeSet::new();
         lines.extend(processes());
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        lines.extend(mounts.lines().map(|line| format!("mount {line}")));
+        lines.extend(mounts.lines().map(|line| format!("mount {}", without_shared_options(line))));
         for hierarchy in cgroup_hierarchies() {
             folders("cgroup", &hierarchy, &mut lines);
         }
@@ -48,6 +48,13 @@ impl Snapshot {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// A mount's line without what every other mount of the same file system changes as well: whoever mounts cgroup2 for a
+/// container takes the host's options of it away on old kernels, and does not bring them back.
+fn without_shared_options(line: &str) -> &str {
+    let (own, _) = line.split_once(" - cgroup2 ").unwrap_or((line, ""));
+    own
 }
 
 /// Our descendants, zombies among them, and every process that has lost its parent: a leak is one or the other. The rest

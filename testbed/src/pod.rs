@@ -11,9 +11,6 @@ use crate::cri;
 use crate::cri::runtime_service_client::RuntimeServiceClient;
 use crate::{Containerd, Kind};
 
-/// Where a kubelet with the cgroupfs driver puts pods of the burstable class.
-pub(crate) const POD_PARENT: &str = "kubepods/burstable";
-
 /// A pod about to be started.
 #[derive(Debug)]
 pub struct PodBuilder<'bed> {
@@ -182,7 +179,7 @@ impl<'bed> PodBuilder<'bed> {
             labels,
             annotations: HashMap::new(),
             linux: Some(cri::LinuxPodSandboxConfig {
-                cgroup_parent: format!("/{POD_PARENT}/pod{uid}"),
+                cgroup_parent: format!("/{}", self.bed.driver().cgroups.of_pod(uid)),
                 security_context: Some(cri::LinuxSandboxSecurityContext {
                     namespace_options: Some(self.rights.kind.namespaces()),
                     privileged: self.rights.privileged,

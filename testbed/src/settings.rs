@@ -4,20 +4,41 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use crate::driver::{Cgroups, Driver, version_of};
 use crate::image::PAUSE_IMAGE;
 
 /// Where distributions put the CNI plugins: Debian's package, and the upstream archives.
 const CNI_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 
-/// containerd's configuration, version 2, which 1.x and 2.x read.
-pub(crate) fn containerd(dir: &Path, snapshotter: &str) -> anyhow::Result<String> {
+/// containerd's configuration, in the version that this one knows best: 2.x reads an older one, and loses what stands under
+/// names that are no more.
+pub(crate) fn containerd(dir: &Path, snapshotter: &str, driver: &Driver) -> anyhow::Result<String> {
     let dir = dir.display();
     let plugins = cni_folder()?;
+    let program = driver.path()?;
+    let (program, systemd) = (program.display(), driver.cgroups == Cgroups::Systemd);
+    let (version, cri, pause, snapshots, folders, images) = if version_of("containerd")?.starts_with("1.") {
+        let pause = format!("sandbox_image = \"{PAUSE_IMAGE}\"");
+        let snapshots = format!("snapshotter = \"{snapshotter}\"");
+        let folders = format!("bin_dir = \"{plugins}\"");
+        (2, "io.containerd.grpc.v1.cri", pause, snapshots, folders, String::new())
+    } else {
+        let images = format!(
+            r#"[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "{snapshotter}"
+
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "{PAUSE_IMAGE}"
+"#
+        );
+        let folders = format!("bin_dirs = [\"{plugins}\"]");
+        (3, "io.containerd.cri.v1.runtime", String::new(), String::new(), folders, images)
+    };
     // apparmor and the netns path are said because the defaults would write outside of the folder: a profile into the
     // kernel, mounts into /var/run/netns. Lowering oom_score_adj needs CAP_SYS_RESOURCE, which containers and some
     // virtual machines lack; nothing here depends on it.
     Ok(format!(
-        r#"version = 2
+        r#"version = {version}
 root = "{dir}/root"
 state = "{dir}/state"
 
@@ -27,25 +48,27 @@ state = "{dir}/state"
 [plugins."io.containerd.internal.v1.opt"]
   path = "{dir}/opt"
 
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{PAUSE_IMAGE}"
+{images}
+[plugins."{cri}"]
+  {pause}
   restrict_oom_score_adj = true
   disable_apparmor = true
   netns_mounts_under_state_dir = true
 
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{plugins}"
+  [plugins."{cri}".cni]
+    {folders}
     conf_dir = "{dir}/cni"
 
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "{snapshotter}"
+  [plugins."{cri}".containerd]
+    {snapshots}
     default_runtime_name = "runc"
 
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    [plugins."{cri}".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
 
-      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-        SystemdCgroup = false
+      [plugins."{cri}".containerd.runtimes.runc.options]
+        SystemdCgroup = {systemd}
+        BinaryName = "{program}"
         Root = "{dir}/runc"
 "#
     ))

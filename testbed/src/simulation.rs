@@ -18,6 +18,8 @@ use crate::{Agent, Crowd, Sample, exchange};
 /// How long everything that is waited for may take, on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_mins(5);
 const SCRAPES: u32 = 50;
+/// Alerts that are none of the node's business.
+const STRANGERS: u32 = 200;
 
 /// What is to be simulated.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +62,8 @@ pub struct Node {
     /// Of the agent's process, in bytes.
     pub resident: u64,
     pub alert: Alert,
+    /// Processor time of the agent for one alert whose pod is on another node.
+    pub stranger_cpu: Duration,
     pub captures: usize,
     pub capture_bytes: u64,
     pub replaced: Replaced,
@@ -127,6 +131,7 @@ pub async fn simulate(program: &Path, asked: Asked, lock: Option<std::fs::File>)
     }
     scrapes(&agent, &mut node).await?;
     node.alert = alert(&agent).await?;
+    node.stranger_cpu = strangers(&agent).await?;
     let after = agent.scrape().await?;
     node.captures = sum(&after, "parachute_captures");
     node.capture_bytes = sum(&after, "parachute_capture_bytes") as u64;
@@ -204,19 +209,33 @@ async fn scrapes(agent: &Agent, node: &mut Node) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One alert for all pods of the namespace, as Alertmanager sends it.
-async fn alert(agent: &Agent) -> anyhow::Result<Alert> {
+/// One alert for all pods of a namespace, as Alertmanager sends it.
+fn webhook(namespace: &str, fingerprint: u64) -> String {
     let alert = json!({
-        "status": "firing", "labels": { "alertname": "Everything", "namespace": "crowd" }, "annotations": {},
+        "status": "firing", "labels": { "alertname": "Everything", "namespace": namespace }, "annotations": {},
         "startsAt": "2026-11-26T09:02:58.425Z", "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "",
-        "fingerprint": "00000000000000aa",
+        "fingerprint": format!("{fingerprint:016x}"),
     });
     let webhook = json!({
         "version": "4", "groupKey": "everything", "truncatedAlerts": 0, "status": "firing", "receiver": "node",
         "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "", "alerts": [alert],
     });
+    webhook.to_string()
+}
+
+/// What each node pays where every agent gets every alert of a fleet.
+async fn strangers(agent: &Agent) -> anyhow::Result<Duration> {
+    let used = setup::processor_time(agent.pid())?;
+    for number in 1..=STRANGERS {
+        let answer = agent.post("/api/v1/alerts", &webhook("elsewhere", number.into())).await?;
+        ensure!(answer.status == 200, "an alert of elsewhere: {} {}", answer.status, answer.body);
+    }
+    Ok(setup::processor_time(agent.pid())?.saturating_sub(used) / STRANGERS)
+}
+
+async fn alert(agent: &Agent) -> anyhow::Result<Alert> {
     let begun = Instant::now();
-    let answer = agent.post("/api/v1/alerts", &webhook.to_string()).await?;
+    let answer = agent.post("/api/v1/alerts", &webhook("crowd", 0)).await?;
     let answered_in = begun.elapsed();
     ensure!(answer.status == 202, "the alert was answered with {}: {}", answer.status, answer.body);
     let drained = settled(agent, |samples| sum(samples, "parachute_alert_runs_queued") == 0).await?;

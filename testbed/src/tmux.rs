@@ -79,6 +79,7 @@ impl Tmux {
         within: Duration,
         wanted: impl Fn(&str) -> bool,
     ) -> anyhow::Result<String> {
+        let within = within * crate::patience();
         let deadline = Instant::now() + within;
         loop {
             let screen = self.screen().with_context(|| format!("waiting for {what}"))?;

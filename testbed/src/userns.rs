@@ -8,9 +8,11 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 
+use crate::cleanup::cgroup_hierarchies;
 use crate::containerd::random_uuid;
+use crate::driver::Cgroups;
 use crate::image::{ATTACKER, WORKLOAD};
-use crate::pod::{POD_PARENT, PodContainer};
+use crate::pod::PodContainer;
 
 /// Uid and gid of the container's root on the host.
 const ROOT: u32 = 100_000;
@@ -49,7 +51,7 @@ impl UserContainer {
         let mapping = json!([{ "containerID": 0, "hostID": ROOT, "size": 65536 }]);
         config["linux"]["uidMappings"] = mapping.clone();
         config["linux"]["gidMappings"] = mapping;
-        config["linux"]["cgroupsPath"] = json!(format!("/{POD_PARENT}/pod{pod}/{id}"));
+        config["linux"]["cgroupsPath"] = json!(format!("/{}/{id}", Cgroups::Cgroupfs.of_pod(&pod)));
         let namespaces =
             config["linux"]["namespaces"].as_array_mut().context("no namespaces in runc's spec")?;
         namespaces.push(json!({ "type": "user" }));
@@ -73,8 +75,12 @@ impl Drop for UserContainer {
         let _ =
             delete.arg("--root").arg(&self.state).args(["delete", "--force", &self.container.id]).status();
         // runc removes its own cgroups and not the pod's.
-        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            let _ = fs::remove_dir(hierarchy.path().join(POD_PARENT).join(format!("pod{}", self.pod)));
+        for hierarchy in cgroup_hierarchies() {
+            let [burstable, all] = Cgroups::Cgroupfs.above();
+            // Those above go with the last one in them.
+            for folder in [&Cgroups::Cgroupfs.of_pod(&self.pod), burstable, all] {
+                let _ = fs::remove_dir(hierarchy.join(folder));
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use std::{env, fs, io, thread};
 
 const USAGE: &str = "usage: workload sleep | true | listen LISTENERS CLIENTS [ZOMBIES] | udp SOCKETS | tree DESCENDANTS | \
-                     execs COUNT | hostile | surge CONNECTIONS SECONDS | talk ADDRESS PORT | markup";
+                     execs COUNT | cgroups FOLDER COUNT | hostile | surge CONNECTIONS SECONDS | talk ADDRESS PORT | markup";
 
 /// Where this program stands in every image.
 const SELF: &str = "/workload";
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Some("udp") => udp(number(2)),
         Some("tree") => tree(number(2)),
         Some("execs") => execs(number(2)),
+        Some("cgroups") => cgroups(args.get(2).map_or("", String::as_str), number(3)),
         Some("hostile") => hostile(),
         Some("surge") => surge(number(2), number(3)),
         Some("talk") => talk(args.get(2).map_or("", String::as_str), number(3)),
@@ -90,6 +91,18 @@ fn execs(count: u16) -> io::Result<()> {
     }
     fs::write("/proc/self/comm", "done")?;
     sleep()
+}
+
+/// Execs once in each of `count` new cgroups in `folder`, without another process, and removes the one before; the last one
+/// stays.
+fn cgroups(folder: &str, count: u16) -> io::Result<()> {
+    let Some(rest) = count.checked_sub(1) else { return Ok(()) };
+    let cgroup = format!("{folder}/{count}");
+    fs::create_dir(&cgroup)?;
+    fs::write(format!("{cgroup}/cgroup.procs"), "0")?;
+    // There is none before the first.
+    let _ = fs::remove_dir(format!("{folder}/{}", u32::from(count) + 1));
+    Err(Command::new(env::current_exe()?).args(["cgroups", folder, &rest.to_string()]).exec())
 }
 
 /// Names that break careless parsers: quotes, newlines, a fake second row, bytes that are not UTF-8.

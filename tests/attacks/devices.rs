@@ -1,5 +1,7 @@
 //! What a container's device nodes lead an observer to.
 
+use std::path::Path;
+
 use testbed::{Agent, Kind};
 
 use super::disk::Disk;
@@ -61,6 +63,12 @@ async fn a31_a_node_of_a_containers_leads_an_observer_to_no_device() {
     let agent = rig.agent(&configuration).await;
     try_all(&agent).await;
     drop(agent);
+    if !Path::new("/sys/fs/cgroup/devices").exists() {
+        // There is nothing to go by instead.
+        println!("NOT TESTED: this machine has no cgroup v1");
+        drop((held, disk));
+        return rig.finish_alone();
+    }
 
     let wrapper = rig.script(
         "exec unshare --mount bash -c 'umount $(findmnt -n -o TARGET -t cgroup2) && exec \"$0\" \"$@\"' \"$AGENT\" \"$@\"\n",

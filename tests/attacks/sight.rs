@@ -186,7 +186,8 @@ async fn a07_nothing_of_the_agents_is_in_the_stub() {
     let command: Vec<_> = ["/attacker", "scan", "/out"].into_iter().chain(CANARIES).collect();
     let held = Held::start(&rig, Kind::Ptrace, "scan-0", &command).await;
     let wrapper = rig.script(&format!("export SECRET={environment}\nexec \"$AGENT\" \"$@\"\n"));
-    let other = format!("command: [echo, {configured}], isolation: joined");
+    // What executes something else has its words no more; the stub has them as long as the run lasts.
+    let other = format!("command: [sh, -c, exec sleep 0.2, {configured}], isolation: joined");
     let probes = [("joined", "command: [sleep, '0.2'], isolation: joined"), ("other", other.as_str())];
     let agent = rig.agent_by(&wrapper, &by_hand(&probes, ", allow_unsafe_joined: true")).await;
     for _ in 0..40 {

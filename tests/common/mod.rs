@@ -2,6 +2,10 @@
 //! end that nothing was left over.
 
 pub(crate) mod alerting;
+pub(crate) mod booted;
+pub(crate) mod engines;
+pub(crate) mod groups;
+pub(crate) mod lives;
 pub(crate) mod nodes;
 pub(crate) mod pages;
 
@@ -99,6 +103,11 @@ impl Rig {
         self.dir.path().join(name)
     }
 
+    /// The test's folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Ends the agent and all pods, and shows that nothing of them is left.
     pub(crate) fn finish(self, agent: Agent) {
         drop(agent);
@@ -139,15 +148,27 @@ pub(crate) fn roots_alone(path: &Path) {
 pub(crate) async fn eventually<T>(
     what: &str,
     within: Duration,
-    mut attempt: impl AsyncFnMut() -> Result<T, String>,
+    attempt: impl AsyncFnMut() -> Result<T, String>,
 ) -> T {
+    match eventually_or(within, attempt).await {
+        Ok(value) => value,
+        Err(error) => panic!("{what}: {error}"),
+    }
+}
+
+/// The same for a test that goes on; what it said last is the error.
+pub(crate) async fn eventually_or<T>(
+    within: Duration,
+    mut attempt: impl AsyncFnMut() -> Result<T, String>,
+) -> Result<T, String> {
+    let within = within * testbed::patience();
     let deadline = Instant::now() + within;
     loop {
         match attempt().await {
-            Ok(value) => return value,
-            Err(error) => assert!(Instant::now() < deadline, "{what}: not within {within:?}: {error}"),
+            Ok(value) => return Ok(value),
+            Err(error) if Instant::now() > deadline => return Err(format!("not within {within:?}: {error}")),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -188,6 +209,12 @@ pub(crate) async fn knows(agent: &Agent, pods: &[Pod]) -> Vec<serde_json::Value>
         Ok(listed)
     })
     .await
+}
+
+/// The namespace that containers of this process's user are in: none if that is root.
+pub(crate) fn user_of(pid: i32) -> String {
+    let user = std::os::unix::fs::MetadataExt::uid(&fs::metadata(format!("/proc/{pid}")).unwrap());
+    if user == 0 { String::new() } else { format!("user-{user}") }
 }
 
 /// Names of the processes in the pid namespace of `pid`, zombies included.

@@ -29,6 +29,12 @@ const UNWINDERS: [&str; 6] = [
 ];
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
+/// Captures are compressed at level 3 alone, which finds matches by `dfast` whatever the size of the input (`ZSTD_defaultCParameters`
+/// in clevels.h): the better ways, which cost more time, are left out of zstd.
+const ZSTD: &str = "-DZSTD_EXCLUDE_GREEDY_BLOCK_COMPRESSOR -DZSTD_EXCLUDE_LAZY_BLOCK_COMPRESSOR \
+    -DZSTD_EXCLUDE_LAZY2_BLOCK_COMPRESSOR -DZSTD_EXCLUDE_BTLAZY2_BLOCK_COMPRESSOR -DZSTD_EXCLUDE_BTOPT_BLOCK_COMPRESSOR \
+    -DZSTD_EXCLUDE_BTULTRA_BLOCK_COMPRESSOR";
+
 pub(crate) fn run() -> anyhow::Result<()> {
     if cfg!(not(target_arch = "x86_64")) {
         bail!("the program is shipped for x86_64 alone");
@@ -40,7 +46,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
     let mut cargo = progress::cargo();
     cargo.args(["rustc", "--locked", "--profile", "dist", "--package", "parachute", "--bin", "parachute"]);
-    cargo.args(["--target", TARGET]);
+    cargo.args(["--target", TARGET]).env(format!("CFLAGS_{}", TARGET.replace('-', "_")), ZSTD);
     let link = if rustup_has_musl() { by_rustup() } else { by_debian(&mut cargo)? };
     cargo.args(["--", "-Cstrip=symbols"]).args(link);
     progress::openly("building the agent as it is shipped", &mut cargo)?;

@@ -1,5 +1,6 @@
 //! The project's own tasks, one file per verb.
 
+mod arm64;
 mod bench;
 mod chart;
 mod codegen;
@@ -14,6 +15,7 @@ mod progress;
 mod setup;
 mod simulate;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -91,11 +93,22 @@ enum Task {
         #[arg(long)]
         promtool: bool,
     },
+    /// Build the agent for 64-bit Arm, and run the unit tests in an emulator; see docs/arm64.md
+    Arm64 {
+        /// Also start it on an Arm kernel in a virtual machine, which takes some minutes
+        #[arg(long)]
+        vm: bool,
+    },
+    /// Run whole-agent tests on other kernels with other container runtimes, in QEMU; needs root
+    Vm(vm::Args),
     /// Install what the demo and the tests need
     Setup {
         /// Only tell what is missing, and fail if anything is
         #[arg(long)]
         check: bool,
+        /// Install what `cargo xtask arm64` needs, too
+        #[arg(long)]
+        arm64: bool,
     },
     /// Turn a terminal's text on standard input into an SVG, as docs/demo.svg
     Picture,
@@ -122,7 +135,9 @@ fn main() -> ExitCode {
         Task::Fuzz { target, runs, minutes, promtool } => {
             fuzz::run(&fuzz::Asked { target, runs, minutes, promtool })
         }
-        Task::Setup { check } => setup::run(check),
+        Task::Vm(args) => vm::run(&args),
+        Task::Arm64 { vm } => arm64::run(vm),
+        Task::Setup { check, arm64 } => setup::run(check, arm64),
         Task::Picture => picture::run(),
         Task::Codegen { check } => codegen::run(check),
     };

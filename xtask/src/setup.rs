@@ -3,6 +3,7 @@
 //! A need is met by a program or file wherever it came from: Docker's containerd serves as well as Debian's, and is not
 //! replaced. No service is started or enabled by what this installs.
 
+mod arm64;
 mod newest;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::{env, fs};
 
 use anyhow::bail;
 
+pub(crate) use self::arm64::check_arm64;
 use crate::{chart, dashboards, dist, progress};
 
 /// The version that links against the LLVM inside the rustc of rust-toolchain.toml.
@@ -42,6 +44,19 @@ fi
 DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@"
 "#;
 
+/// Debian splits the client off from version 13 on.
+const DOCKER_BOOKWORM: &[&str] = &["docker.io"];
+const DOCKER_LATER: &[&str] = &["docker.io", "docker-cli"];
+
+/// Units that a package enables.
+const STARTING: [(&str, &[&str]); 5] = [
+    ("containerd", &["containerd"]),
+    ("prometheus", &["prometheus"]),
+    ("prometheus-alertmanager", &["prometheus-alertmanager"]),
+    ("docker.io", &["docker.service", "docker.socket"]),
+    ("podman", &["podman.service", "podman.socket", "podman-restart.service", "podman-auto-update.timer"]),
+];
+
 struct Need {
     what: &'static str,
     why: &'static str,
@@ -53,6 +68,7 @@ enum From {
     Packages(&'static [&'static str]),
     BpfRustc,
     MuslStd,
+    Docker,
     Cargo(&'static [&'static str]),
     /// Python's packages for `cargo xtask chart`.
     Python,
@@ -98,6 +114,13 @@ const NEEDS: &[Need] = &[
         from: From::Python,
     },
     package("systemd-nspawn", "boots that machine", || found("systemd-nspawn"), &["systemd-container"]),
+    package("lxc", "a test looks into a container of its", || found("lxc-start"), &["lxc"]),
+    package(
+        "busybox",
+        "that container's, and a machine's, only program",
+        || exists("/bin/busybox"),
+        &["busybox-static"],
+    ),
     package("lintian", "checks the Debian package", || found("lintian"), &["lintian"]),
     package(
         "tzdata",
@@ -126,6 +149,19 @@ const NEEDS: &[Need] = &[
         || exists("/usr/lib/cni/bridge") || exists("/opt/cni/bin/bridge"),
         &["containernetworking-plugins"],
     ),
+    Need {
+        what: "Docker",
+        why: "the tests run its containers",
+        met: || found("dockerd") && found("docker"),
+        from: From::Docker,
+    },
+    package(
+        "Podman",
+        "the tests run its containers",
+        || found("podman") && found("conmon") && found("catatonit"),
+        &["podman", "netavark", "aardvark-dns", "catatonit"],
+    ),
+    package("crun", "starts some of Podman's containers", || found("crun"), &["crun"]),
     package("iproute2", "ip and ss are probes", || found("ip") && found("ss"), &["iproute2"]),
     package("procps", "ps is a probe", || found("ps"), &["procps"]),
     package("dig", "the shipped probe of the resolver runs it", || found("dig"), &["bind9-dnsutils"]),
@@ -171,6 +207,16 @@ const NEEDS: &[Need] = &[
     package("curl", "the tests ask the agent's Unix socket with it", || found("curl"), &["curl"]),
     package("bpftrace", "the bench counts execs with it, too", || found("bpftrace"), &["bpftrace"]),
     package("strace", "the bench shows with it what an idle agent does", || found("strace"), &["strace"]),
+    package(
+        "QEMU",
+        "runs the tests on other kernels (cargo xtask vm)",
+        || found("qemu-system-x86_64"),
+        &["qemu-system-x86"],
+    ),
+    package("busybox", "the first process of these machines", || exists("/bin/busybox"), &["busybox-static"]),
+    package("depmod", "finds what these kernels' modules need", || found("depmod"), &["kmod"]),
+    package("xz", "unpacks these modules", || found("xz"), &["xz-utils"]),
+    package("zstd", "unpacks those of others", || found("zstd"), &["zstd"]),
     package("systemd-analyze", "rates the unit in deploy/", || found("systemd-analyze"), &["systemd"]),
     package("tmux", "the tests of parachute exec need a terminal", || found("tmux"), &["tmux"]),
 ];
@@ -184,9 +230,13 @@ const fn package(
     Need { what, why, met, from: From::Packages(packages) }
 }
 
-pub(crate) fn run(check: bool) -> anyhow::Result<()> {
+pub(crate) fn run(check: bool, with_arm64: bool) -> anyhow::Result<()> {
     if !check {
-        return ensure("setup");
+        ensure("setup")?;
+        return if with_arm64 { arm64::add() } else { Ok(()) };
+    }
+    if with_arm64 {
+        check_arm64()?;
     }
     let missing = missing();
     for need in &missing {
@@ -233,6 +283,8 @@ pub(crate) fn ensure(verb: &str) -> anyhow::Result<()> {
             From::MuslStd if dist::add_target() => {}
             From::MuslStd if debian < 13 => packages.extend(MUSL_STD_BOOKWORM),
             From::MuslStd => packages.extend(MUSL_STD_LATER),
+            From::Docker if debian < 13 => packages.extend(DOCKER_BOOKWORM),
+            From::Docker => packages.extend(DOCKER_LATER),
             From::Cargo(name) => crates.push(name),
             From::Python => python = true,
             From::Npm => npm = true,
@@ -269,8 +321,8 @@ fn install(packages: &[&str]) -> anyhow::Result<()> {
     let what = format!("installing {}", packages.join(" "));
     progress::quietly(&what, Command::new("sh").args(["-c", INSTALL, "sh"]).args(packages))?;
     // The policy only keeps them from starting now: this, from starting at the next boot.
-    let starting = ["containerd", "prometheus", "prometheus-alertmanager"];
-    let services: Vec<_> = packages.iter().filter(|name| starting.contains(*name)).collect();
+    let installed = STARTING.iter().filter(|(package, _)| packages.contains(package));
+    let services: Vec<_> = installed.flat_map(|(_, units)| *units).collect();
     if !services.is_empty() && found("systemctl") {
         let mut disable = Command::new("systemctl");
         progress::quietly(

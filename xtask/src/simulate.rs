@@ -2,6 +2,7 @@
 //! docs/scaling.md.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::bail;
 use testbed::{Fleet, Simulated, simulate};
@@ -26,6 +27,25 @@ pub(crate) fn run(asked: Simulated, nodes: usize) -> anyhow::Result<()> {
             _ = terminate.recv() => bail!("SIGTERM before the end"),
         }
     })?;
+    println!("{}\n", machine()?);
     println!("{}", Fleet { node: &node, asked, nodes }.table()?);
     Ok(())
+}
+
+/// Whose figures these are.
+fn machine() -> anyhow::Result<String> {
+    let said = |program: &str, words: &[&str]| -> anyhow::Result<String> {
+        let output = Command::new(program).args(words).current_dir(env!("CARGO_MANIFEST_DIR")).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let processors = std::fs::read_to_string("/proc/cpuinfo")?;
+    let model = processors.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+    Ok(format!(
+        "{} × {}, Linux {}, commit {}, {}, a release build:",
+        model.trim_start_matches(['\t', ' ', ':']),
+        std::thread::available_parallelism()?,
+        said("uname", &["-r"])?,
+        said("git", &["describe", "--always", "--dirty"])?,
+        said("date", &["-u", "+%F"])?
+    ))
 }

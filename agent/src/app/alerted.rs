@@ -12,7 +12,7 @@ use crate::config::{Config, node_name};
 use crate::containers::Registry;
 use crate::metrics::AgentMetrics;
 use crate::model::{Instance, Outcome};
-use crate::peers::Peers;
+use crate::peers::{Peers, Rest};
 use crate::probes::{Pool, Refusal, Terms};
 use crate::triggers::alerts::{self, Alerts, RunEnd};
 
@@ -51,7 +51,8 @@ pub(super) fn open(
         kept: Box::new(move |run| captures.contains(run)),
         pass_on: Box::new(move |parcel| {
             let peers = peers.clone();
-            async move { peers.pass_on(parcel).await }.boxed()
+            let goes_on = |rest: Rest| -> alerts::Rest { Box::new(move |on| rest.finish(on).boxed()) };
+            async move { peers.pass_on(parcel).await.map_continue(goes_on) }.boxed()
         }),
         instance,
         counters: alert_counters(metrics),

@@ -18,8 +18,9 @@ use crate::model::{RunId, Stream};
 
 use super::record::Record;
 
-/// Captures that are written at once: as many as there can be runs (`limits.concurrent_runs`).
-const MOST_WRITERS: usize = 256;
+/// Captures that are written at once: of as many runs as there can be (256, `limits.concurrent_runs`), of those that have ended and
+/// wait for the disk (64), and of those that hang.
+const MOST_WRITERS: usize = 256 + 64 + MOST_LATE;
 /// Of these so many may hang: beyond that the disk gets no more to do until it has done something.
 const MOST_LATE: usize = 8;
 /// Pieces that wait for the disk, of 64 KiB at most; as many again are in the run's hands.

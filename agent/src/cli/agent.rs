@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::run_directory::RunDirectory;
@@ -86,7 +86,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     // One thread: it only moves bytes. Parsing and rendering go to others, which are made after the privileges are gone.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
+        let lacks = [launcher.lacks.as_slice(), &detect::lacking()].concat();
+        if let Some(reason) = enter::capabilities::stopping(&lacks) {
+            bail!("{reason}");
+        }
         let hook = detect::attach()?;
         let mut bound = Vec::new();
         let own = held.is_some().then(|| args.run_directory.agent());
@@ -99,8 +103,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             tracing::info!(address = %bound.address()?, "listening");
         }
         let (probes, triggers) = (config.probes.len(), config.triggers.len());
+        for about in lacks.iter().map(|capability| capability.about()) {
+            tracing::info!(capability = about.name, without = about.without.as_str(), "this kernel lacks something");
+        }
         tracing::info!(version = env!("CARGO_PKG_VERSION"), %source, probes, triggers, "parachute agent started");
         let metrics = AgentMetrics::new()?;
+        metrics.declare_kernel(&lacks);
         let setup = Setup {
             source,
             config,
@@ -117,7 +125,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         // After the launcher has left, and its socket with it.
         drop((held, storage));
         Ok(ExitCode::SUCCESS)
-    })
+    });
+    // A thread may still wait for a disk that does not answer; nothing that it could bring is wanted any more.
+    runtime.shutdown_background();
+    ended
 }
 
 /// As blackbox_exporter's `--timeout-offset`.

@@ -28,7 +28,11 @@ pub(super) fn check(source: &Source) -> anyhow::Result<ExitCode> {
     };
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let (probes, triggers) = (count(config.probes.len(), "probe"), count(config.triggers.len(), "trigger"));
-    super::print(&format!("{source}: ok, {probes}, {triggers}\n{}", included(&config)))?;
+    let targets = config.targets.written().into_iter().fold(String::new(), |mut all, line| {
+        let _ = writeln!(all, "  targets: {line}");
+        all
+    });
+    super::print(&format!("{source}: ok, {probes}, {triggers}\n{targets}{}", included(&config)))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,8 +2,10 @@
 //! The output is made to be pasted into an issue: nothing of any real container is in it.
 
 mod host;
+mod kernel;
 mod probes;
 mod scratch;
+mod targets;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -13,7 +15,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::ConfigFile;
-use crate::config::Source;
+use crate::config::{Runtimes, Source};
 
 pub(super) use scratch::{Args as ScratchArgs, run as scratch};
 
@@ -71,6 +73,8 @@ impl Check {
 struct Report {
     version: &'static str,
     host: Vec<Check>,
+    /// Everything that the agent could use of a kernel.
+    capabilities: Vec<kernel::Tried>,
     /// Absent if the configuration has mistakes, which is a check of its own.
     probes: Vec<probes::Compared>,
 }
@@ -83,11 +87,19 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         "most of what is looked at is for root alone: run this with sudo"
     );
     let source = Source::of(args.config.config_file);
-    let mut report = Report { version: env!("CARGO_PKG_VERSION"), host: host::checks(), probes: Vec::new() };
+    let kernel = kernel::Kernel::try_all();
+    let mut report = Report {
+        version: env!("CARGO_PKG_VERSION"),
+        host: host::checks(&kernel),
+        capabilities: kernel.tried(),
+        probes: Vec::new(),
+    };
     match source.load() {
         Ok(config) => {
             let probes = config.probes.len();
+            report.host.push(host::runtimes(&config.runtimes));
             report.host.push(Check::new("configuration", Verdict::Ok, format!("{source}: {probes} probes")));
+            report.host.extend(targets::check(&config.targets));
             match probes::compare(&source, &config) {
                 Ok((ways, compared)) => {
                     report.host.extend(ways);
@@ -96,7 +108,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
                 Err(error) => report.host.push(Check::new("ways in", Verdict::Fail, format!("{error:#}"))),
             }
         }
-        Err(error) => report.host.push(Check::new("configuration", Verdict::Fail, error.to_string())),
+        Err(error) => {
+            report.host.push(host::runtimes(&Runtimes::Auto));
+            report.host.push(Check::new("configuration", Verdict::Fail, error.to_string()));
+        }
     }
     let failed = report.host.iter().any(|check| check.verdict == Verdict::Fail)
         || report.probes.iter().any(|probe| probe.verdict == Verdict::Fail);

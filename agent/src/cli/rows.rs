@@ -32,6 +32,8 @@ pub(super) struct Row {
     pub(super) start_ticks: u64,
     pub(super) pid_namespace: u64,
     pub(super) net_namespace: u64,
+    pub(super) host_namespaces: Vec<String>,
+    pub(super) pid_start_ticks: u64,
     pub(super) cgroup: String,
     pub(super) sandbox: bool,
 }
@@ -51,6 +53,8 @@ impl Row {
             self.id.clone()
         } else if self.pod.is_empty() && self.namespace.is_empty() {
             self.container.clone()
+        } else if self.namespace.is_empty() {
+            format!("{}/{}", self.pod, self.container)
         } else {
             format!("{}/{}/{}", self.namespace, self.pod, self.container)
         }
@@ -65,7 +69,7 @@ pub(super) fn table(mut rows: Vec<Row>, wide: bool) -> String {
     let now = since_boot();
     let mut head = vec!["CONTAINER ID", "NAME", "POD", "NAMESPACE", "IMAGE", "RUNTIME", "PID", "AGE"];
     if wide {
-        head.extend(["POD UID", "PID NS", "NET NS", "CGROUP"]);
+        head.extend(["POD UID", "PID NS", "NET NS", "HOST'S", "CGROUP"]);
     }
     let mut lines = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
     for row in rows {
@@ -77,7 +81,8 @@ pub(super) fn table(mut rows: Vec<Row>, wide: bool) -> String {
         let mut line = vec![id, name, row.pod, row.namespace, image, row.runtime, row.pid.to_string(), age];
         if wide {
             let (pid_ns, net_ns) = (row.pid_namespace.to_string(), row.net_namespace.to_string());
-            line.extend([row.pod_uid, pid_ns, net_ns, row.cgroup]);
+            let shared = row.host_namespaces.join(",");
+            line.extend([row.pod_uid, pid_ns, net_ns, shared, row.cgroup]);
         }
         lines.push(line.into_iter().map(|cell| shown(&cell)).collect());
     }

@@ -1,6 +1,8 @@
 //! `parachute run PROBE --container NAME`: what the agent does on a trigger, once, for a person: by the running
 //! agent if it has the same configuration, else by itself. With `--explain` it also says how the output was parsed.
 
+mod process;
+
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -33,10 +35,13 @@ pub(super) struct Args {
         add = clap_complete::ArgValueCompleter::new(super::complete::containers),
         long,
         value_name = "CONTAINER",
-        required_unless_present = "from",
+        required_unless_present_any = ["from", "pid"],
         help = "[NS/][POD/]NAME, or the first six or more characters of an id"
     )]
     container: Option<String>,
+    /// Run beside this process, whatever it is, in place of a container.
+    #[arg(long, value_name = "PID", conflicts_with_all = ["container", "from"])]
+    pid: Option<u32>,
     /// What is printed: samples in the text format, everything as JSON, or the command's own output.
     #[arg(short, long, value_name = "FORMAT", default_value = "metrics")]
     output: Format,
@@ -68,11 +73,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         print(&Printed { stdout, stderr: Vec::new(), status: 0 }).context("writing the result")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let container = args.container.as_deref().context("no container is named; write --container NAME")?;
     let format = if args.explain { Format::Raw } else { args.output };
-    let mut printed = match by_agent(args, container, format, &source)? {
+    let by_agent = args.container.as_deref().map(|container| by_agent(args, container, format, &source));
+    let mut printed = match by_agent.transpose()?.flatten() {
         Some(printed) => printed,
-        None => alone(args, container, format, &source)?,
+        None => alone(args, format, &source)?,
     };
     if args.explain {
         printed.stdout = explained(args, &source.load()?, &source, &printed.stdout)?;
@@ -107,13 +112,17 @@ fn by_agent(
     }
 }
 
-fn alone(args: &Args, container: &str, format: Format, source: &Source) -> anyhow::Result<Printed> {
+fn alone(args: &Args, format: Format, source: &Source) -> anyhow::Result<Printed> {
     let options =
         LauncherOptions { allow_unsafe_joined: args.allow_unsafe_joined, ..LauncherOptions::default() };
     let config = source.load()?;
     let result = survey::with(source, config, &options, async |survey: Survey| {
         let probe = probe(args, &survey.config, source)?;
-        let container = find(&survey.registry.containers(), container)?;
+        let container = match (args.pid, &args.container) {
+            (Some(pid), _) => process::by_number(pid, &survey.launcher).await?,
+            (None, Some(container)) => find(&survey.registry.containers(), container)?,
+            (None, None) => bail!("no container is named; write --container NAME"),
+        };
         let request = RunRequest::new(probe.name.clone(), TriggerName::new(TriggerName::CLI), container);
         let counters = app::pool_counters(&survey.metrics);
         let config = Arc::new(ArcSwap::from_pointee(survey.config));

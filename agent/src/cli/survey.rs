@@ -35,7 +35,7 @@ pub(super) fn look<T>(
     match Source::of(config_file) {
         Source::BuiltIn | Source::Bare => {}
         source @ Source::File(_) => match source.load() {
-            Ok(loaded) => config.runtimes = loaded.runtimes,
+            Ok(loaded) => (config.runtimes, config.targets) = (loaded.runtimes, loaded.targets),
             Err(error) if named => return Err(error.into()),
             // At 3 a.m. a mistake in a file that nobody named must not keep anybody from a container.
             Err(error) => {
@@ -63,13 +63,14 @@ pub(super) fn with<T>(
     let process = LauncherProcess::start(source, options, &[], false)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         let launcher = process.attach(|_| {})?;
         let metrics = AgentMetrics::new()?;
         let registry = Registry::start(Start {
             hook: None,
             launcher: launcher.clone(),
             runtimes: &config.runtimes,
+            targets: Arc::clone(&config.targets),
             counters: app::registry_counters(&metrics),
             tell: Arc::new(|_| {}),
         })?;
@@ -79,5 +80,8 @@ pub(super) fn with<T>(
         let done = then(Survey { config, launcher: launcher.clone(), registry, metrics }).await;
         launcher.close(DESCRIBED_WITHIN).await;
         done
-    })
+    });
+    // A thread may still wait for a disk that does not answer.
+    runtime.shutdown_background();
+    done
 }

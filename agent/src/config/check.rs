@@ -9,12 +9,14 @@ mod names;
 mod parse;
 mod peers;
 mod probe;
+mod targets;
 mod trigger;
 mod units;
 
 pub use names::OWN_METRICS;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +83,7 @@ pub(super) fn check(raw: &RawConfig, digest: [u8; 32], host: &Host<'_>, found: &
     let mut config = Config {
         probe_root: root,
         runtimes: checker.runtimes(raw.runtimes.as_ref().and_then(|section| section.0.as_ref())),
+        targets: Arc::new(checker.targets(raw.targets.as_ref().and_then(Tried::get))),
         limits: checker.limits(raw.limits.as_ref().and_then(|section| section.0.as_ref())),
         captures: checker.captures(raw.captures.as_ref().and_then(|section| section.0.as_ref())),
         store: checker.store(raw.captures.as_ref().and_then(|section| section.0.as_ref())),
@@ -99,13 +102,19 @@ impl Checker<'_> {
         let Some(raw) = raw else { return Runtimes::Auto };
         let RawRuntimes::Listed(listed) = &raw.value else { return Runtimes::Auto };
         let endpoint = |endpoint: &Tried<At<RawEndpoint>>| {
-            let RawEndpoint::Cri(path) = &endpoint.get()?.value;
+            type Made = fn(PathBuf) -> RuntimeEndpoint;
+            let (path, what, made): (_, _, Made) = match &endpoint.get()?.value {
+                RawEndpoint::Cri(path) => (path, "socket", RuntimeEndpoint::Cri),
+                RawEndpoint::Docker(path) => (path, "socket", RuntimeEndpoint::Docker),
+                RawEndpoint::Podman(path) => (path, "socket", RuntimeEndpoint::Podman),
+                RawEndpoint::PodmanStorage(path) => (path, "folder", RuntimeEndpoint::PodmanStorage),
+            };
             if !path.value.starts_with('/') {
                 let message =
-                    format!("{:?} is not an absolute path; write the socket's full path", path.value);
+                    format!("{:?} is not an absolute path; write the {what}'s full path", path.value);
                 self.found.add(&path.place, message);
             }
-            Some(RuntimeEndpoint::Cri((&path.value).into()))
+            Some(made((&path.value).into()))
         };
         if listed.is_empty() {
             self.found.add(&raw.place, "the list is empty; name a socket or write auto");

@@ -12,16 +12,18 @@ pub mod jq;
 mod load;
 pub mod parse;
 mod peers;
+mod pid_file;
 mod raw;
 mod root;
 mod source;
 mod store;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod yaml;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,9 +36,11 @@ pub use host::{PROGRAM_PATH, node_hash, node_name};
 pub use include::Included;
 pub use load::{from_str, json_schema, load};
 pub use peers::{Peers, Service};
-pub use root::{ProbeRoot, on_the_host};
+pub use pid_file::{PidFileError, read as read_pid_file};
+pub use root::{ProbeRoot, on_the_host, sees_the_host};
 pub use source::Source;
 pub use store::{Store, StoreKind};
+pub use targets::{Aimed, Targets};
 
 use crate::model::{ProbeName, TriggerName};
 
@@ -46,6 +50,8 @@ pub struct Config {
     /// Whose programs probes run.
     pub probe_root: ProbeRoot,
     pub runtimes: Runtimes,
+    /// What is looked into besides the containers of runtimes.
+    pub targets: Arc<Targets>,
     pub limits: Limits,
     pub captures: Captures,
     /// Where captures are copied to. Only in builds with the feature `object-store`.
@@ -95,6 +101,21 @@ pub enum Runtimes {
 pub enum RuntimeEndpoint {
     /// Path of a CRI socket.
     Cri(PathBuf),
+    /// Paths of API sockets.
+    Docker(PathBuf),
+    Podman(PathBuf),
+    /// Folder in which Podman keeps its containers (its graph root).
+    PodmanStorage(PathBuf),
+}
+
+impl RuntimeEndpoint {
+    /// The socket, if it is one.
+    pub fn socket(&self) -> Option<&Path> {
+        match self {
+            Self::Cri(socket) | Self::Docker(socket) | Self::Podman(socket) => Some(socket),
+            Self::PodmanStorage(_) => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ pub(super) mod alert;
 pub(super) mod captures;
 pub(super) mod parse;
 pub(super) mod peers;
+pub(super) mod targets;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,6 +29,9 @@ pub(super) struct RawConfig {
     /// Where container names, pods and namespaces are asked for.
     #[serde(default)]
     pub(super) runtimes: Option<Tried<At<RawRuntimes>>>,
+    /// What is looked into besides the containers of runtimes: systemd's services, machines, LXC, cgroups, processes.
+    #[serde(default)]
+    pub(super) targets: Option<Tried<At<targets::RawTargets>>>,
     /// Bounds on all runs together.
     #[serde(default)]
     pub(super) limits: Option<Tried<RawLimits>>,
@@ -78,6 +82,14 @@ pub(super) enum RawAuto {
 pub(super) enum RawEndpoint {
     /// Path of a CRI socket, such as /run/containerd/containerd.sock or /run/crio/crio.sock.
     Cri(At<String>),
+    /// Path of Docker's API socket, such as /run/docker.sock.
+    Docker(At<String>),
+    /// Path of Podman's API socket, such as /run/podman/podman.sock.
+    Podman(At<String>),
+    /// The folder in which Podman keeps its containers, such as /var/lib/containers/storage: names and images without a
+    /// socket.
+    #[serde(rename = "podman_storage")]
+    PodmanStorage(At<String>),
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

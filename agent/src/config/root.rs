@@ -9,6 +9,9 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, openat, openat2, stat};
 
 use super::host::{ProgramFile, judged};
 
+/// Inode of the first pid namespace of all, `PROC_PID_INIT_INO` of the kernel's `linux/proc_ns.h`.
+const FIRST_PIDS: u64 = 0xEFFF_FFFC;
+
 /// Where commands find their programs, and all other files of theirs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProbeRoot {
@@ -38,9 +41,19 @@ pub(super) fn look(root: ProbeRoot, path: &str) -> ProgramFile {
     }
 }
 
+/// Whether the first process that is to be seen is the host's. In another pid namespace it is this container's, or that of
+/// another container that shares it, whose programs must not be taken for the host's.
+pub fn sees_the_host() -> io::Result<bool> {
+    Ok(stat("/proc/self/ns/pid")?.st_ino == FIRST_PIDS)
+}
+
 /// A process that is among the host's mounts, if this one is not: the first of all or, where nobody may look at that, the
-/// nearest ancestor with other mounts than this one's, which is what the runtime has started the container by.
+/// nearest ancestor with other mounts than this one's, which is what the runtime has started the container by. None where no
+/// process of the host's is seen.
 pub fn on_the_host() -> io::Result<Option<u32>> {
+    if !sees_the_host()? {
+        return Ok(None);
+    }
     let mounts = |process: &str| stat(format!("/proc/{process}/ns/mnt")).map(|about| about.st_ino);
     let own = mounts("self")?;
     if let Ok(first) = mounts("1") {
@@ -109,5 +122,28 @@ mod tests {
             assert_eq!(look(ProbeRoot::Host, path), look(ProbeRoot::Image, path), "{path}");
         }
         assert_eq!(look(ProbeRoot::Image, "/bin/sh"), ProgramFile::Executable);
+    }
+
+    /// Runs this very test again as the second process of a pid namespace whose first one has other mounts, as in a container
+    /// with `--pid=container:`.
+    #[test]
+    fn the_first_process_of_another_pid_namespace_is_not_the_hosts() {
+        const NESTED: &str = "PARACHUTE_TEST_NESTED";
+        let name = "config::root::tests::the_first_process_of_another_pid_namespace_is_not_the_hosts";
+        if std::env::var_os(NESTED).is_some() {
+            let mounts = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).unwrap();
+            assert_ne!(mounts("1"), mounts("self"));
+            assert_eq!((sees_the_host().unwrap(), on_the_host().unwrap()), (false, None));
+            return;
+        }
+        let script = format!("unshare --mount \"$0\" --exact {name}; exit $?");
+        let ended = std::process::Command::new("unshare")
+            .args(["--pid", "--fork", "--mount-proc", "sh", "-c", &script])
+            .arg(std::env::current_exe().unwrap())
+            .env(NESTED, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ended.stdout);
+        assert!(ended.status.success() && said.contains("1 passed"), "{said}\n{ended:?}");
     }
 }

@@ -1,5 +1,10 @@
 //! Which process of a cgroup is the container's init. A runtime's own helpers pass through the cgroup first: runc may even
 //! exec itself there, in the host's namespaces, before the container has any of its own.
+//!
+//! A service's is the process that stands for it: the oldest of those whose parent is not in it. That is the one which its
+//! systemd has started (`MainPID`), or which has come of that by daemon(3); before, it is a helper of `ExecStartPre=`. They
+//! come and go within one life of the service. systemd is not asked: it is there to be asked over D-Bus alone, and a process
+//! that has the service's namespaces and lives is all that is needed.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -7,8 +12,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::detect::Cgroup;
 use crate::enter::{EnterError, Inspection, Launcher};
+use crate::model::Runtime;
 
-/// Processes looked at per container. The kernel lists them in the order of their arrival, so the init is among the first.
+/// Processes looked at per container. The kernel lists those of one cgroup in the order of their arrival, so the init is among
+/// the first there. What has a systemd inside has many cgroups, and processes are put in order before some are left out.
 const MAX_CANDIDATES: usize = 64;
 
 /// A container's init, held by its pidfd.
@@ -31,7 +38,13 @@ pub(super) enum Look {
 /// Looks for the init. `strict` leaves out processes that say they are runc's; a container may call itself that to hide,
 /// so it must not be believed for ever.
 pub(super) async fn look(cgroup: &Cgroup, launcher: &Launcher, strict: bool) -> Result<Look, EnterError> {
-    let pids = cgroup.procs();
+    let kind = cgroup.named.runtime;
+    let mut pids = cgroup.procs();
+    if pids.len() > MAX_CANDIDATES && kind != Runtime::Systemd {
+        pids.sort_by_cached_key(|pid| {
+            place(&std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default())
+        });
+    }
     let mut best: Option<Init> = None;
     for pid in pids.iter().take(MAX_CANDIDATES) {
         let Some(pidfd) = i32::try_from(*pid).ok().and_then(Pid::from_raw).and_then(open) else { continue };
@@ -41,9 +54,12 @@ pub(super) async fn look(cgroup: &Cgroup, launcher: &Launcher, strict: bool) -> 
             Err(error) => return Err(error),
         };
         // Looked at again through the pidfd: the number may have come to another process since it was read.
-        if !cgroup.holds(about.pid) || about.in_host_mnt_ns || (strict && is_setting_up(&about)) {
+        // A container's own helpers, such as the supervisor of a machine, are in the host's namespace; services may well be.
+        let is_helper = about.in_host_mnt_ns && kind.is_container();
+        if !cgroup.holds(about.pid) || is_helper || (strict && is_setting_up(&about, kind)) {
             continue;
         }
+        let rank = |about: &Inspection| rank(about, kind, pids.contains(&about.parent));
         if best.as_ref().is_none_or(|best| rank(&about) < rank(&best.about)) {
             best = Some(Init { pidfd, about });
         }
@@ -59,16 +75,40 @@ fn open(pid: Pid) -> Option<OwnedFd> {
     pidfd_open(pid, PidfdFlags::empty()).ok()
 }
 
-/// Pid 1 of a pid namespace is the init; in a shared namespace it is whoever came first.
-fn rank(about: &Inspection) -> (bool, u64) {
-    (about.inner_pid != 1, about.start_ticks)
+/// Where a process with this text in `/proc/PID/status` stands among the candidates: the first of its pid namespace comes first,
+/// and of several the one whose namespace has the fewest around it. All others stay as the kernel lists them.
+fn place(status: &str) -> (bool, usize) {
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    match numbers.split_whitespace().last() {
+        Some("1") => (false, numbers.split_whitespace().count()),
+        _ => (true, 0),
+    }
+}
+
+/// Pid 1 of a pid namespace is the init; in a shared namespace it is whoever came first. In a service it may be a sandbox
+/// that the service has made for something: whose parent is outside comes first there. A cgroup that was named by its path
+/// may hold either.
+fn rank(about: &Inspection, kind: Runtime, parent_inside: bool) -> (bool, bool, u64) {
+    let is_first = about.inner_pid == 1 && kind != Runtime::Systemd;
+    (!is_first, parent_inside && !kind.is_container(), about.start_ticks)
 }
 
 /// runc's first two stages end before the container runs; the third becomes the init by exec, when the container is
 /// started and not merely created (libcontainer/nsenter/nsexec.c, libcontainer/standard_init_linux.go). Until then it has
 /// all capabilities, so that a run beside it would be refused for what the container itself never has.
-fn is_setting_up(about: &Inspection) -> bool {
-    ["runc:[0:PARENT]", "runc:[1:CHILD]", "runc:[2:INIT]"].contains(&about.comm.as_str())
+///
+/// systemd's child is called by what it will execute, in parentheses (`rename_process_from_path` in src/core/exec-invoke.c),
+/// and from version 255 on it is a program of its own. Until it does, it is in the host's namespaces.
+fn is_setting_up(about: &Inspection, kind: Runtime) -> bool {
+    let comm = about.comm.as_str();
+    if kind.is_container() {
+        ["runc:[0:PARENT]", "runc:[1:CHILD]", "runc:[2:INIT]"].contains(&comm)
+    } else if kind == Runtime::Systemd {
+        comm == "systemd-executo" || (comm.starts_with('(') && comm.ends_with(')'))
+    } else {
+        // unshare(1) is in the old namespaces still, and if it forks it stays there.
+        comm == "unshare"
+    }
 }
 
 #[cfg(test)]
@@ -84,10 +124,12 @@ mod tests {
             mnt_ns: 0,
             user_ns: 0,
             in_host_mnt_ns: false,
+            in_host_net_ns: false,
             in_host_pid_ns: false,
             in_host_user_ns: true,
             inner_pid,
             comm: comm.into(),
+            parent: 0,
             parent_cwd: None,
             cap_bounding: 0,
         }
@@ -98,12 +140,36 @@ mod tests {
         let hook = about("hook", 7, 10);
         let init = about("app", 1, 20);
         let other = about("app", 9, 30);
+        let rank = |about| rank(about, Runtime::Containerd, false);
         assert!(rank(&init) < rank(&hook) && rank(&hook) < rank(&other));
+    }
+
+    #[test]
+    fn the_first_of_the_outermost_namespace_is_looked_at_before_others() {
+        let status = |numbers: &str| place(&format!("Name:\tapp\nNSpid:\t{numbers}\nNSsid:\t1\n"));
+        let (init, nested, service) = (status("500\t1"), status("600\t40\t1"), status("501\t11"));
+        assert!(init < nested && nested < service);
+        assert_eq!((service, service), (status("502\t2\t3"), place("")), "these keep their order");
+    }
+
+    #[test]
+    fn a_services_is_the_oldest_whose_parent_is_outside() {
+        let (main, old_worker, sandbox) = (about("app", 70, 30), about("app", 71, 10), about("app", 1, 20));
+        let service = |about, inside| rank(about, Runtime::Systemd, inside);
+        assert!(service(&main, false) < service(&old_worker, true));
+        assert!(service(&main, false) < service(&sandbox, true));
+        let cgroup = |about, inside| rank(about, Runtime::Cgroup, inside);
+        assert!(cgroup(&sandbox, true) < cgroup(&main, false), "unshare's child, and not unshare");
     }
 
     #[test]
     fn only_runcs_own_stages_are_left_out() {
         let stages = ["runc:[0:PARENT]", "runc:[1:CHILD]", "runc:[2:INIT]", "nginx"];
-        assert_eq!(stages.map(|comm| is_setting_up(&about(comm, 1, 0))), [true, true, true, false]);
+        let setting_up = |comm: &str, kind| is_setting_up(&about(comm, 1, 0), kind);
+        assert_eq!(stages.map(|comm| setting_up(comm, Runtime::Containerd)), [true, true, true, false]);
+        let stages = ["systemd-executo", "(nginx)", "nginx", "(sd-x", "runc:[0:PARENT]"];
+        assert_eq!(stages.map(|comm| setting_up(comm, Runtime::Systemd)), [true, true, false, false, false]);
+        assert!(!setting_up("(nginx)", Runtime::Lxc) && !setting_up("(nginx)", Runtime::Cgroup));
+        assert!(setting_up("unshare", Runtime::Cgroup) && !setting_up("unshare", Runtime::Systemd));
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::DetectError;
 
-const PATH: &str = "/sys/kernel/btf/vmlinux";
+pub(super) const PATH: &str = "/sys/kernel/btf/vmlinux";
 
 /// Offsets in bytes, each from where the pointer before it leads: task → `css_set` → the controller's
 /// `cgroup_subsys_state` → `cgroup` → `kernfs_node` → its id.

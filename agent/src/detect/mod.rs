@@ -2,17 +2,21 @@
 //! keeps no list of containers: that is the next room.
 //!
 //! `kernel` hears of a first exec as it happens; `scan` finds what already ran, at start and after a loss;
-//! `hierarchy` leads from a cgroup's id to its path and its processes; `cgroup` reads the path; `btf` is for machines
-//! that have cgroup v1 only.
+//! `hierarchy` leads from a cgroup's id to its path and its processes; `cgroup` reads the path; `pid_file` hears of
+//! processes that the configuration names by files; `btf` is for machines that have cgroup v1 only.
 
 mod btf;
+mod capabilities;
 pub mod cgroup;
 mod hierarchy;
 mod kernel;
+mod pid_file;
 mod scan;
 
+pub use capabilities::lacking;
 pub use hierarchy::{Cgroup, Hierarchies};
 pub use kernel::{Batch, Kernel, Seen, attach, attach_by};
+pub use pid_file::PidFiles;
 pub use scan::{Reason, Scan, walk};
 
 #[derive(Debug, thiserror::Error)]

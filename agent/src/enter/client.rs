@@ -21,7 +21,7 @@ use super::protocol::{Answer, Ask, receive};
 use super::watch::watch as watch_fd;
 use super::{EnterError, Inspection};
 use crate::config::{Probe, Source};
-use crate::model::{ContainerId, End, Output, RunRequest, Stream};
+use crate::model::{Capability, ContainerId, End, Output, RunRequest, Stream};
 
 /// The launcher reads and checks a file and builds its template within this; nothing in it waits for others.
 pub(super) const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -71,6 +71,8 @@ pub struct LauncherProcess {
     child: Child,
     /// SHA-256 of the configuration that it has read.
     pub digest: [u8; 32],
+    /// What the kernel lacks, of what `enter` could use.
+    pub lacks: Vec<Capability>,
 }
 
 impl LauncherProcess {
@@ -137,12 +139,12 @@ impl LauncherProcess {
         } else {
             (ours, None)
         };
-        let digest = match receive(socket.as_fd()).map_err(system("waiting for the launcher"))? {
-            Some((Answer::Ready { digest }, _)) => digest,
+        let (digest, lacks) = match receive(socket.as_fd()).map_err(system("waiting for the launcher"))? {
+            Some((Answer::Ready { digest, lacks }, _)) => (digest, lacks),
             Some((Answer::Failed { reason }, _)) => return Err(EnterError::Start(reason)),
             other => return Err(EnterError::Start(format!("unexpected first message: {other:?}"))),
         };
-        Ok(Self { socket, control, child, digest })
+        Ok(Self { socket, control, child, digest, lacks })
     }
 
     /// Takes it into the running tokio runtime. `restarted` hears each time when a launcher was put in place of one that
@@ -319,20 +321,41 @@ impl Launcher {
         let _ = self.gone.clone().wait_for(|gone| *gone).await;
     }
 
+    /// Returns when there is a launcher that can be asked.
+    pub async fn connected(&self) {
+        if self.open().await.is_none() {
+            // There will be none any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// The launcher that is there, or the next one if it comes soon.
     async fn connection(&self) -> Result<Arc<Connection>, EnterError> {
+        let found = tokio::time::timeout(RESTART_DEADLINE, self.open()).await;
+        found.ok().flatten().ok_or(EnterError::LauncherGone)
+    }
+
+    async fn open(&self) -> Option<Arc<Connection>> {
         let mut current = self.current.clone();
         let is_open =
             |place: &Option<Arc<Connection>>| place.as_ref().is_some_and(|connection| connection.is_open());
-        let found = tokio::time::timeout(RESTART_DEADLINE, current.wait_for(is_open)).await;
-        match found {
-            Ok(Ok(place)) => place.clone().ok_or(EnterError::LauncherGone),
-            _ => Err(EnterError::LauncherGone),
-        }
+        current.wait_for(is_open).await.ok()?.clone()
     }
 
     pub(super) fn next_id(&self) -> u64 {
         self.shared.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+impl Launcher {
+    /// One whose connections a test hands over: see `played`.
+    pub(super) fn played(
+        current: watch::Receiver<Option<Arc<Connection>>>,
+        gone: watch::Receiver<bool>,
+    ) -> Self {
+        let child = Mutex::new(Command::new("true").spawn().unwrap());
+        Self { shared: Arc::new(Shared { next_id: AtomicU64::new(1), control: None, child }), current, gone }
     }
 }
 

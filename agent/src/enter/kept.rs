@@ -135,7 +135,7 @@ async fn next(control: &AsyncFd<OwnedFd>) -> Option<(bool, Arc<Connection>)> {
         };
         let first = tokio::time::timeout(START_DEADLINE, receive_from::<Answer>(&socket)).await;
         match first {
-            Ok(Some((Answer::Ready { digest }, _))) => {
+            Ok(Some((Answer::Ready { digest, .. }, _))) => {
                 if let Ok(connection) = Connection::new(socket.into_inner(), digest) {
                     return Some((has_hung, connection));
                 }

@@ -88,6 +88,7 @@
 //! for a subreaper among a process's ancestors only as long as they are of its own namespace (`find_new_reaper` in
 //! kernel/exit.c).
 
+pub mod capabilities;
 mod cgroups;
 mod client;
 mod connection;
@@ -98,6 +99,8 @@ mod kept;
 mod launcher;
 pub mod mountinfo;
 mod pipes;
+#[cfg(test)]
+pub mod played;
 mod protocol;
 mod resident;
 pub mod session;
@@ -105,6 +108,7 @@ mod watch;
 
 use std::path::PathBuf;
 
+use crate::model::Shares;
 pub use cgroups::see_all_cgroups;
 pub use client::{Launcher, LauncherOptions, LauncherProcess, Listening, Word};
 pub use ebpf::ebpf_loader;
@@ -117,6 +121,7 @@ pub use watch::watch;
 
 /// What the launcher reads of a process through its pidfd. The agent has no right to read most of it itself.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one namespace")]
 pub struct Inspection {
     /// Host pid, read from the pidfd.
     pub pid: u32,
@@ -129,6 +134,8 @@ pub struct Inspection {
     pub user_ns: u64,
     /// True when the process is still in the launcher's (the host's) mount namespace.
     pub in_host_mnt_ns: bool,
+    /// True when it is in the launcher's network namespace, or that of the first process that the launcher sees.
+    pub in_host_net_ns: bool,
     /// True when it is in the launcher's pid namespace, in which every process of the host can see it.
     pub in_host_pid_ns: bool,
     /// True when it shares the launcher's user namespace, so that its capabilities count on the host.
@@ -136,10 +143,18 @@ pub struct Inspection {
     /// Pid in its innermost pid namespace (last field of `NSpid:` in `/proc/PID/status`).
     pub inner_pid: u32,
     pub comm: String,
+    /// Host pid of its parent.
+    pub parent: u32,
     /// Working directory of the parent: a containerd shim's is a bundle directory.
     pub parent_cwd: Option<PathBuf>,
     /// Capability bounding set (`CapBnd:`).
     pub cap_bounding: u64,
+}
+
+impl Inspection {
+    pub fn shares(&self) -> Shares {
+        Shares { mnt: self.in_host_mnt_ns, net: self.in_host_net_ns, pid: self.in_host_pid_ns }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,9 @@ use tokio::sync::mpsc;
 
 use crate::model::Stream;
 
-/// Read in pieces of this many bytes: the default capacity of a pipe (pipe(7)).
+/// Read in pieces of this many bytes: most commands print no more than the first of them, and the other is the default capacity
+/// of a pipe (pipe(7)).
+const FIRST: usize = 4 * 1024;
 const PIECE: usize = 64 * 1024;
 
 /// A pipe whose read end is non-blocking for tokio; the write end stays blocking for the command.
@@ -57,7 +59,8 @@ impl Capped {
 
 /// Reads until the end of the stream or until there is one byte more than `cap`.
 pub(super) async fn read_capped(pipe: &AsyncFd<OwnedFd>, cap: usize, into: &mut Capped) -> io::Result<()> {
-    let mut piece = vec![0; PIECE.min(cap.saturating_add(1))];
+    let most = PIECE.min(cap.saturating_add(1));
+    let mut piece = vec![0; FIRST.min(most)];
     loop {
         let mut ready = pipe.readable().await?;
         let got = match ready.try_io(|fd| rustix::io::read(fd.get_ref(), &mut piece).map_err(io::Error::from))
@@ -75,6 +78,9 @@ pub(super) async fn read_capped(pipe: &AsyncFd<OwnedFd>, cap: usize, into: &mut 
         into.take(&piece[..got.min(room)]).await;
         if into.truncated {
             return Ok(());
+        }
+        if got == piece.len() {
+            piece.resize(most, 0);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What agent and launcher say to each other: one JSON message per `SOCK_SEQPACKET` datagram, fds beside it. Pure
 //! but for the two functions that send and receive.
 
+use std::cell::RefCell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -12,7 +13,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::Inspection;
-use crate::model::{End, Limit, Way};
+use crate::model::{Capability, End, Limit, Way};
 
 /// Largest datagram in bytes. The largest message is an `Inspected` with a path of at most 4 KiB (`PATH_MAX`), which a
 /// container may choose so that JSON writes six bytes for each of it.
@@ -46,6 +47,8 @@ pub(super) enum Answer {
     /// The first message: the configuration is read, template and slots stand.
     Ready {
         digest: [u8; 32],
+        /// What the kernel lacks.
+        lacks: Vec<Capability>,
     },
     /// The first message when they do not.
     Failed {
@@ -77,6 +80,13 @@ pub(super) enum Answer {
     },
 }
 
+impl Answer {
+    /// Of a run of which nothing was started.
+    pub(super) fn not_begun(id: u64, end: End) -> Self {
+        Self::Done { id, end, stuck: false, way: None, limit: None }
+    }
+}
+
 /// An error's text as it may be sent: a message that is too long would look to its receiver like no message at all.
 pub(super) fn reason(error: &impl std::fmt::Display) -> String {
     let mut text = error.to_string();
@@ -105,11 +115,21 @@ pub(super) fn send(
 /// # Errors
 /// `WouldBlock` on a non-blocking socket with nothing to read; `InvalidData` for a message that is cut or unknown.
 pub(super) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut body = vec![0; MAX_MESSAGE];
+    thread_local! {
+        /// Made once: a message is taken out of it before the next one comes.
+        static BODY: RefCell<Vec<u8>> = RefCell::new(vec![0; MAX_MESSAGE]);
+    }
+    BODY.with_borrow_mut(|body| receive_into(socket, body))
+}
+
+fn receive_into<T: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+    body: &mut [u8],
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let got = rustix::io::retry_on_intr(|| {
-        recvmsg(socket, &mut [io::IoSliceMut::new(&mut body)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+        recvmsg(socket, &mut [io::IoSliceMut::new(body)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
     })?;
     let mut fds = Vec::new();
     for message in ancillary.drain() {
@@ -180,10 +200,12 @@ mod tests {
             mnt_ns: u64::MAX,
             user_ns: u64::MAX,
             in_host_mnt_ns: false,
+            in_host_net_ns: false,
             in_host_pid_ns: false,
             in_host_user_ns: false,
             inner_pid: u32::MAX,
             comm: "\u{1}".repeat(64),
+            parent: u32::MAX,
             parent_cwd: Some("\u{1}".repeat(4096).into()),
             cap_bounding: u64::MAX,
         };

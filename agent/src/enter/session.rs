@@ -24,7 +24,7 @@ use rustix::termios::{Termios, Winsize};
 
 use super::EnterError;
 use super::launcher::guard::{self, Charge};
-use super::launcher::{Image, Template, handout, ignore_sigchld, inspect, is_exiting};
+use super::launcher::{Image, TARGET_PID, Template, handout, ignore_sigchld, inspect, is_exiting};
 use super::protocol::{Answer, receive};
 use crate::model::End;
 
@@ -85,6 +85,8 @@ pub struct SessionPlan {
     pub fresh_sys: bool,
     pub timeout: Option<Duration>,
     pub allow_unsafe_target: bool,
+    /// The target is a process of the host's and of no container, such as a service's.
+    pub of_host: bool,
     /// Folder of a running agent's sockets.
     pub run_directory: PathBuf,
     pub stdio: Stdio,
@@ -123,6 +125,8 @@ impl Session {
                 .map_err(system("socketpair"))?;
         let (stdio, devpts, ends) = connect(plan.stdio, plan.user.as_ref())?;
         let has = |namespace| plan.namespaces.contains(&namespace);
+        let seen_pid = if has(Namespace::Pid) { inspection.inner_pid } else { inspection.pid };
+        let environment = with_target(plan.environment, seen_pid);
         let template =
             template(&plan.run_directory, devpts.is_some(), &plan.programs, &plan.workdir, &plan.argv)?;
         let charge = Charge {
@@ -132,7 +136,7 @@ impl Session {
             image: Image {
                 programs: plan.programs,
                 arguments: plan.argv,
-                environment: plan.environment,
+                environment,
                 workdir: CString::new(plan.workdir.as_os_str().as_bytes()).map_err(|_| {
                     EnterError::Refused("the working directory's name holds a NUL byte".to_owned())
                 })?,
@@ -237,6 +241,15 @@ impl Namespace {
             Self::Pid | Self::User | Self::Mnt => 0,
         }
     }
+}
+
+/// The number of the target's process in the command's /proc, as probes are told it; what the person has set stays.
+fn with_target(mut environment: Vec<CString>, pid: u32) -> Vec<CString> {
+    let name = format!("{TARGET_PID}=");
+    if !environment.iter().any(|set| set.as_bytes().starts_with(name.as_bytes())) {
+        environment.extend(CString::new(format!("{name}{pid}")));
+    }
+    environment
 }
 
 fn system<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> EnterError {

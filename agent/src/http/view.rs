@@ -26,6 +26,10 @@ pub struct ContainerView {
     pub start_ticks: u64,
     pub pid_namespace: u64,
     pub net_namespace: u64,
+    /// Which of its namespaces are the host's own: what a run sees there is all of the host.
+    pub host_namespaces: Vec<&'static str>,
+    /// Start of the process `pid`; `start_ticks` is that of the life, which may have begun with another one.
+    pub pid_start_ticks: u64,
     pub cgroup: String,
     /// RFC 3339, UTC.
     pub up_at: String,
@@ -51,6 +55,8 @@ impl From<&Container> for ContainerView {
             start_ticks: container.start_ticks,
             pid_namespace: container.pid_ns,
             net_namespace: container.net_ns,
+            host_namespaces: container.shares.names().collect(),
+            pid_start_ticks: container.pid_start_ticks,
             cgroup: container.cgroup_path.clone(),
             up_at: rfc3339(container.up_at),
         }

@@ -12,7 +12,7 @@ use prometheus::{
 
 use super::docs;
 use crate::config::{Config, Trigger, When};
-use crate::model::Outcome;
+use crate::model::{Capability, Outcome};
 
 /// Detection is a ring-buffer wake-up, a look at `/proc` and a runtime's answer: under a millisecond on an idle
 /// machine; its worst is a runtime that uses up its deadline of a few seconds.
@@ -42,6 +42,8 @@ pub enum MetricsError {
 #[derive(Clone, Debug)]
 pub struct AgentMetrics {
     registry: Registry,
+    /// By capability.
+    kernel_capability: IntGaugeVec,
     pub containers: IntGauge,
     pub exec_events: IntCounter,
     pub exec_events_lost: IntCounter,
@@ -210,6 +212,7 @@ impl AgentMetrics {
         let forward = histogram_opts("parachute_alert_forward_seconds", FORWARD_BUCKETS)?;
         let reloaded_at = opts("parachute_config_last_reload_success_timestamp_seconds")?.0;
         let metrics = Self {
+            kernel_capability: make.gauges("parachute_kernel_capability")?,
             containers: make.gauge("parachute_containers")?,
             exec_events: make.counter("parachute_exec_events_total")?,
             exec_events_lost: make.counter("parachute_exec_events_lost_total")?,
@@ -285,6 +288,14 @@ impl AgentMetrics {
         zero(&self.peer_requests, words.alerts.peer_requests);
         zero(&self.peer_failures, words.alerts.peer_failures);
         zero(&self.http_connections_closed, words.closed);
+    }
+
+    /// Says what this kernel has, and what it lacks.
+    pub fn declare_kernel(&self, lacks: &[Capability]) {
+        for capability in Capability::ALL {
+            let has = !lacks.contains(&capability);
+            self.kernel_capability.with_label_values(&[capability.as_str()]).set(has.into());
+        }
     }
 
     /// Brings the label sets in step with a configuration: a zero for every probe and trigger that can count, and

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Isolation, Limits, Match, Probe, Runtimes, Trigger, When, parse::Parse};
 use crate::metrics::{docs, promtool, render, samples::Samples};
-use crate::model::{MetricKind, ProbeName, TriggerName};
+use crate::model::{Capability, MetricKind, ProbeName, TriggerName};
 
 fn config(triggers: &[(&str, &[&str])]) -> Config {
     let probes = triggers.iter().flat_map(|(_, probes)| probes.iter()).map(|name| {
@@ -38,6 +38,7 @@ fn config(triggers: &[(&str, &[&str])]) -> Config {
         (TriggerName::new(name), Arc::new(trigger))
     });
     Config {
+        targets: Arc::default(),
         probe_root: crate::config::ProbeRoot::default(),
         runtimes: Runtimes::Auto,
         limits: Limits { concurrent_runs: 1, queued_runs: 1, results_grace: Duration::from_secs(1) },
@@ -78,6 +79,7 @@ fn an_idle_agent_shows_zeros_and_promtool_is_content() {
         alerts: ALERT_WORDS,
         closed: &["deadline"],
     });
+    metrics.declare_kernel(&[Capability::CgroupKill]);
     metrics.runtime_requests.with_label_values(&["containerd", "list"]);
     metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);
     let text = exposition(&metrics);
@@ -93,6 +95,8 @@ fn an_idle_agent_shows_zeros_and_promtool_is_content() {
         "parachute_http_requests_total{code=\"503\"} 0",
         "parachute_alerts_dropped_total{reason=\"duplicate\"} 0",
         "parachute_alert_runs_queued 0",
+        "parachute_kernel_capability{capability=\"cgroup_kill\"} 0",
+        "parachute_kernel_capability{capability=\"procfs_pidns\"} 1",
     ] {
         assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
     }
@@ -112,6 +116,7 @@ fn what_is_registered_is_what_the_table_says() {
         alerts: ALERT_WORDS,
         closed: &["deadline"],
     });
+    metrics.declare_kernel(&[Capability::CgroupKill]);
     metrics.runtime_requests.with_label_values(&["containerd", "list"]);
     metrics.runtime_request_failures.with_label_values(&["containerd", "list"]);
     metrics.alert_runs.with_label_values(&["hand"]);

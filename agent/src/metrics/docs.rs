@@ -35,9 +35,10 @@ pub const LAST_SUCCESS: &str = "parachute_probe_last_success";
 #[rustfmt::skip]
 pub const METRICS: &[Doc] = &[
     row(BUILD_INFO, Gauge, &["version", "revision", "arch"], "Always 1; the labels tell which build this is."),
+    row("parachute_kernel_capability", Gauge, &["capability"], "1 if this kernel has what the agent could use, as tried when it started, else 0; parachute doctor says what a lacking one costs."),
     row("parachute_containers", Gauge, &[], "Containers that run now, sandboxes included."),
-    row(CONTAINER_INFO, Gauge, &["namespace", "pod", "container", "id", "image", "uid", "runtime", "pid", "sandbox"],
-        "Always 1; what is known of a container. uid is the pod's, pid that of the container's init on the host."),
+    row(CONTAINER_INFO, Gauge, &["namespace", "pod", "container", "id", "image", "uid", "runtime", "pid", "sandbox", "host_namespaces"],
+        "Always 1; what is known of a container. uid is the pod's, pid that of the container's init on the host; host_namespaces are those of mnt, net and pid that are the host's own: what a run sees there is all of the host."),
     row("parachute_exec_events_total", Counter, &[], "Records that the kernel program wrote: first execs in a cgroup not seen before."),
     row("parachute_exec_events_lost_total", Counter, &[], "Records that the kernel program could not write because its ring buffer was full."),
     row("parachute_resyncs_total", Counter, &["reason"], "Scans of the whole cgroup tree for containers."),
@@ -72,7 +73,7 @@ pub const METRICS: &[Doc] = &[
     row("parachute_alerts_forward_queued", Gauge, &[], "Alerts that wait to be passed on to the peers, or are on their way."),
     row("parachute_alert_forward_seconds", Histogram, &[], "Time from a webhook until all peers had taken an alert of it, or were given up."),
     row("parachute_peer_requests_total", Counter, &["result"], "Requests to peers, each attempt, by what came of it; itself is this agent's own address."),
-    row("parachute_peer_failures_total", Counter, &["reason"], "Peers that were given up, once for each parcel of alerts that they did not take; unresolved and settings where no peer could be asked."),
+    row("parachute_peer_failures_total", Counter, &["reason"], "Peers that were given up, once for each parcel of alerts that they did not take; unresolved, settings and slow_disk where no peer could be asked."),
     row("parachute_alert_journal_failures_total", Counter, &[], "Times that the disk did not take what alerts have queued; the runs are run all the same."),
     row("parachute_alert_journals_set_aside_total", Counter, &[], "Files in the place of the journal of queued runs that were broken, or none of this agent's."),
     row("parachute_capture_uploads_total", Counter, &[], "Captures that were copied to the object store, whole."),

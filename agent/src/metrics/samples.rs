@@ -87,6 +87,14 @@ impl Samples {
         );
     }
 
+    /// Another process stands for it from here on; its results stay.
+    pub fn container_moved(&self, container: &Arc<Container>) {
+        if let Some(entry) = self.lock().entry(container) {
+            entry.subject = Subject::Live(Arc::clone(container));
+            entry.shown = Shown::of(&entry.subject);
+        }
+    }
+
     /// Starts the grace and lets go of the container (it holds a pidfd).
     pub fn container_gone(&self, container: &Container) {
         let now = Instant::now();

@@ -56,6 +56,8 @@ pub struct Delivery {
     pub failures: Vec<String>,
     /// Why nobody could be asked.
     pub error: Option<String>,
+    /// Some do not take it as it is, and may take its alerts apart from one another.
+    pub spoiled: bool,
 }
 
 impl Delivery {
@@ -103,7 +105,7 @@ mod tests {
             (0, 0, 0, None, "no_peers"),
         ] {
             let error = error.map(str::to_owned);
-            let delivery = Delivery { peers, answered, took: vec![took], failures: Vec::new(), error };
+            let delivery = Delivery { peers, answered, took: vec![took], error, ..Delivery::default() };
             assert_eq!(delivery.outcome(0), outcome, "{delivery:?}");
             assert!(Delivery::OUTCOMES.contains(&outcome));
         }

@@ -7,7 +7,7 @@ use arc_swap::ArcSwapOption;
 
 use super::{
     Container, ContainerId, End, Family, Metadata, Outcome, Output, ProbeName, Rejects, RunRequest,
-    RunResult, Runtime, TriggerName,
+    RunResult, Runtime, Shares, TriggerName,
 };
 
 /// A container whose pidfd is just some open file: nothing here looks at it.
@@ -16,11 +16,13 @@ pub(crate) fn container(id: &str, metadata: impl Into<Option<Metadata>>) -> Arc<
         id: ContainerId::new(&id.repeat(64)[..64]),
         pidfd: std::fs::File::open("/dev/null").expect("/dev/null opens").into(),
         pid: 4711,
+        pid_start_ticks: 1,
         start_ticks: 1,
         cgroup_id: 1,
         cgroup_path: format!("/kubepods/burstable/pod1/{id}"),
         pid_ns: 1,
         net_ns: 2,
+        shares: Shares::default(),
         runtime: Runtime::Containerd,
         cgroup_pod_uid: None,
         up_at: SystemTime::UNIX_EPOCH,

@@ -13,14 +13,18 @@ pub(super) enum Failure {
     Unavailable(String),
     /// It does not know the token, or the token may not start anything.
     Unauthorized(String),
+    /// It was not asked, as it did not answer lately or there was no connection left for it in time.
+    NotAsked,
     /// Whatever else it answers, a redirection among it.
     Refused(String),
+    /// It does not take what was sent: of several alerts one may have spoiled it for the others.
+    Spoiled(String),
 }
 
 impl Failure {
     /// Another try may go well.
     pub(super) fn may_pass(&self) -> bool {
-        !matches!(self, Self::Unauthorized(_) | Self::Refused(_))
+        !matches!(self, Self::Unauthorized(_) | Self::Refused(_) | Self::Spoiled(_))
     }
 
     pub(super) fn as_str(&self) -> &'static str {
@@ -29,17 +33,20 @@ impl Failure {
             Self::Timeout => "timeout",
             Self::Unavailable(_) => "unavailable",
             Self::Unauthorized(_) => "unauthorized",
-            Self::Refused(_) => "refused",
+            Self::NotAsked => "not_asked",
+            Self::Refused(_) | Self::Spoiled(_) => "refused",
         }
     }
 
     pub(super) fn words(&self) -> &str {
         match self {
             Self::Timeout => "it did not answer in time",
+            Self::NotAsked => "it was not asked: it did not answer lately, or its turn did not come in time",
             Self::Unreachable(words)
             | Self::Unavailable(words)
             | Self::Unauthorized(words)
-            | Self::Refused(words) => words,
+            | Self::Refused(words)
+            | Self::Spoiled(words) => words,
         }
     }
 }
@@ -48,15 +55,17 @@ impl Failure {
 pub const RESULTS: [&str; 7] =
     ["ok", "itself", "unreachable", "timeout", "unavailable", "unauthorized", "refused"];
 /// Why a peer was given up, or nobody was asked; the label values of `parachute_peer_failures_total`.
-pub const FAILURES: [&str; 8] = [
+pub const FAILURES: [&str; 10] = [
     "unreachable",
     "timeout",
+    "not_asked",
     "unavailable",
     "unauthorized",
     "refused",
     "beyond_max_peers",
     "unresolved",
     "settings",
+    "slow_disk",
 ];
 
 /// The metrics that this room moves.

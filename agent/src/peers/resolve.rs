@@ -15,68 +15,76 @@ use domain::resolv::stub::conf::ResolvConf;
 use super::PeersError;
 use crate::config::Service;
 
-/// The name as it is, then with each of the search list; an answer with addresses counts.
+/// Of the search list.
 const SEARCHED: usize = 8;
 
-/// All addresses behind the service, without a deadline of its own.
-pub(super) async fn resolve(service: &Service) -> Result<BTreeSet<SocketAddr>, PeersError> {
-    // It looks at the disk.
-    let settings = tokio::task::spawn_blocking(|| {
-        let mut settings = ResolvConf::new();
-        // What cannot be read leaves the name server on this host, as libc has it.
-        let _ = settings.parse_file("/etc/resolv.conf");
-        settings.finalize();
-        settings
-    });
-    match settings.await {
-        Ok(settings) => look_up(service, settings).await,
-        Err(error) => Err(PeersError::Unresolved { host: service.host.clone(), why: error.to_string() }),
-    }
+/// Whom to ask. Looks at the disk.
+pub(super) fn settings() -> ResolvConf {
+    let mut settings = ResolvConf::new();
+    // What cannot be read leaves the name server on this host, as libc has it.
+    let _ = settings.parse_file("/etc/resolv.conf");
+    settings.finalize();
+    settings
 }
 
-async fn look_up(service: &Service, settings: ResolvConf) -> Result<BTreeSet<SocketAddr>, PeersError> {
+/// All addresses behind the service, without a deadline of its own.
+pub(super) async fn look_up(
+    service: &Service,
+    settings: ResolvConf,
+) -> Result<BTreeSet<SocketAddr>, PeersError> {
     let failed = |why: String| PeersError::Unresolved { host: service.host.clone(), why };
     let with_port = |address: IpAddr| SocketAddr::new(address, service.port);
     if let Ok(address) = service.host.parse::<IpAddr>() {
         return Ok(BTreeSet::from([with_port(address)]));
     }
     let resolver = StubResolver::from_conf(settings);
-    let mut names = Vec::new();
-    if let Some(whole) = service.host.strip_suffix('.') {
-        names.extend(absolute(whole).map_err(failed)?);
-    } else {
-        names.extend(absolute(&service.host).map_err(failed)?);
-        let relative: RelativeName<Vec<u8>> =
-            RelativeName::from_str(&service.host).map_err(|error| failed(error.to_string()))?;
-        let searched = resolver.options().search.as_slice().iter().take(SEARCHED);
-        // One that is too long with the suffix is none.
-        names.extend(searched.filter_map(|suffix| Some(relative.clone().chain(suffix).ok()?.to_name())));
-    }
-    let mut why = None;
-    for name in names {
+    for name in names(&service.host, &resolver).map_err(failed)? {
         let (a, aaaa) = tokio::join!(ask(&resolver, &name, Rtype::A), ask(&resolver, &name, Rtype::AAAA));
+        if matches!((&a, &aaaa), (Ok(None), Ok(None))) {
+            continue;
+        }
         let mut found = BTreeSet::new();
+        let mut why = None;
         for half in [a, aaaa] {
             match half {
-                Ok(addresses) => found.extend(addresses.into_iter().map(with_port)),
+                Ok(addresses) => found.extend(addresses.into_iter().flatten().map(with_port)),
                 Err(error) => why = Some(error),
             }
         }
-        if !found.is_empty() {
-            return Ok(found);
-        }
+        // Whatever it is that came in place of addresses, another name is not what was meant.
+        return match why {
+            Some(why) if found.is_empty() => Err(failed(why)),
+            None if found.is_empty() => Err(failed("the name has no address".to_owned())),
+            _ => Ok(found),
+        };
     }
-    Err(failed(why.unwrap_or_else(|| "the name has no address".to_owned())))
+    Err(failed("there is no such name".to_owned()))
 }
 
-fn absolute(host: &str) -> Result<Option<Name<Vec<u8>>>, String> {
-    Name::from_str(host).map(Some).map_err(|error| error.to_string())
+/// What is asked for, in this order, until there is such a name. One with a dot in it is whole: the search list of a pod ends
+/// with domains of the node's, in which somebody else may answer, and be shown the token. One without is looked for as libc does.
+fn names(host: &str, resolver: &StubResolver) -> Result<Vec<Name<Vec<u8>>>, String> {
+    let whole = Name::from_str(host).map_err(|error| error.to_string())?;
+    if host.contains('.') {
+        return Ok(vec![whole]);
+    }
+    let relative: RelativeName<Vec<u8>> = RelativeName::from_str(host).map_err(|error| error.to_string())?;
+    let searched = resolver.options().search.as_slice().iter().take(SEARCHED);
+    // One that is too long with the suffix is none.
+    let searched = searched.filter_map(|suffix| Some(relative.clone().chain(suffix).ok()?.to_name()));
+    Ok(searched.chain([whole]).collect())
 }
 
-async fn ask(resolver: &StubResolver, name: &Name<Vec<u8>>, kind: Rtype) -> Result<Vec<IpAddr>, String> {
+/// None if there is no such name.
+async fn ask(
+    resolver: &StubResolver,
+    name: &Name<Vec<u8>>,
+    kind: Rtype,
+) -> Result<Option<Vec<IpAddr>>, String> {
     let answer = resolver.query((name, kind)).await.map_err(|error| error.to_string())?;
     match answer.header().rcode() {
-        Rcode::NOERROR | Rcode::NXDOMAIN => {}
+        Rcode::NOERROR => {}
+        Rcode::NXDOMAIN => return Ok(None),
         other => return Err(format!("the name server answers {other}")),
     }
     let section = answer.answer().map_err(|error| error.to_string())?;
@@ -86,7 +94,7 @@ async fn ask(resolver: &StubResolver, name: &Name<Vec<u8>>, kind: Rtype) -> Resu
     } else {
         found.extend(section.limit_to_in::<Aaaa>().flatten().map(|record| IpAddr::V6(record.data().addr())));
     }
-    Ok(found)
+    Ok(Some(found))
 }
 
 #[cfg(test)]
@@ -103,14 +111,22 @@ mod tests {
     /// More than musl's own 48, and than a datagram holds.
     const MANY: u16 = 500;
 
-    /// RFC 1035, section 4: the question again, with `many` addresses if it is for an A record of `agents.test`.
+    /// RFC 1035, section 4: the question again, with `many` addresses if it is for an A record of `agents.test`, or of any
+    /// name of a stranger's domain; for names that begin with `broken` SERVFAIL, with `empty` an answer of none, and for all
+    /// others that there is no such name.
     fn answer(message: &[u8], many: u16, cut: bool) -> Vec<u8> {
         let name = message[12..].iter().position(|byte| *byte == 0).unwrap() + 13;
         let question = &message[12..name + 4];
-        let known = question.starts_with(b"\x06agents\x04test\x00");
+        let known = question.starts_with(b"\x06agents\x04test\x00")
+            || question[..question.len() - 4].ends_with(b"\x08stranger\x00");
         let many = if known && question.ends_with(&[0, 1, 0, 1]) && !cut { many } else { 0 };
         let mut answer = message[..2].to_vec();
-        answer.extend([0x85 | (u8::from(cut) << 1), if known { 0x80 } else { 0x83 }, 0, 1]);
+        let code = match question {
+            _ if known || question.starts_with(b"\x05empty") => 0x80,
+            _ if question.starts_with(b"\x06broken") => 0x82,
+            _ => 0x83,
+        };
+        answer.extend([0x85 | (u8::from(cut) << 1), code, 0, 1]);
         answer.extend(many.to_be_bytes());
         answer.extend([0, 0, 0, 0]);
         answer.extend(question);
@@ -169,10 +185,27 @@ mod tests {
             let found = look_up(&service, settings(0).await).await.unwrap();
             assert_eq!(found, BTreeSet::from([SocketAddr::new(host.parse().unwrap(), 7)]));
         }
-        for (host, many, says) in [("agents.test", 0, "no address"), ("agents.", 9, "no address")] {
+        for (host, many, says) in [
+            ("agents.test", 0, "no address"),
+            ("agents.", 9, "no such name"),
+            ("nobody", 9, "no such name"),
+            ("nowhere.test", 9, "no such name"),
+            ("broken.test", 9, "SERVFAIL"),
+        ] {
             let service = Service { host: host.to_owned(), port: 7 };
             let error = look_up(&service, settings(many).await).await.unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_not_looked_for_elsewhere_when_it_cannot_be_found() {
+        for host in ["gone.svc.local", "empty.svc.local", "broken.svc.local", "empty", "broken"] {
+            let service = Service { host: host.to_owned(), port: 7 };
+            let mut settings = settings(3).await;
+            settings.options.search.push(SearchSuffix::from_str("stranger").unwrap());
+            let found = look_up(&service, settings).await;
+            assert!(found.is_err(), "{host}: {found:?}");
         }
     }
 }

@@ -100,6 +100,7 @@ impl Round<'_> {
 
     fn host(&self) -> String {
         let Service { host, port } = self.service;
+        let host = host.trim_end_matches('.');
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
@@ -116,6 +117,9 @@ impl Round<'_> {
             }
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
                 return Err(Failure::Unavailable(format!("it answers {status}")));
+            }
+            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => {
+                return Err(Failure::Spoiled(format!("it answers {status}")));
             }
             _ if status.is_server_error() => {
                 return Err(Failure::Unavailable(format!("it answers {status}")));

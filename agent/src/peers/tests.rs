@@ -99,8 +99,14 @@ impl Stage {
     }
 
     async fn pass_on(&self) -> Delivery {
-        let body = r#"{"version":"4","alerts":[{"status":"firing"}]}"#;
-        self.peers.pass_on(Parcel { body: body.into(), alerts: 1 }).await
+        match self.pass_on_at_first().await {
+            ControlFlow::Break(delivery) => delivery,
+            ControlFlow::Continue(rest) => rest.finish(true).await,
+        }
+    }
+
+    async fn pass_on_at_first(&self) -> ControlFlow<Delivery, Rest> {
+        self.peers.pass_on(parcel(1)).await
     }
 
     fn requests(&self, result: &str) -> u64 {
@@ -110,6 +116,10 @@ impl Stage {
     fn failures(&self, reason: &str) -> u64 {
         self.counters.failures.with_label_values(&[reason]).get()
     }
+}
+
+fn parcel(alerts: usize) -> Parcel {
+    Parcel { body: r#"{"version":"4","alerts":[{"status":"firing"}]}"#.into(), alerts }
 }
 
 const QUICK: &str = "scheme: http, timeout: 200ms, give_up_after: 2s";
@@ -311,4 +321,70 @@ async fn a_peer_without_tls_is_not_shown_the_token() {
     assert_eq!(stage.pass_on().await.answered, 0);
     assert!(peer.requests().iter().all(|request| !request.contains(TOKEN)), "{:?}", peer.requests());
     assert!(stage.requests("unreachable") + stage.requests("timeout") >= 1);
+}
+
+#[tokio::test]
+async fn who_did_not_answer_lately_holds_nobody_up_and_is_asked_after_the_others() {
+    let peer = Peer::new(vec![String::new(), String::new(), taken(TOOK)]).await;
+    let stage = Stage::new(peer.address, "scheme: http, timeout: 300ms, give_up_after: 5s");
+    let ControlFlow::Continue(rest) = stage.pass_on_at_first().await else { panic!("it is not asked again") };
+    let began = Instant::now();
+    assert!(matches!(stage.pass_on_at_first().await, ControlFlow::Continue(_)));
+    assert!(began.elapsed() < Duration::from_millis(250), "the second parcel waits for nothing");
+    assert_eq!(
+        (peer.requests().len(), stage.requests("timeout")),
+        (1, 1),
+        "and who was not asked is not counted"
+    );
+    // All connections are taken, but those for whom there is doubt have their own; a healthy peer's wait for nobody's.
+    let all = u32::try_from(CONNECTIONS).unwrap();
+    let _taken = stage.peers.0.connections.acquire_many(all).await.unwrap();
+    assert_eq!(rest.finish(true).await.outcome(0), "taken");
+    assert!(stage.peers.silent().is_empty());
+    // One that waits for a connection until it is given up was not asked, and nothing is known of it.
+    let stage = Stage::new(peer.address, "scheme: http, give_up_after: 1s");
+    let _taken = stage.peers.0.connections.acquire_many(all).await.unwrap();
+    let ControlFlow::Continue(rest) = stage.pass_on_at_first().await else {
+        panic!("it is given up at once")
+    };
+    let delivery = rest.finish(false).await;
+    assert!(delivery.failures[0].contains("was not asked"), "{delivery:?}");
+    assert_eq!((stage.requests("timeout"), stage.failures("not_asked")), (0, 1));
+    assert!(stage.peers.silent().is_empty());
+}
+
+#[tokio::test]
+async fn who_was_given_up_on_is_counted_and_not_asked_again() {
+    let peer = Peer::new(vec![answer("503 Service Unavailable", "", "{}")]).await;
+    let stage = Stage::new(peer.address, QUICK);
+    let ControlFlow::Continue(rest) = stage.pass_on_at_first().await else { panic!("it is not asked again") };
+    assert_eq!(rest.finish(false).await.outcome(0), "failed");
+    assert_eq!((peer.requests().len(), stage.failures("unavailable")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_is_said_and_holds_one_thread() {
+    let peer = Peer::new(vec![taken(TOOK)]).await;
+    let stage = Stage::new(peer.address, "scheme: http, give_up_after: 1s");
+    let _hangs = stage.peers.0.disk.acquire().await.unwrap();
+    let delivery = stage.pass_on().await;
+    assert!(delivery.error.as_ref().unwrap().contains("not read in time"), "{delivery:?}");
+    assert_eq!((delivery.outcome(0), stage.failures("slow_disk")), ("failed", 1));
+}
+
+#[tokio::test]
+async fn a_parcel_that_a_peer_does_not_take_as_it_is_is_to_be_taken_apart() {
+    let lags = || answer("503 Service Unavailable", "", "{}");
+    for status in ["400 Bad Request", "413 Payload Too Large"] {
+        let peer = Peer::new(vec![answer(status, "", "{}")]).await;
+        let stage = Stage::new(peer.address, QUICK);
+        let ControlFlow::Break(delivery) = stage.peers.pass_on(parcel(2)).await else { panic!("{status}") };
+        assert!(delivery.spoiled, "{delivery:?}");
+        assert_eq!(stage.failures("refused"), 0, "{status}: nobody is given up yet");
+        let delivery = stage.pass_on().await;
+        assert!(!delivery.spoiled && stage.failures("refused") == 1, "{status}: one alone cannot be");
+    }
+    let peer = Peer::new(vec![lags()]).await;
+    let stage = Stage::new(peer.address, QUICK);
+    assert!(matches!(stage.peers.pass_on(parcel(2)).await, ControlFlow::Continue(_)));
 }

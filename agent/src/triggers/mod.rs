@@ -90,6 +90,10 @@ pub async fn watch(mut wiring: Wiring) {
                 }
                 // Its description may be what a start waits for.
                 Ok(ContainerEvent::Described(_)) => {}
+                Ok(ContainerEvent::Moved(container)) => {
+                    let same = |start: &&mut Start| start.container.id == container.id;
+                    starts.iter_mut().filter(same).for_each(|start| start.container = Arc::clone(&container));
+                }
                 Ok(ContainerEvent::Down(gone)) => starts.retain(|start| !Arc::ptr_eq(&start.container, &gone)),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "containers start and stop faster than their triggers are planned");

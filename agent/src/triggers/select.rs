@@ -46,8 +46,12 @@ pub struct Target {
 }
 
 impl Target {
-    /// Reads `[NS/][POD/]NAME`. A name alone may also be the beginning of an id, of at least six characters.
+    /// Reads `[NS/][POD/]NAME`. A name alone may also be the beginning of an id, of at least six characters. A target that
+    /// was named by a path is called by it, and that begins with a slash.
     pub fn parse(text: &str) -> Self {
+        if text.starts_with('/') {
+            return Self { container: Some(text.to_owned()), ..Self::default() };
+        }
         let mut parts = text.rsplitn(3, '/').map(|part| Some(part.to_owned()));
         let mut next = || parts.next().flatten();
         Self { container: next(), pod: next(), namespace: next(), id: None }

@@ -40,6 +40,7 @@ fn config(when: When, matches: Match) -> Config {
         allow_unsafe_joined: false,
     };
     Config {
+        targets: Arc::default(),
         probe_root: crate::config::ProbeRoot::default(),
         runtimes: Runtimes::Auto,
         limits: Limits { concurrent_runs: 1, queued_runs: 1, results_grace: Duration::ZERO },

@@ -67,6 +67,11 @@ impl Fleet<'_> {
         row("the same: cut or dropped, by reason", dropped, "measured")?;
         row("the same: answered in", millis(node.alert.answered_in), "measured")?;
         row("the same: all run and kept in", seconds(node.alert.drained_in), "measured")?;
+        row(
+            "an alert for a pod of another node: the agent's processor time",
+            millis(node.stranger_cpu),
+            "measured",
+        )?;
         row("bytes of a capture on disk", size(self.bytes_per_capture()), "measured")?;
         let (captures, alerts) = (self.captures_a_day(), self.asked.alerts);
         let day = captures as f64 * self.bytes_per_capture();
@@ -95,6 +100,12 @@ impl Fleet<'_> {
         }
         row(&format!("{all}: head memory"), size(self.series() * HEAD_BYTES), "computed, 3 kB a series")?;
         row(&format!("{all}: new series an hour"), millions(self.churned() as f64 * nodes), "computed")?;
+        let deliveries = self.asked.alerts as f64 * nodes;
+        row(
+            &format!("{all}, each of which gets every alert: processor time of one for them in a day"),
+            seconds(node.stranger_cpu.mul_f64(deliveries)),
+            "computed",
+        )?;
         row(
             &format!("{all}: captures a day"),
             format!("{}, {}", millions(captures as f64 * nodes), size(day * nodes)),

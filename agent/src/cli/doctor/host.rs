@@ -1,42 +1,40 @@
 //! What the host has: kernel, cgroups, security modules, runtimes. Reads; changes nothing but that the hook is attached once.
 
 use std::fs;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use super::kernel::Kernel;
 use super::{Check, Verdict};
-use crate::containers::metadata::USUAL_SOCKETS;
+use crate::app::registry_counters;
+use crate::config::Runtimes;
+use crate::containers::metadata::{Said, ask_all};
+use crate::metrics::AgentMetrics;
+use crate::model::Capability;
 use crate::{detect, enter};
 
-/// The oldest kernel on which everything works (README, "Kernels").
-const OLDEST: (u32, u32) = (5, 10);
-
-pub(super) fn checks() -> Vec<Check> {
-    vec![kernel(), btf(), hook(), cgroups(), devices(), security(), ptrace_scope(), runtimes()]
+pub(super) fn checks(kernel: &Kernel) -> Vec<Check> {
+    let mut checks = vec![name()];
+    checks.extend(kernel.checks());
+    checks.extend([btf(kernel), hook(), cgroups(kernel), devices(), security(), ptrace_scope()]);
+    checks
 }
 
-fn kernel() -> Check {
+fn name() -> Check {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy().into_owned();
     let distribution = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let name = distribution.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     let name = name.unwrap_or("an unknown distribution").trim_matches('"');
-    let verdict =
-        if version(&release).is_some_and(|version| version >= OLDEST) { Verdict::Ok } else { Verdict::Warn };
-    Check::new("kernel", verdict, format!("Linux {release} {}, {name}", std::env::consts::ARCH))
+    // For people: what it can do was tried.
+    Check::new("kernel", Verdict::Ok, format!("Linux {release} {}, {name}", std::env::consts::ARCH))
 }
 
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-}
-
-fn btf() -> Check {
+fn btf(kernel: &Kernel) -> Check {
     match fs::metadata("/sys/kernel/btf/vmlinux") {
-        Ok(about) => {
+        Ok(about) if !kernel.lacks(Capability::KernelBtf) => {
             Check::new("BTF", Verdict::Ok, format!("/sys/kernel/btf/vmlinux, {} KiB", about.len() >> 10))
         }
-        Err(_) => Check::new("BTF", Verdict::Warn, "none: needed where cgroups are those of v1 alone"),
+        _ => Check::new("BTF", Verdict::Warn, "none: needed where cgroups are those of v1 alone"),
     }
 }
 
@@ -51,23 +49,22 @@ fn hook() -> Check {
     }
 }
 
-fn cgroups() -> Check {
-    let controllers = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
-    // Since Linux 5.14; the root has no such file, and it may have no children.
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let has_kill = version(&release).is_some_and(|version| version >= (5, 14));
-    let killed = if has_kill { "cgroup.kill" } else { "no cgroup.kill, which is from Linux 5.14" };
-    let v1 = ["memory", "pids", "cpu"].map(|name| (name, Path::new("/sys/fs/cgroup").join(name)));
-    let v1: Vec<_> =
-        v1.iter().filter(|(_, path)| path.join("cgroup.procs").exists()).map(|(name, _)| *name).collect();
-    let (mode, limits) = if let Some(all) = controllers("/sys/fs/cgroup/cgroup.controllers") {
-        let has = |name: &&str| all.split(' ').any(|controller| controller == *name);
-        let limits: Vec<_> = ["memory", "pids", "cpu"].into_iter().filter(has).collect();
-        (format!("v2, {killed}"), limits)
-    } else if controllers("/sys/fs/cgroup/unified/cgroup.controllers").is_some() {
-        (format!("hybrid, {killed}"), v1)
+fn cgroups(kernel: &Kernel) -> Check {
+    let killed = if kernel.lacks(Capability::CgroupKill) { "no cgroup.kill" } else { "cgroup.kill" };
+    let limits = [
+        ("memory", Capability::CgroupMemory),
+        ("pids", Capability::CgroupPids),
+        ("cpu", Capability::CgroupCpu),
+    ];
+    let limits: Vec<_> =
+        limits.iter().filter(|(_, capability)| !kernel.lacks(*capability)).map(|(name, _)| *name).collect();
+    let there = |path: &str| Path::new(path).exists();
+    let mode = if there("/sys/fs/cgroup/cgroup.controllers") {
+        format!("v2, {killed}")
+    } else if there("/sys/fs/cgroup/unified/cgroup.controllers") {
+        format!("hybrid, {killed}")
     } else {
-        ("v1".to_owned(), v1)
+        "v1".to_owned()
     };
     let verdict = match limits.len() {
         3 => Verdict::Ok,
@@ -101,37 +98,36 @@ fn ptrace_scope() -> Check {
     )
 }
 
-fn runtimes() -> Check {
-    let socket = |path: &&str| Path::new(path).exists();
-    let state = |path: &str| match UnixStream::connect(path) {
-        Ok(_) => format!("{path} listens"),
-        Err(error) => format!("{path}: {error}"),
+/// Those that the agent would ask, and what they answer.
+pub(super) fn runtimes(which: &Runtimes) -> Check {
+    let asked = || -> Result<_, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let counters = registry_counters(&AgentMetrics::new().map_err(|error| error.to_string())?).metadata;
+        Ok(runtime.map_err(|error| error.to_string())?.block_on(ask_all(which, &counters)))
     };
-    let found: Vec<_> = USUAL_SOCKETS.iter().filter(|path| socket(path)).map(|path| state(path)).collect();
-    if found.is_empty() {
-        return Check::new(
-            "runtimes",
-            Verdict::Warn,
-            "no CRI socket at the usual places; name it under runtimes:",
-        );
+    let answers = match asked() {
+        Ok(answers) => answers,
+        Err(error) => return Check::new("runtimes", Verdict::Fail, error),
+    };
+    if answers.is_empty() {
+        return match which {
+            Runtimes::Auto => Check::new(
+                "runtimes",
+                Verdict::Warn,
+                "no socket of a runtime (CRI, Docker, Podman) at the usual places; name it under runtimes:",
+            ),
+            Runtimes::Listed(_) => Check::new("runtimes", Verdict::Ok, "none is asked, as runtimes: has it"),
+        };
     }
-    Check::new("runtimes", Verdict::Ok, found.join(", "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn releases_are_compared_by_their_numbers() {
-        for (release, expected) in [
-            ("5.10.0-28-amd64", Some((5, 10))),
-            ("6.18.44-fc-v669", Some((6, 18))),
-            ("5.4.0", Some((5, 4))),
-            ("x", None),
-        ] {
-            assert_eq!(version(release), expected, "{release}");
-        }
-        assert!(version("5.10.1") >= Some(OLDEST) && version("5.4.300") < Some(OLDEST));
-    }
+    // Docker's own containerd is at a usual place and speaks no CRI: that is nothing to mend where another one answers.
+    let is_one_answering = answers.iter().any(|said| said.answer.is_ok());
+    let is_usual = matches!(which, Runtimes::Auto) && is_one_answering;
+    let is_wrong = answers.iter().any(|said| said.answer.is_err() && !(said.is_lasting && is_usual));
+    let told = |said: &Said| match &said.answer {
+        Ok(count) => format!("{} answers: {count} containers", said.socket.display()),
+        // It names the socket.
+        Err(error) => error.clone(),
+    };
+    let found: Vec<_> = answers.iter().map(told).collect();
+    Check::new("runtimes", if is_wrong { Verdict::Warn } else { Verdict::Ok }, found.join("\n"))
 }

@@ -93,7 +93,7 @@ fn ways_in(newest: Option<Way>, mounted: &RunResult) -> Check {
     let found = match (pidns, works) {
         (true, true) => "observer_pidns, observer_mount, joined",
         (true, false) => "observer_pidns, joined",
-        (false, true) => "observer_mount, joined; observer_pidns is from Linux 6.18",
+        (false, true) => "observer_mount, joined",
         (false, false) => "joined alone",
     };
     Check::new("ways in", if pidns || works { Verdict::Ok } else { Verdict::Fail }, found)
@@ -106,11 +106,13 @@ async fn container(scratch: &Scratch, launcher: &Launcher) -> anyhow::Result<Arc
         id: ContainerId::new(&"0".repeat(64)),
         pidfd: scratch.pidfd.try_clone()?,
         pid: scratch.pid,
+        pid_start_ticks: about.start_ticks,
         start_ticks: about.start_ticks,
         cgroup_id: 0,
         cgroup_path: String::new(),
         pid_ns: about.pid_ns,
         net_ns: about.net_ns,
+        shares: about.shares(),
         runtime: Runtime::Unknown,
         cgroup_pod_uid: None,
         up_at: SystemTime::now(),

@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args, what: &What, place: &Where<'_>) -> anyhow::Result
         .map(|found| {
             let start = || {
                 let stdio = Stdio::Streams([Stream::Null, Stream::Relayed, Stream::Relayed]);
-                Session::start(what.plan(args, found.pidfd, stdio, None))
+                Session::start(what.plan(args, found, stdio, None))
             };
             Box::new(start) as Start<'_>
         })

@@ -19,7 +19,7 @@ use rustix::termios::Termios;
 
 pub(super) use self::args::Args;
 use self::command::NotExecutable;
-use self::target::Where;
+use self::target::{Found, Where};
 use crate::enter::session::{Namespace, Session, SessionPlan, Stdio, Stream, User};
 use crate::exec::relay::{self, Signals};
 use crate::exec::status::{self, FAILED};
@@ -82,7 +82,7 @@ fn exec(args: &Args) -> anyhow::Result<u8> {
     };
     let restore = terminal.as_ref().map(Terminal::backup).transpose()?;
     let signals = Signals::block().context("taking signals")?;
-    let session = Session::start(what.plan(args, found.pidfd, stdio, restore))?;
+    let session = Session::start(what.plan(args, found, stdio, restore))?;
     let [stdin, stdout] = direct;
     let_go(stdin, stdout)?;
     let end = relay::run(session, &signals, terminal.as_ref())?;
@@ -185,12 +185,13 @@ impl What {
     fn plan(
         &self,
         args: &Args,
-        target: OwnedFd,
+        found: Found,
         stdio: Stdio,
         restore: Option<(OwnedFd, Termios)>,
     ) -> SessionPlan {
         SessionPlan {
-            target,
+            of_host: found.is_of_host(),
+            target: found.pidfd,
             namespaces: self.namespaces.clone(),
             programs: self.programs.clone(),
             argv: self.argv.clone(),

@@ -14,12 +14,20 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use self::look::Look;
 pub(super) use self::look::Where;
 use crate::cli::rows::Row;
+use crate::model::Runtime;
 
 /// A container, or a process, that can be joined.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) pidfd: OwnedFd,
     pub(super) row: Row,
+}
+
+impl Found {
+    /// No container, but a service, or whatever else the host itself runs.
+    pub(super) fn is_of_host(&self) -> bool {
+        ["systemd", "cgroup", "process"].contains(&self.row.runtime.as_str())
+    }
 }
 
 /// The one container that `text` means.
@@ -68,7 +76,8 @@ pub(super) fn by_pid(pid: u32) -> anyhow::Result<Found> {
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).context("--pid: not a process number")?;
     let pidfd = pidfd_open(raw, PidfdFlags::empty()).with_context(|| format!("--pid {pid}"))?;
     let container = field("Name:").unwrap_or_default().to_owned();
-    Ok(Found { pidfd, row: Row { container, pid, ..Row::default() } })
+    let runtime = Runtime::Process.as_str().to_owned();
+    Ok(Found { pidfd, row: Row { container, runtime, pid, ..Row::default() } })
 }
 
 /// The pidfd of the row's init, if the process with that number still is it.
@@ -93,7 +102,15 @@ fn read(path: &str) -> std::io::Result<String> {
 fn is_row(row: &Row, stat: &str, cgroups: &str) -> bool {
     // proc_pid_stat(5), field 22; counting begins after the name's closing parenthesis.
     let started = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19));
-    started == Some(row.start_ticks.to_string().as_str()) && cgroups.contains(&row.id)
+    // hierarchy-ID:controllers:path, cgroups(7).
+    let is_in = |path: &str| {
+        let below = path.strip_prefix(row.cgroup.as_str());
+        below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+    };
+    let is_inside = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(is_in);
+    // In a cgroup namespace of one's own the paths of others begin elsewhere.
+    let named = cgroups.contains(&row.id);
+    started == Some(row.pid_start_ticks.to_string().as_str()) && (is_inside || named)
 }
 
 /// `--selector`: patterns for namespace, pod and container; what is not named matches all.
@@ -169,12 +186,19 @@ mod tests {
     #[test]
     fn a_reused_pid_is_told_apart() {
         let mut row = row("shop", "cart-0", "cart");
-        row.start_ticks = 77;
+        row.pid_start_ticks = 77;
+        row.cgroup = format!("/kubepods/pod1/{}", row.id);
         let stat = "12 (a) b) S 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 77 1 1";
         let cgroups = format!("0::/kubepods/pod1/{}\n", row.id);
         assert!(is_row(&row, stat, &cgroups));
         assert!(!is_row(&row, &stat.replace(" 77 ", " 78 "), &cgroups));
         assert!(!is_row(&row, stat, "0::/user.slice\n"));
+        // Of a service the path alone tells.
+        row.cgroup = "/system.slice/nginx.service".into();
+        assert!(is_row(&row, stat, "1:pids:/\n0::/system.slice/nginx.service/worker\n"));
+        for other in ["/system.slice/nginx.service2", "/x/system.slice/nginx.service", "/"] {
+            assert!(!is_row(&row, stat, &format!("0::{other}\n")), "{other}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::config::raw::parse::RawKind;
 /// The agent's own metrics, as `metrics::docs` makes them (a test there compares); `process_*` are its own too. A probe's metric of the same name would double a family.
 pub const OWN_METRICS: &[&str] = &[
     "parachute_build_info",
+    "parachute_kernel_capability",
     "parachute_containers",
     "parachute_container_info",
     "parachute_exec_events_total",

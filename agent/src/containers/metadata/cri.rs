@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// Where runtimes listen unless told otherwise.
-pub const USUAL: [&str; 6] = [
+pub(super) const USUAL: [&str; 6] = [
     "/run/containerd/containerd.sock",
     "/run/k3s/containerd/containerd.sock",
     "/run/crio/crio.sock",
@@ -40,6 +40,9 @@ pub(super) enum CriError {
     Slow { socket: PathBuf },
     #[error("{socket}: {message}; is it a CRI socket, and does the runtime run?")]
     Failed { socket: PathBuf, message: String },
+    /// As Docker's own containerd, whose plugin of that name is switched off.
+    #[error("{socket}: it speaks no CRI ({message}): leave it out of `runtimes:`, or switch its plugin on")]
+    NoCri { socket: PathBuf, message: String },
 }
 
 /// One container or sandbox as the runtime describes it.
@@ -57,11 +60,6 @@ pub(super) struct Client {
     socket: PathBuf,
     pub(super) runtime: Runtime,
     api: RuntimeServiceClient<Channel>,
-}
-
-/// The usual sockets that exist.
-pub(super) fn usual_sockets() -> Vec<PathBuf> {
-    USUAL.iter().map(PathBuf::from).filter(|path| path.exists()).collect()
 }
 
 impl Client {
@@ -116,7 +114,12 @@ impl Client {
         let answer = match tokio::time::timeout(DEADLINE, call).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => {
-                Err(CriError::Failed { socket: socket(), message: status.message().to_owned() })
+                let (socket, message) = (socket(), status.message().to_owned());
+                Err(if status.code() == tonic::Code::Unimplemented {
+                    CriError::NoCri { socket, message }
+                } else {
+                    CriError::Failed { socket, message }
+                })
             }
             Err(_late) => Err(CriError::Slow { socket: socket() }),
         };

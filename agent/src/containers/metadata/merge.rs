@@ -19,11 +19,7 @@ pub(super) fn merge(older: Option<&Metadata>, newer: &Metadata, pod: Option<&Met
         bounded(first.map_or("", |text| text), limit)
     };
     // An image id says less than the name that the bundle has kept.
-    let image_of = if newer.image.starts_with("sha256:") && !older.image.is_empty() {
-        &older.image
-    } else {
-        &newer.image
-    };
+    let image_of = if is_id(&newer.image) && !older.image.is_empty() { &older.image } else { &newer.image };
     let image_of = if image_of.is_empty() { &older.image } else { image_of };
     let sandbox = newer.sandbox || older.sandbox;
     let labels = pod.labels.iter().chain(&older.labels).chain(&newer.labels);
@@ -39,6 +35,11 @@ pub(super) fn merge(older: Option<&Metadata>, newer: &Metadata, pod: Option<&Met
             .collect(),
         sandbox,
     }
+}
+
+/// containerd's ids of images begin with `sha256:`; CRI-O's are the digits alone.
+fn is_id(image: &str) -> bool {
+    image.starts_with("sha256:") || image.len() == 64 && image.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The text, cut at a character's edge.
@@ -78,6 +79,19 @@ mod tests {
         assert_eq!(got.image, "registry.k8s.io/cart:1");
         assert_eq!(got.labels, [("app".into(), "own".into()), ("tier".into(), "web".into())].into());
         assert!(!got.sandbox);
+    }
+
+    #[test]
+    fn an_images_name_is_kept_before_its_id_and_an_id_is_better_than_nothing() {
+        let with = |image: &str| Metadata { image: image.into(), ..Metadata::default() };
+        let id = "0123456789abcdef".repeat(4);
+        for (older, newer, expected) in [
+            ("registry.k8s.io/cart:1", id.as_str(), "registry.k8s.io/cart:1"),
+            ("registry.k8s.io/cart:1", "registry.k8s.io/cart:2", "registry.k8s.io/cart:2"),
+            ("", &id, &id),
+        ] {
+            assert_eq!(merge(Some(&with(older)), &with(newer), None).image, expected);
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What a runtime leaves on disk of a container: the annotations in its OCI bundle's `config.json`. Read at once, without
 //! asking anybody; what the annotations mean is a pure function.
 
-use std::collections::HashMap;
-use std::fs::File;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
@@ -16,10 +17,11 @@ use crate::model::Metadata;
 const MAX_SIZE: u64 = 4 * 1024 * 1024;
 
 /// Bundles where runtimes put them unless told otherwise; `{id}` is the container's.
-const USUAL: [&str; 3] = [
+const USUAL: [&str; 4] = [
     "/run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}",
     "/run/containers/storage/overlay-containers/{id}/userdata",
     "/var/run/containers/storage/overlay-containers/{id}/userdata",
+    "/var/lib/containers/storage/overlay-containers/{id}/userdata",
 ];
 
 /// What a bundle tells.
@@ -40,17 +42,31 @@ struct Spec {
 /// shim stands in the bundle of its pod's sandbox, beside which lie those of its containers.
 pub(super) fn read(id: &str, near: Option<&Path>) -> Option<Bundle> {
     let usual = USUAL.iter().map(|path| PathBuf::from(path.replace("{id}", id)));
-    near.into_iter().flat_map(|near| beside(id, near)).chain(usual).find_map(|folder| {
-        let text = read_bounded(&folder.join("config.json")).ok()?;
-        let spec: Spec = serde_json::from_slice(&text).ok()?;
-        Some(bundle(&spec.annotations))
-    })
+    near.into_iter()
+        .flat_map(|near| beside(id, near))
+        .filter(|folder| is_roots(folder))
+        .chain(usual)
+        .find_map(|folder| {
+            let text = read_bounded(&folder.join("config.json")).ok()?;
+            let spec: Spec = serde_json::from_slice(&text).ok()?;
+            Some(bundle(&spec.annotations))
+        })
 }
 
-/// Only folders whose path holds the container's own id: a container cannot lead to another one's bundle.
+/// Only folders whose path holds the container's own id.
 fn beside(id: &str, near: &Path) -> Vec<PathBuf> {
     let inside = near.iter().any(|part| part == id).then(|| near.to_owned());
     inside.into_iter().chain(near.parent().map(|tasks| tasks.join(id))).collect()
+}
+
+/// Whether this is where the folder is, by no link, and nobody but root could have put it there. A sticky folder lets
+/// others make things beside root's, and take none of root's away.
+fn is_roots(folder: &Path) -> bool {
+    let is_kept = |about: &fs::Metadata| about.mode() & 0o022 == 0 || about.mode() & 0o1000 != 0;
+    folder.canonicalize().is_ok_and(|real| real == folder)
+        && folder
+            .ancestors()
+            .all(|part| part.metadata().is_ok_and(|about| about.uid() == 0 && is_kept(&about)))
 }
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
@@ -88,8 +104,11 @@ fn bundle(annotations: &HashMap<String, String>) -> Bundle {
         _ => None,
     };
     let sandbox = kind == Some(Kind::Sandbox);
-    let labels =
-        annotations.get("io.kubernetes.cri-o.Labels").and_then(|text| serde_json::from_str(text).ok());
+    let labels = annotations.get("io.kubernetes.cri-o.Labels");
+    let mut labels: BTreeMap<String, String> =
+        labels.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    // The kubelet's own, as in the runtime's answers.
+    labels.retain(|name, _| !name.starts_with("io.kubernetes."));
     Bundle {
         kind,
         sandbox_id: get(&["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"]),
@@ -116,7 +135,7 @@ fn bundle(annotations: &HashMap<String, String>) -> Bundle {
                 "io.kubernetes.cri-o.ImageName",
                 "io.kubernetes.cri-o.Image",
             ]),
-            labels: labels.unwrap_or_default(),
+            labels,
             sandbox,
         },
     }
@@ -163,14 +182,14 @@ mod tests {
     fn a_sandbox_has_no_container_name_and_a_strange_bundle_no_kind() {
         let sandbox = annotations(
             r#"{"annotations":{"io.kubernetes.container.name":"POD","io.kubernetes.cri-o.ContainerType":"sandbox",
-            "io.kubernetes.cri-o.Labels":"{\"app\":\"cart\"}","io.kubernetes.pod.name":"cart-0"}}"#,
+            "io.kubernetes.cri-o.Labels":"{\"app\":\"cart\",\"io.kubernetes.pod.name\":\"cart-0\"}","io.kubernetes.pod.name":"cart-0"}}"#,
         );
         let got = bundle(&sandbox);
         assert_eq!(
             (got.kind, got.metadata.container.as_str(), got.metadata.sandbox),
             (Some(Kind::Sandbox), "", true)
         );
-        assert_eq!(got.metadata.labels.get("app").map(String::as_str), Some("cart"));
+        assert_eq!(got.metadata.labels, [("app".to_owned(), "cart".to_owned())].into());
         assert_eq!(bundle(&annotations("{}")), Bundle::default());
     }
 
@@ -183,6 +202,25 @@ mod tests {
         assert_eq!(paths("/run/x/k8s.io/s1"), ["/run/x/k8s.io/c1"]);
         assert_eq!(paths("/run/y/c1/userdata"), ["/run/y/c1/userdata", "/run/y/c1/c1"]);
         assert!(paths("/").is_empty());
+    }
+
+    #[test]
+    fn a_folder_of_somebody_elses_and_a_link_to_a_bundle_are_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().canonicalize().unwrap();
+        let (victim, id) = (place.join("victim"), "f".repeat(64));
+        fs::create_dir(&victim).unwrap();
+        let text = r#"{"annotations":{"io.kubernetes.cri.container-name":"pay"}}"#;
+        fs::write(victim.join("config.json"), text).unwrap();
+        let shim = place.join("s");
+        let found = |shim: &Path| read(&id, Some(shim)).map(|bundle| bundle.metadata.container);
+        std::os::unix::fs::symlink(&victim, place.join(&id)).unwrap();
+        assert_eq!(found(&shim), None, "a link");
+        fs::remove_file(place.join(&id)).unwrap();
+        fs::rename(&victim, place.join(&id)).unwrap();
+        assert_eq!(found(&shim).as_deref(), Some("pay"));
+        std::os::unix::fs::chown(&place, Some(1000), None).unwrap();
+        assert_eq!(found(&shim), None, "who could have put it there");
     }
 
     #[test]

@@ -10,13 +10,18 @@ use tonic::{Request, Response, Status};
 
 use super::generated::runtime_service_server::{RuntimeService, RuntimeServiceServer};
 use super::generated::{self as api};
+use super::lists::BACKOFF;
 use super::*;
-use crate::model::testing;
+use crate::model::{Metadata, testing};
+
+mod engines;
 
 /// A runtime with one pod: sandbox `5…`, container `c…`.
 #[derive(Clone, Default)]
 struct Fake {
     calls: Arc<Mutex<Vec<String>>>,
+    /// As containerd with its CRI plugin switched off.
+    speaks_no_cri: bool,
 }
 
 #[tonic::async_trait]
@@ -52,6 +57,9 @@ impl RuntimeService for Fake {
     ) -> Result<Response<api::ListPodSandboxResponse>, Status> {
         let id = request.into_inner().filter.map(|f| f.id);
         self.calls.lock().unwrap().push(format!("sandboxes {}", id.as_deref().unwrap_or("all")));
+        if self.speaks_no_cri {
+            return Err(Status::unimplemented("unknown service runtime.v1.RuntimeService"));
+        }
         let sandbox = api::PodSandbox {
             id: "5".repeat(64),
             metadata: Some(api::PodSandboxMetadata {
@@ -139,6 +147,25 @@ async fn one_list_at_start_and_then_one_call_per_container() {
     assert_eq!(counters.requests.with_label_values(&["containerd", "ListContainers"]).get(), 2);
 }
 
+/// As with CRI-O: the sandbox is listed, and there is nobody to be seen of it.
+#[tokio::test]
+async fn a_pods_labels_are_known_where_its_sandbox_has_no_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("crio.sock");
+    let fake = Fake::default();
+    let _server = fake.serve(&socket);
+    let describer = describer(&socket, &counters());
+    let (older, newer) = (container('c'), container('c'));
+    describer.up(&older, None).await;
+    describer.scanned().await;
+    let labels = |of: &Metadata| of.labels.get("app").cloned();
+    assert_eq!(labels(&*described(&older).await).as_deref(), Some("cart"));
+    describer.down(&older).await;
+    describer.up(&newer, None).await;
+    assert_eq!(labels(&*described(&newer).await).as_deref(), Some("cart"));
+    assert_eq!(fake.calls(), ["sandboxes al", "containers a", "containers c", "sandboxes 55"]);
+}
+
 #[tokio::test]
 async fn an_absent_runtime_is_asked_again_and_one_list_makes_up_for_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -184,7 +211,7 @@ async fn a_socket_that_never_answers_and_one_that_is_no_runtime_are_failures_and
             }
         });
         let counters = counters();
-        let client = Client::new(&socket).unwrap();
+        let client = cri::Client::new(&socket).unwrap();
         let error = client.containers(None, &counters).await.unwrap_err().to_string();
         let said = if silent { "no answer within 2 s" } else { "is it a CRI socket" };
         assert!(error.contains(said) && error.contains("containerd-"), "{error}");
@@ -204,4 +231,57 @@ async fn who_is_no_runtimes_is_given_up_after_two_answers() {
     describer.scanned().await;
     tokio::time::sleep(MISS_DELAY * 3).await;
     assert_eq!(fake.calls(), ["sandboxes al", "containers a", "containers d", "sandboxes dd"]);
+}
+
+#[tokio::test]
+async fn who_speaks_no_cri_is_not_asked_again_and_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("containerd.sock");
+    let fake = Fake { speaks_no_cri: true, ..Fake::default() };
+    let _server = fake.serve(&socket);
+    let describer = describer(&socket, &counters());
+    describer.up(&container('c'), None).await;
+    describer.scanned().await;
+    tokio::time::sleep(BACKOFF.0 * 3).await;
+    assert_eq!(fake.calls(), ["sandboxes al"]);
+}
+
+#[tokio::test]
+async fn who_is_silent_keeps_nobody_from_describing_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (silent, socket) = (folder.path().join("containerd.sock"), folder.path().join("crio.sock"));
+    let _silent = UnixListener::bind(&silent).unwrap();
+    let fake = Fake::default();
+    let _server = fake.serve(&socket);
+    let counters = counters();
+    let runtimes = Runtimes::Listed([silent, socket].map(RuntimeEndpoint::Cri).into());
+    let describer = start(&runtimes, counters.clone(), Box::new(|_| {}));
+    let begun = std::time::Instant::now();
+    let (older, newer) = (container('c'), container('c'));
+    describer.up(&older, None).await;
+    describer.scanned().await;
+    assert_eq!(described(&older).await.pod, "cart-0");
+    describer.down(&older).await;
+    describer.up(&newer, None).await;
+    assert_eq!(described(&newer).await.pod, "cart-0");
+    let failures = || counters.failures.with_label_values(&["containerd", "ListPodSandbox"]).get();
+    // On a machine that took as long as its deadline for all this, it tells nothing.
+    assert!(failures() == 0 || begun.elapsed() > Duration::from_millis(1900), "it has been waited for");
+    describer.listed().await;
+    assert_eq!(failures(), 1);
+}
+
+#[tokio::test]
+async fn a_socket_that_comes_later_is_asked_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("crio.sock");
+    let source = source::Source::Cri(cri::Client::new(&socket).unwrap());
+    let mut lists = Lists::new(vec![source], true, counters());
+    lists.start();
+    assert!(lists.is_empty() && lists.are_over() && lists.failing().is_none());
+    let _server = Fake::default().serve(&socket);
+    lists.look_for_absent();
+    assert!(!lists.is_empty());
+    lists.start();
+    assert_eq!((lists.next().await.len(), lists.is_one_answering()), (2, true));
 }

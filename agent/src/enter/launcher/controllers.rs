@@ -124,6 +124,10 @@ impl Controllers {
         Self { own }
     }
 
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.own.iter().any(|(controller, _, _)| controller.name() == name)
+    }
+
     /// Folders of their own, which are to be removed with the launcher's.
     pub(super) fn folders(&self) -> impl Iterator<Item = &PathBuf> {
         self.own.iter().filter(|(_, version, _)| *version == Version::V1).map(|(_, _, folder)| folder)

@@ -32,6 +32,8 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
     let stat = read(proc.as_fd(), "stat").ok()?;
     let field = |name: &str| field(&status, name);
     let mnt_ns = namespace(&proc, "mnt")?;
+    let net_ns = namespace(&proc, "net")?;
+    let first_net_ns = folder("/proc/1").and_then(|first| namespace(&first, "net"));
     let user_ns = namespace(&proc, "user")?;
     let pid_ns = namespace(&proc, "pid")?;
     let parent: u32 = field("PPid")?.parse().ok()?;
@@ -39,14 +41,16 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
         pid,
         start_ticks: stat_field(&stat, START_TICKS)?,
         pid_ns,
-        net_ns: namespace(&proc, "net")?,
+        net_ns,
         mnt_ns,
         user_ns,
         in_host_pid_ns: namespace(&own, "pid") == Some(pid_ns),
+        in_host_net_ns: [namespace(&own, "net"), first_net_ns].contains(&Some(net_ns)),
         in_host_mnt_ns: [namespace(&own, "mnt"), hosts_mounts()].contains(&Some(mnt_ns)),
         in_host_user_ns: namespace(&own, "user") == Some(user_ns),
         inner_pid: field("NSpid")?.split_whitespace().last()?.parse().ok()?,
         comm: field("Name")?.to_owned(),
+        parent,
         parent_cwd: readlinkat(CWD, format!("/proc/{parent}/cwd"), Vec::new())
             .ok()
             .and_then(|path| path.into_string().ok())
@@ -71,16 +75,18 @@ pub(super) struct Target {
 
 /// This process's own namespaces, which it never leaves.
 #[derive(Debug)]
+#[allow(clippy::struct_field_names, reason = "each is a namespace")]
 pub(super) struct Own {
     pid_ns: u64,
     user_ns: u64,
+    mnt_ns: u64,
 }
 
 impl Own {
     /// Without it every container would count as one of another user namespace, of which nothing is to be feared.
     pub(super) fn find() -> io::Result<Self> {
         let inode = |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).map(|about| about.ino());
-        Ok(Self { pid_ns: inode("pid")?, user_ns: inode("user")? })
+        Ok(Self { pid_ns: inode("pid")?, user_ns: inode("user")?, mnt_ns: inode("mnt")? })
     }
 }
 
@@ -100,6 +106,17 @@ pub(super) fn target(pidfd: BorrowedFd<'_>, own: &Own) -> Option<Target> {
     };
     // It has not ended yet: so `proc` was its folder all the while, and not that of a successor with its pid.
     (!is_readable(pidfd)).then_some(target)
+}
+
+/// Whether the process with this number has the mounts that this one was started among, or the host's.
+pub(super) fn is_among_the_hosts_mounts(pid: u32, own: &Own) -> bool {
+    let mounts = folder(&format!("/proc/{pid}")).and_then(|proc| namespace(&proc, "mnt"));
+    mounts.is_some() && [Some(own.mnt_ns), hosts_mounts()].contains(&mounts)
+}
+
+/// `/proc/PID/cgroup`; empty where there is none.
+pub(super) fn read_cgroups(pid: u32) -> String {
+    read(CWD, &format!("/proc/{pid}/cgroup")).unwrap_or_default()
 }
 
 fn folder(path: &str) -> Option<OwnedFd> {

@@ -8,6 +8,7 @@ pub(super) mod handout;
 mod inspect;
 mod joined;
 mod observed;
+mod of_host;
 mod plan;
 mod procfs;
 mod program;
@@ -19,9 +20,9 @@ mod spawner;
 mod template;
 mod view;
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,20 +31,22 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use self::handout::Handout;
 use self::inspect::Own;
 use self::observed::{Observers, Task};
-use self::roots::Roots;
+use self::roots::{Roots, programs};
 use self::run::{Context, Run};
-use self::slots::Slots;
 use self::spawner::Spawners;
+use super::capabilities;
 use super::client::{LauncherOptions, Word};
 use super::protocol::{self, Answer, Ask, receive, send};
 use super::resident;
-use crate::config::{Config, Source};
-use crate::model::{End, ProbeName, TriggerName};
+use crate::config::{Config, Observer, Source};
+use crate::model::{Capability, End, ProbeName, TriggerName};
 pub use agent_stub::STEPS;
 pub(super) use inspect::{inspect, is_exiting};
 pub(super) use joined::takeover;
-pub(super) use plan::Image;
+pub(super) use plan::{Image, TARGET_PID};
+pub(super) use procfs::Procfs;
 pub use seccomp::confine_agent;
+pub(super) use slots::Slots;
 pub use slots::device_rule;
 pub(super) use spawner::ignore_sigchld;
 pub(super) use template::Template;
@@ -51,18 +54,25 @@ pub(super) use template::Template;
 /// The host's mount table may change often on a busy node; the template is built anew at most this often.
 const TEMPLATE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// After the last run, before the program's pages are given back: the next run needs most of them.
+const SETTLED: Duration = Duration::from_secs(1);
+
 struct Launcher {
     socket: OwnedFd,
     roots: Roots,
     source: Source,
     options: LauncherOptions,
     config: Arc<Config>,
+    /// What the kernel lacks and can be done without.
+    lacks: Vec<Capability>,
     template: Template,
     template_built: Instant,
     /// The host's mount table has changed since the template was built.
     template_stale: bool,
     slots: Slots,
     runs: Vec<Run>,
+    /// When the program's pages are given back, if nothing runs then.
+    settles: Option<Instant>,
     observers: Observers,
     handout: Option<Handout>,
     null: OwnedFd,
@@ -79,8 +89,7 @@ pub fn serve(socket: &OwnedFd, source: Source, options: LauncherOptions) -> io::
             return Err(io::Error::other(reason));
         }
     };
-    send(socket.as_fd(), &Answer::Ready { digest: launcher.config.digest }, &[])?;
-    resident::give_program_back();
+    launcher.say(&Answer::Ready { digest: launcher.config.digest, lacks: launcher.lacks.clone() })?;
     let served = loop {
         match launcher.turn() {
             Ok(true) => {}
@@ -99,13 +108,18 @@ impl Launcher {
         // The kernel reaps the spawners, this process's only children, by itself.
         ignore_sigchld().map_err(|e| format!("ignoring SIGCHLD: {e}"))?;
         let config = source.load().map_err(|e| e.to_string())?.into_commands();
-        let programs = programs(&config);
-        let open =
-            |path: &str| std::fs::File::open(path).map(OwnedFd::from).map_err(|e| format!("{path}: {e}"));
+        let slots = Slots::create(config.limits.concurrent_runs, true);
+        let lacks = capabilities::lacking_with(slots.as_ref().ok());
+        // Rather than what came of it.
+        if let Some(reason) = capabilities::stopping(&lacks) {
+            return Err(reason);
+        }
+        let mounted = options.mounted_procfs || lacks.contains(&Capability::ProcfsPidns);
+        let procfs = if mounted { Procfs::Mounted } else { Procfs::Pidns };
         let handout = options.run_directory.as_deref().map(Handout::open).transpose()?;
         // Before the template is built, so that no change of the mounts after that goes unnoticed.
         let mut roots = Roots::open().map_err(|e| format!("the mount namespaces: {e}"))?;
-        roots.enter(config.probe_root).map_err(|e| format!("probe_root: host: setns: {e}"))?;
+        let programs = roots.enter_for(&config).map_err(|e| format!("probe_root: host: {e}"))?;
         Ok(Self {
             socket: socket.try_clone().map_err(|e| e.to_string())?,
             roots,
@@ -113,15 +127,17 @@ impl Launcher {
             template: Template::build(&programs).map_err(|e| e.to_string())?,
             template_built: Instant::now(),
             template_stale: false,
-            slots: Slots::create(config.limits.concurrent_runs, true).map_err(|e| e.to_string())?,
+            slots: slots.map_err(|e| e.to_string())?,
             runs: Vec::new(),
-            observers: Observers::start(&programs, options.mounted_procfs).map_err(|e| e.to_string())?,
+            settles: Some(Instant::now()),
+            observers: Observers::start(&programs, procfs).map_err(|e| e.to_string())?,
             options,
             handout,
             own: Own::find().map_err(|e| format!("/proc/self/ns: {e}"))?,
-            null: open("/dev/null")?,
+            null: File::open("/dev/null").map_err(|e| format!("/dev/null: {e}"))?.into(),
             spawners: Spawners::start().map_err(|e| format!("starting the stub's program: {e}"))?,
             config: Arc::new(config),
+            lacks,
         })
     }
 
@@ -129,7 +145,8 @@ impl Launcher {
     fn turn(&mut self) -> io::Result<bool> {
         let now = Instant::now();
         let due = self.template_stale.then(|| self.template_built + TEMPLATE_INTERVAL);
-        let next = self.runs.iter().filter_map(Run::next_look).chain(due).min();
+        let settles = self.settles.filter(|_| self.runs.is_empty());
+        let next = self.runs.iter().filter_map(Run::next_look).chain(due).chain(settles).min();
         let timeout =
             next.map(|at| at.saturating_duration_since(now)).and_then(|t| Timespec::try_from(t).ok());
 
@@ -181,6 +198,9 @@ impl Launcher {
         if self.template_stale && self.template_built.elapsed() >= TEMPLATE_INTERVAL {
             self.rebuild_template();
         }
+        if self.runs.is_empty() && self.settles.take_if(|at| *at <= Instant::now()).is_some() {
+            resident::give_program_back();
+        }
         if !socket_ready {
             return Ok(true);
         }
@@ -207,7 +227,7 @@ impl Launcher {
             Ask::Run { id, probe, trigger } => {
                 let Ok([target, stdout, stderr]) = <[OwnedFd; 3]>::try_from(fds) else {
                     let reason = "a run needs three fds".to_owned();
-                    return self.say(&done(id, End::Refused { reason }));
+                    return self.say(&Answer::not_begun(id, End::Refused { reason }));
                 };
                 match self.start_run(
                     id,
@@ -220,7 +240,7 @@ impl Launcher {
                         self.runs.push(run);
                         Ok(())
                     }
-                    Err(end) => self.say(&done(id, end)),
+                    Err(end) => self.say(&Answer::not_begun(id, end)),
                 }
             }
             Ask::Cancel { id } => {
@@ -253,16 +273,19 @@ impl Launcher {
         let allowed = match config.triggers.get(trigger) {
             Some(rule) => rule.allow_unsafe_joined && rule.probes.contains(&probe.name),
             None => trigger.as_str() == TriggerName::CLI && self.options.allow_unsafe_joined,
-        };
-        let image = Image::of(probe).ok_or_else(|| End::Refused {
-            reason: format!("an argument of {} holds a NUL byte", probe.name),
-        })?;
+        } || of_host::is_one(&about, target.as_fd(), &self.own, &config.targets);
+        let reason = || format!("an argument of {} holds a NUL byte", probe.name);
+        let image = Image::of(probe, about.inner_pid).ok_or_else(|| End::Refused { reason: reason() })?;
         let task = Task { id, probe: Arc::clone(probe), allowed, about, image, target, outputs };
         let observer = match self.options.isolation {
             Some(Word::Joined) => None,
             Some(Word::Observer) => Some(probe.isolation.observer().cloned().unwrap_or_default()),
             None => probe.isolation.observer().cloned(),
         };
+        self.begin(&task, observer.as_ref())
+    }
+
+    fn begin(&mut self, task: &Task, observer: Option<&Observer>) -> Result<Run, End> {
         let mut context = Context {
             template: self.template.namespace(),
             null: self.null.as_fd(),
@@ -270,8 +293,8 @@ impl Launcher {
             slots: &mut self.slots,
         };
         match observer {
-            Some(observer) => self.observers.start_run(&task, &observer, &mut context),
-            None => joined::start_run(&task, self.template.root(), &mut context),
+            Some(observer) => self.observers.start_run(task, observer, &mut context),
+            None => joined::start_run(task, self.template.root(), &mut context),
         }
     }
 
@@ -285,6 +308,7 @@ impl Launcher {
             }
             let (mut answer, over) = run.advance(now);
             if over {
+                self.settles = Some(now + SETTLED);
                 let (spawner, slot, clean) = run.into_parts();
                 self.slots.give_back(slot, clean);
                 if let Some(spawner) = spawner {
@@ -310,19 +334,12 @@ impl Launcher {
 
     /// Where an observer was not possible and the probe allows it. An answer if this is not possible either.
     fn start_joined(&mut self, instead: &Task) -> Option<Answer> {
-        let id = instead.id;
-        let mut context = Context {
-            template: self.template.namespace(),
-            null: self.null.as_fd(),
-            spawners: &mut self.spawners,
-            slots: &mut self.slots,
-        };
-        match joined::start_run(instead, self.template.root(), &mut context) {
+        match self.begin(instead, None) {
             Ok(run) => {
                 self.runs.push(run);
                 None
             }
-            Err(end) => Some(done(id, end)),
+            Err(end) => Some(Answer::not_begun(instead.id, end)),
         }
     }
 
@@ -332,7 +349,7 @@ impl Launcher {
         if config.digest != digest {
             return Err(format!("{} changed while it was read; reload again", self.source));
         }
-        self.roots.enter(config.probe_root).map_err(|e| e.to_string())?;
+        self.roots.enter(config.probe_root).map_err(|e| format!("probe_root: host: {e}"))?;
         self.config = Arc::new(config);
         self.rebuild_template();
         Ok(())
@@ -380,19 +397,4 @@ impl Launcher {
 
 fn has_any(fds: &[PollFd<'_>]) -> bool {
     fds.iter().any(|fd| !fd.revents().is_empty())
-}
-
-/// The answer for a run of which nothing was started.
-fn done(id: u64, end: End) -> Answer {
-    Answer::Done { id, end, stuck: false, way: None, limit: None }
-}
-
-fn programs(config: &Config) -> Vec<PathBuf> {
-    // The path that is exec'd, and where its links lead.
-    config
-        .probes
-        .values()
-        .flat_map(|probe| [Some(probe.program.clone()), probe.program.canonicalize().ok()])
-        .flatten()
-        .collect()
 }

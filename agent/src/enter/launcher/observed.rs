@@ -14,7 +14,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use super::inspect::{Target, is_exiting};
 use super::plan::Image;
 use super::procfs::{self, Procfs};
-use super::run::{self, Context, Launch, PROCFS_UNTRUSTED, Run};
+use super::run::{self, Context, Launch, PROCFS_CLOSED, PROCFS_UNTRUSTED, Run};
 use super::template::{Template, TemplateError};
 use super::{program, seccomp, view};
 use crate::config::{Capabilities, Observer, Probe};
@@ -68,10 +68,10 @@ pub(super) struct Observers {
 }
 
 impl Observers {
-    pub(super) fn start(programs: &[PathBuf], mounted_procfs: bool) -> Result<Self, TemplateError> {
+    pub(super) fn start(programs: &[PathBuf], procfs: Procfs) -> Result<Self, TemplateError> {
         Ok(Self {
             view: view::build(programs)?,
-            procfs: if mounted_procfs { Procfs::Mounted } else { Procfs::find() },
+            procfs,
             filter: seccomp::observer(),
             all_capabilities: own_bounding_set(),
             fallbacks: HashMap::new(),
@@ -148,7 +148,8 @@ impl Observers {
     /// What is to be started now that run `id` has come to this end.
     pub(super) fn instead_of(&mut self, id: u64, end: &End) -> Option<Task> {
         let instead = self.fallbacks.remove(&id)?;
-        matches!(end, End::Refused { reason } if reason == PROCFS_UNTRUSTED).then_some(instead)
+        let End::Refused { reason } = end else { return None };
+        [PROCFS_UNTRUSTED, PROCFS_CLOSED].contains(&reason.as_str()).then_some(instead)
     }
 }
 

@@ -14,6 +14,10 @@ const ENVIRONMENT: [&CStr; 5] = [
     c"COLUMNS=4096",
 ];
 
+/// Besides it: which process of those in its /proc the command is to look into, in digits. Of a container that is mostly 1;
+/// of a service that shares the host's processes it is one of many.
+pub(in crate::enter) const TARGET_PID: &str = "PARACHUTE_TARGET_PID";
+
 /// Program, argv and environment as execve(2) wants them.
 #[derive(Clone, Debug)]
 pub(in crate::enter) struct Image {
@@ -26,11 +30,13 @@ pub(in crate::enter) struct Image {
 
 impl Image {
     /// `None` if an argument holds a NUL byte, which the configuration check refuses.
-    pub(super) fn of(probe: &Probe) -> Option<Self> {
+    pub(super) fn of(probe: &Probe, target_pid: u32) -> Option<Self> {
+        let target = CString::new(format!("{TARGET_PID}={target_pid}")).ok()?;
+        let environment = ENVIRONMENT.map(CStr::to_owned).into_iter().chain([target]).collect();
         Some(Self {
             programs: vec![CString::new(probe.program.as_os_str().as_bytes()).ok()?],
             arguments: probe.command.iter().map(|a| CString::new(a.as_str()).ok()).collect::<Option<_>>()?,
-            environment: ENVIRONMENT.map(CStr::to_owned).to_vec(),
+            environment,
             workdir: c"/".to_owned(),
         })
     }

@@ -15,7 +15,7 @@ use crate::model::Way;
 
 /// Which way this kernel offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Procfs {
+pub(in crate::enter) enum Procfs {
     /// `fsconfig(FSCONFIG_SET_FD, "pidns")` (kernel commit fe49652e36bb, Linux 6.18).
     Pidns,
     /// What is mounted on the container's `/proc`, after a check (open_tree(2), Linux 5.2).
@@ -24,7 +24,7 @@ pub(super) enum Procfs {
 
 impl Procfs {
     /// Tries it on this process's own pid namespace.
-    pub(super) fn find() -> Self {
+    pub(in crate::enter) fn find() -> Self {
         let tried = File::open("/proc/self/ns/pid").and_then(|own| instance(own.as_fd()));
         if tried.is_ok() { Self::Pidns } else { Self::Mounted }
     }

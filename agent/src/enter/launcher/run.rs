@@ -25,6 +25,11 @@ const STUCK_INTERVAL: Duration = Duration::from_secs(30);
 pub(super) const PROCFS_UNTRUSTED: &str = "procfs_untrusted: what is mounted on the container's /proc is not the procfs \
     of its processes; use Linux 6.18 or later, or fallback: joined";
 
+/// Why it is refused where nobody but the container can look up a path in its root. FUSE does that
+/// (`fuse_allow_current_process`), and fuse-overlayfs is the root of a user's containers where the kernel's overlay is root's.
+pub(super) const PROCFS_CLOSED: &str = "procfs_closed: the container's root lets nobody from outside in, as a FUSE file \
+    system of a user's does; use Linux 6.18 or later, or fallback: joined";
+
 /// What a run borrows from the launcher to start.
 pub(super) struct Context<'a> {
     pub(super) template: BorrowedFd<'a>,
@@ -118,7 +123,7 @@ pub(super) fn start(
             cgroup_kill: slot.kill(),
             limiting: slot.limiting(),
         },
-        unified: context.slots.unified(),
+        unified: context.slots.born_in(),
     };
     let started = context.spawners.take().and_then(|spawner| {
         let target = target.try_clone()?;
@@ -301,6 +306,9 @@ impl Run {
                      could take over a joined process"
                 ),
             },
+            (_, Some([step, libc::EACCES])) if step == Step::ProcfsUntrusted as i32 && !target_gone() => {
+                End::Refused { reason: PROCFS_CLOSED.to_owned() }
+            }
             (_, Some([step, _])) if step == Step::ProcfsUntrusted as i32 && !target_gone() => {
                 End::Refused { reason: PROCFS_UNTRUSTED.to_owned() }
             }

@@ -29,7 +29,7 @@ const CGROUP2: i64 = 0x6367_7270;
 const EMPTY_DEADLINE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SlotError {
+pub(in crate::enter) enum SlotError {
     #[error("no cgroup hierarchy is mounted; mount cgroup2 on /sys/fs/cgroup")]
     NoHierarchy,
     #[error("{path}: {source}; runs need a writable cgroup hierarchy so that nothing outlives them")]
@@ -38,13 +38,15 @@ pub(super) enum SlotError {
 
 /// All slots of one launcher. Dropping it kills what is in them and removes them.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(in crate::enter) struct Slots {
     folder: PathBuf,
     /// For all runs but observers.
     free: Vec<Slot>,
     free_observers: Vec<Slot>,
-    /// cgroup2, so that `clone3(CLONE_INTO_CGROUP)` works (Linux 5.7).
+    /// cgroup2.
     unified: bool,
+    /// Whether a command is made in its slot, and need not join it.
+    born_in: bool,
     made: usize,
     /// Folders that could not be removed yet, because something in them had not gone.
     given_up: Vec<PathBuf>,
@@ -72,7 +74,7 @@ pub(super) struct Slot {
 impl Slots {
     /// Makes `count` slots in the cgroup2 hierarchy, or in a v1 one where that is what there is. With `limited` each of
     /// them has its limits, too, and they are observers': most probes are, and a joined one's is made when it is needed.
-    pub(super) fn create(count: usize, limited: bool) -> Result<Self, SlotError> {
+    pub(in crate::enter) fn create(count: usize, limited: bool) -> Result<Self, SlotError> {
         let usual = USUAL.iter().find(|path| is_whole_cgroup2(path)).map(|path| (PathBuf::from(path), true));
         // The kernel writes the table anew for each reader: milliseconds where there are thousands of mounts.
         let look = || hierarchy(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
@@ -94,6 +96,7 @@ impl Slots {
             rule: limited.then(|| rule(&observers, unified)).flatten(),
             folder,
             unified,
+            born_in: unified && agent_stub::has_clone_into_cgroup(),
             made: 0,
             given_up: Vec::new(),
             controllers,
@@ -105,8 +108,23 @@ impl Slots {
         Ok(slots)
     }
 
-    pub(super) fn unified(&self) -> bool {
-        self.unified
+    pub(super) fn born_in(&self) -> bool {
+        self.born_in
+    }
+
+    /// Whether the kernel kills all of a slot at once. Of a v1 hierarchy it never does.
+    pub(in crate::enter) fn has_kill(&self) -> bool {
+        fs::File::options().write(true).open(self.folder.join("cgroup.kill")).is_ok()
+    }
+
+    /// Whether it is a program of this one's that keeps observers from devices.
+    pub(in crate::enter) fn has_device_program(&self) -> bool {
+        matches!(self.rule, Some(Rule::Program { .. }))
+    }
+
+    /// Whether runs are limited by this controller.
+    pub(in crate::enter) fn limits(&self, controller: &str) -> bool {
+        self.controllers.as_ref().is_some_and(|controllers| controllers.has(controller))
     }
 
     /// A free slot. A stuck run keeps its own, so a new one is made in its place; the agent bounds how many.
@@ -322,6 +340,22 @@ fn start_ticks(pid: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_there_is_no_cgroup_kill_all_are_killed_one_by_one() {
+        use std::os::unix::process::ExitStatusExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        // A folder that looks like a cgroup, and whose `cgroup.kill` takes nothing.
+        fs::create_dir(folder.path().join("cgroup.kill")).unwrap();
+        let sleep = || std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let mut children = [sleep(), sleep()];
+        let procs = children.each_ref().map(|child| child.id().to_string()).join("\n");
+        fs::write(folder.path().join("cgroup.procs"), procs).unwrap();
+        kill_cgroup(folder.path());
+        for child in &mut children {
+            assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+        }
+    }
 
     #[test]
     fn the_unified_hierarchy_is_preferred_and_devices_are_next() {

@@ -201,3 +201,27 @@ pub(in crate::enter) fn ignore_sigchld() -> nix::Result<()> {
     // SAFETY: SIG_IGN runs no code of this program.
     unsafe { sigaction(Signal::SIGCHLD, &ignore) }.map(|_| ())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::capabilities::without;
+    use super::*;
+
+    /// Its program headers name no loader (PT_INTERP, elf(5)), which would not be there in a container.
+    #[test]
+    fn the_stub_has_its_c_library_in_it() {
+        let number = |at: usize, length: usize| {
+            PROGRAM[at..at + length].iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+        };
+        let (start, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+        let kinds: Vec<usize> = (0..count).map(|index| number(start + index * size, 4)).collect();
+        assert!(kinds.contains(&1) && !kinds.contains(&3), "{kinds:?}");
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_know_of_executable_files_in_memory_has_them_all_the_same() {
+        let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | libc::MFD_EXEC;
+        let made = without::call(libc::SYS_memfd_create, Some(flags), libc::EINVAL, program).unwrap();
+        assert!(rustix::fs::fstat(&made).unwrap().st_mode & 0o111 != 0);
+    }
+}

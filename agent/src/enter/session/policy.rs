@@ -10,9 +10,12 @@ use crate::enter::launcher::takeover;
 /// against its container. BLOCK_SUSPEND, WAKE_ALARM, LEASE, SYS_PACCT, SYS_TTY_CONFIG, SYSLOG (linux/capability.h).
 const SHIELDS: [u32; 6] = [36, 35, 28, 20, 26, 34];
 
+/// CAP_SYS_PTRACE (linux/capability.h).
+const SYS_PTRACE: u32 = 19;
+
 pub(super) fn check(plan: &SessionPlan, target: &Inspection) -> Result<(), EnterError> {
     let own = own_capabilities()?;
-    decide(&plan.namespaces, plan.allow_unsafe_target, target, own).map_err(EnterError::Refused)
+    decide(&plan.namespaces, plan.allow_unsafe_target, plan.of_host, target, own).map_err(EnterError::Refused)
 }
 
 fn own_capabilities() -> Result<u64, EnterError> {
@@ -20,7 +23,13 @@ fn own_capabilities() -> Result<u64, EnterError> {
     Ok(own.permitted.bits())
 }
 
-fn decide(namespaces: &[Namespace], allowed: bool, target: &Inspection, own: u64) -> Result<(), String> {
+fn decide(
+    namespaces: &[Namespace],
+    allowed: bool,
+    of_host: bool,
+    target: &Inspection,
+    own: u64,
+) -> Result<(), String> {
     let has = |namespace| namespaces.contains(&namespace);
     if has(Namespace::User) && target.in_host_user_ns {
         return Err("namespace user: the target has none of its own, it shares the host's".to_owned());
@@ -39,8 +48,11 @@ fn decide(namespaces: &[Namespace], allowed: bool, target: &Inspection, own: u64
                 .to_owned(),
         );
     }
-    // A process of the host is no container, and could do everything before.
-    if allowed || (target.in_host_pid_ns && target.in_host_mnt_ns) {
+    // A process of the host is no container, and could do everything before. One that has mounts of its own could, too, if
+    // it may take over others (`launcher::of_host`).
+    let may_trace = target.cap_bounding & (1 << SYS_PTRACE) != 0;
+    let of_host = of_host && target.in_host_user_ns && may_trace && !has(Namespace::Mnt);
+    if allowed || (target.in_host_pid_ns && (target.in_host_mnt_ns || of_host)) {
         return Ok(());
     }
     if has(Namespace::Mnt) {
@@ -101,10 +113,12 @@ mod tests {
             mnt_ns: 4,
             user_ns: 5,
             in_host_mnt_ns: false,
+            in_host_net_ns: false,
             in_host_pid_ns: false,
             in_host_user_ns,
             inner_pid: 1,
             comm: "x".into(),
+            parent: 0,
             parent_cwd: None,
             cap_bounding,
         }
@@ -131,12 +145,29 @@ mod tests {
             (&[Pid, Mnt], usual, true, false, Some("--allow-unsafe-target")),
             (&[Pid, Mnt], usual, true, true, None),
         ] {
-            let said = decide(namespaces, allowed, &target(caps, host_user_ns), ALL).err();
+            let said = decide(namespaces, allowed, false, &target(caps, host_user_ns), ALL).err();
             match says {
                 None => assert_eq!(said, None, "{namespaces:?} {caps:x}"),
                 Some(part) => assert!(said.as_ref().is_some_and(|s| s.contains(part)), "{said:?} {part}"),
             }
         }
+    }
+
+    #[test]
+    fn a_service_with_mounts_of_its_own_is_no_container() {
+        use Namespace::{Mnt, Net, Pid};
+        let with = |in_host_pid_ns, caps, of_host, namespaces: &[Namespace]| {
+            let target = Inspection { in_host_pid_ns, ..target(caps, true) };
+            decide(namespaces, false, of_host, &target, ALL).is_ok()
+        };
+        assert!(with(true, ALL, true, &[Pid, Net]));
+        assert!(!with(true, ALL, false, &[Pid, Net]), "a container that shares the host's processes");
+        assert!(!with(false, ALL, true, &[Pid, Net]), "a service with processes of its own");
+        assert!(
+            !with(true, DEFAULT | 1 << 21, true, &[Pid, Net]),
+            "it could not take over the host's before"
+        );
+        assert!(!with(true, ALL, true, &[Pid, Net, Mnt]), "its own programs");
     }
 
     #[test]

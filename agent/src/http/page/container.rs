@@ -93,6 +93,7 @@ fn kept(html: &mut Html, labels: &ContainerLabels, backend: &dyn Backend) {
 fn about(html: &mut Html, view: &ContainerView) {
     let (pid, pid_namespace, net_namespace) =
         (view.pid.to_string(), view.pid_namespace.to_string(), view.net_namespace.to_string());
+    let shared = view.host_namespaces.join(", ");
     html.raw("<h2>About</h2>\n<div class=\"card\"><dl>");
     for (name, value) in [
         ("Image", view.image.as_str()),
@@ -103,6 +104,7 @@ fn about(html: &mut Html, view: &ContainerView) {
         ("PID on the host", &pid),
         ("PID namespace", &pid_namespace),
         ("Network namespace", &net_namespace),
+        ("The host's own namespaces", &shared),
         ("Cgroup", &view.cgroup),
     ] {
         if !value.is_empty() {

@@ -90,6 +90,7 @@ fn described(page: &mut Page, container: &Container) {
     page.say("network namespace", container.net_ns);
     page.say("cgroup", visible(&container.cgroup_path));
     page.say("runtime", container.runtime.as_str());
+    page.say("host's own", container.shares.names().collect::<Vec<_>>().join(", "));
     match metadata {
         Some(metadata) => {
             page.say("image", visible(&metadata.image));

@@ -9,6 +9,7 @@ use crate::triggers::alerts::{Counters, RunEnd, Wiring};
 /// A room without a trigger, whose node is known from the start.
 pub(in crate::http) fn room(agent: &AgentMetrics) -> Alerts {
     let config = Config {
+        targets: Arc::default(),
         probe_root: crate::config::ProbeRoot::default(),
         captures: crate::config::Captures::default(),
         store: None,
@@ -41,7 +42,9 @@ pub(in crate::http) fn room(agent: &AgentMetrics) -> Alerts {
             ready: Box::pin(async {}),
             run: Box::new(|_, _| Box::pin(async { RunEnd::ShuttingDown })),
             kept: Box::new(|_| false),
-            pass_on: Box::new(|_| Box::pin(async { crate::model::Delivery::default() })),
+            pass_on: Box::new(|_| {
+                Box::pin(async { std::ops::ControlFlow::Break(crate::model::Delivery::default()) })
+            }),
             instance: crate::model::Instance::fresh("node-1"),
             counters,
         },

@@ -303,9 +303,10 @@ impl std::io::Write for Log {
 async fn who_starts_something_is_in_the_log() {
     let (folder, log) = (Folder::new(), Log::default());
     let writer = log.clone();
-    let _guard = tracing::subscriber::set_default(
-        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish(),
-    );
+    // For all threads, those of other tests as well: where one thread alone has a subscriber, the first thread to come by a
+    // place in the code decides for all whether it is logged, and others have none.
+    let format = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
+    tracing::subscriber::set_global_default(format.finish()).unwrap();
     let served = served_by(file(&folder), true, Ok(())).await;
     assert_eq!(served.ask("POST", "/-/reload", &basic("carol", "carols"), "").await.status, 200);
     *served.fake.run.lock().unwrap() = Some(Err(RunRefusal::NoContainer));

@@ -22,7 +22,7 @@ impl Shown {
     pub(super) fn of(subject: &Subject) -> Self {
         // Loaded before it is used: what comes in between is found by the next look.
         let of = known(subject);
-        let Facts { labels, id, image, uid, runtime, pid, sandbox } = subject.facts();
+        let Facts { labels, id, image, uid, runtime, pid, sandbox, shares } = subject.facts();
         let ContainerLabels { namespace, pod, container } = &labels;
         let prefix = label_text(&[("namespace", namespace), ("pod", pod), ("container", container)]);
         let mut info = String::new();
@@ -33,6 +33,7 @@ impl Shown {
             ("runtime", runtime),
             ("pid", &pid.to_string()),
             ("sandbox", if sandbox { "true" } else { "false" }),
+            ("host_namespaces", &shares),
         ];
         write_tail(&mut info, labels, 1.0);
         Self { of, prefix: prefix.into(), info: info.into() }

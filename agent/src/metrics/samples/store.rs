@@ -64,6 +64,8 @@ pub(super) struct Facts {
     pub(super) runtime: &'static str,
     pub(super) pid: u32,
     pub(super) sandbox: bool,
+    /// Names of the namespaces that are the host's.
+    pub(super) shares: String,
 }
 
 /// One metric with the samples of every container and probe that has it.
@@ -90,6 +92,7 @@ impl Subject {
             runtime: container.runtime.as_str(),
             pid: container.pid,
             sandbox: metadata.sandbox,
+            shares: container.shares.names().collect::<Vec<_>>().join(","),
         }
     }
 }

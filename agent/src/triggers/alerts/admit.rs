@@ -49,6 +49,8 @@ pub(super) struct Planned {
     /// It has been answered, and is to be known again.
     seen: Option<Key>,
     rests: Vec<Key>,
+    /// Its firing, where it ends that one's runs.
+    over: Option<Key>,
     /// It is passed on to the peers.
     pub(super) pass: Option<Key>,
     /// Of `ended`, those that were running: they are done when they have ended.
@@ -148,15 +150,27 @@ fn plan(
         planned.pass = Some(key);
     }
     if already.seen.contains(&key) || queue.seen.get(&key, now_ms).is_some() {
-        planned.say(Some(Reason::Duplicate), || {
-            "it was delivered before, and has been answered then".to_owned()
-        });
+        let words = "it was delivered before, and has been answered then";
+        match planned.pass {
+            None => planned.say(Some(Reason::Duplicate), || words.to_owned()),
+            Some(_) => planned.say(None, || format!("{words}, but not all peers have got it")),
+        }
         return planned;
     }
     if told.status == Status::Resolved {
         end_runs(queue, asked, &mut planned);
     }
+    // Peers pass on again what did not arrive, so that a resolution may come before what it resolves.
+    let occasion = Told::occasion(&told.alert);
+    let over =
+        terms.forwarded && told.status == Status::Firing && queue.over.get(&occasion, now_ms).is_some();
     for Considered { trigger, rule, answer, .. } in &asked.considered {
+        if over && rule.cancel_on_resolve && matches!(answer, Answer::Targets(..)) {
+            planned.say(Some(Reason::Resolved), || {
+                format!("trigger {}: the alert is over already", trigger.name)
+            });
+            continue;
+        }
         let Answer::Targets(containers, left_out) = answer else {
             if let Answer::Nowhere(why) = answer {
                 let reason = match () {
@@ -201,7 +215,7 @@ fn plan(
         planned.say(Some(Reason::Duplicate), || "it was passed on to the peers before".to_owned());
     }
     if planned.reasons.is_empty() && planned.runs.is_empty() && !elsewhere {
-        nobody(asked, &mut planned);
+        nobody(asked, terms.forwarded, &mut planned);
     }
     // What found no container or no trigger is tried again when it is delivered again.
     if !planned.runs.is_empty() || planned.reasons.contains(&Reason::Cooldown) {
@@ -247,6 +261,7 @@ fn end_runs(queue: &Queue, asked: &Asked<'_>, planned: &mut Planned) {
         if !rule.cancel_on_resolve || matches!(answer, Answer::NotMeant(_)) {
             continue;
         }
+        planned.over = Some(occasion);
         let of_it = queue.entries.iter().filter(|(_, entry)| {
             let record = &entry.record;
             record.status == Status::Firing
@@ -263,18 +278,21 @@ fn end_runs(queue: &Queue, asked: &Asked<'_>, planned: &mut Planned) {
 }
 
 /// No trigger is for it: says of each why not.
-fn nobody(asked: &Asked<'_>, planned: &mut Planned) {
-    let not_now = asked.considered.iter().any(|considered| matches!(considered.answer, Answer::NotNow));
-    if not_now && asked.told.status == Status::Resolved {
-        planned.reasons.insert(Reason::Resolved);
-    } else {
-        planned.reasons.insert(Reason::NoTrigger);
-    }
+fn nobody(asked: &Asked<'_>, forwarded: bool, planned: &mut Planned) {
+    let any = |is: fn(&Answer<'_>) -> bool| asked.considered.iter().any(|of| is(&of.answer));
+    let not_now = any(|answer| matches!(answer, Answer::NotNow { .. }));
+    let here = any(|answer| matches!(answer, Answer::NotNow { here: true }));
+    planned.reasons.insert(match asked.told.status {
+        // Who has passed it on counts those that have its container.
+        Status::Resolved if not_now && forwarded && !here => Reason::NotHere,
+        Status::Resolved if not_now => Reason::Resolved,
+        _ => Reason::NoTrigger,
+    });
     for Considered { trigger, answer, .. } in &asked.considered {
         let name = &trigger.name;
         match answer {
             Answer::NotMeant(why) => planned.say(None, || format!("trigger {name}: {why}")),
-            Answer::NotNow => planned.say(None, || {
+            Answer::NotNow { .. } => planned.say(None, || {
                 format!(
                     "trigger {name}: its `when` does not take alerts that are {}",
                     asked.told.status.as_str()
@@ -333,6 +351,9 @@ fn apply(queue: &mut Queue, planned: &mut [Planned], now: u64) -> Vec<Op> {
         if let Some(key) = planned.seen {
             ops.push(Op::Seen(key, now));
             ops.extend(queue.seen.put(key, now).into_iter().map(Op::ForgetSeen));
+        }
+        if let Some(occasion) = planned.over {
+            queue.over.put(occasion, now);
         }
         for rest in &planned.rests {
             ops.push(Op::Rest(*rest, now));

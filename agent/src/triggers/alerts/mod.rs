@@ -20,6 +20,7 @@ mod select;
 mod webhook;
 mod writer;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -66,8 +67,10 @@ pub type Run = Box<dyn Fn(RunRequest, CancellationToken) -> BoxFuture<'static, R
 /// Whether the capture of a run is there.
 pub type Kept = Box<dyn Fn(&RunId) -> bool + Send + Sync>;
 
-/// Passes alerts on to the peers, and returns when each has taken them or is given up.
-pub type PassOn = Box<dyn Fn(Parcel) -> BoxFuture<'static, Delivery> + Send + Sync>;
+/// Passes alerts on, once, to the peers that answer; breaks if there is nothing more to be done.
+pub type PassOn = Box<dyn Fn(Parcel) -> BoxFuture<'static, ControlFlow<Delivery, Rest>> + Send + Sync>;
+/// Asks again those that may take them, and returns when each has or is given up: told false, at once.
+pub type Rest = Box<dyn FnOnce(bool) -> BoxFuture<'static, Delivery> + Send>;
 
 /// What alerts are answered with, and from.
 pub struct Wiring {

@@ -6,10 +6,12 @@
 //!
 //! It is on the disk before the sender is answered, as runs are, and sent after; found there after a restart it is sent again,
 //! and whoever has it already knows it by its group, fingerprint, beginning and status. The sender's retries are not passed on
-//! twice: for ten minutes it is known, unless peers could not be reached. There is room for `peers.queue` of them.
+//! twice: for ten minutes it is known, unless peers were not reached; for half a minute if all were and none has its container,
+//! which may be between two pods of an update. There is room for `peers.queue` of them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,20 +21,25 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::Shared;
 use super::journal::Op;
 use super::payload::{Key, Status, Told};
 use super::queue::millis;
 use super::recent::Recent;
+use super::{Rest, Shared};
 use crate::model::{Alert, Delivery, Parcel};
 
-/// Parcels on their way at once. A hole in the network holds each for `give_up_after`.
+/// Parcels on their way at once, for the first time.
 const AT_ONCE: usize = 4;
+/// Parcels for which peers are asked again, at once. A hole in the network holds each for `give_up_after`, so that they have
+/// places of their own, and of alerts half of `peers.queue` at most: there is always room for new ones.
+const AGAIN: usize = 256;
 /// Alerts that go together, and about how many bytes: what a peer reads without further ado.
 const TOGETHER: usize = 100;
 const TOGETHER_BYTES: usize = 200 << 10;
 /// For so long an alert that was passed on is not passed on again. Alertmanager's own retries are within its `group_interval`.
 const PASSED_AGE: Duration = Duration::from_mins(10);
+/// The same where no peer has a container that it means.
+const NOWHERE_AGE: Duration = Duration::from_secs(30);
 const KNOWN: usize = 100_000;
 
 /// An alert, from when it is to be passed on until that is done or given up.
@@ -44,11 +51,24 @@ pub(super) struct Pass {
     receiver: String,
     /// Milliseconds of Unix time.
     at: u64,
+    /// Alerts that may go together with it, itself among them.
+    #[serde(skip, default = "together")]
+    most: usize,
+}
+
+fn together() -> usize {
+    TOGETHER
 }
 
 impl Pass {
     pub(super) fn of(told: &Told, receiver: &str, at: u64) -> Self {
-        Self { status: told.status, alert: Arc::clone(&told.alert), receiver: receiver.to_owned(), at }
+        Self {
+            status: told.status,
+            alert: Arc::clone(&told.alert),
+            receiver: receiver.to_owned(),
+            at,
+            most: TOGETHER,
+        }
     }
 
     fn as_json(&self) -> serde_json::Value {
@@ -65,12 +85,39 @@ pub(super) struct Passes {
     /// Those whose turn may come, the oldest first.
     waiting: VecDeque<Key>,
     passed: Recent,
+    nowhere: Recent,
+}
+
+/// For how long it is known that an alert was passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Long,
+    /// Its container may yet come.
+    Briefly,
+    /// Some have not got it: its next delivery is passed on to all again, and those that have it know it.
+    Not,
+}
+
+impl Known {
+    fn after(delivery: &Delivery, alert: usize) -> Self {
+        match delivery.outcome(alert) {
+            _ if delivery.error.is_some() || delivery.answered < delivery.peers => Self::Not,
+            "no_peers" => Self::Not,
+            "nowhere" => Self::Briefly,
+            _ => Self::Long,
+        }
+    }
 }
 
 impl Default for Passes {
     fn default() -> Self {
-        let age = u64::try_from(PASSED_AGE.as_millis()).unwrap_or(u64::MAX);
-        Self { all: BTreeMap::new(), waiting: VecDeque::new(), passed: Recent::new(age, KNOWN) }
+        let millis = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            all: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            passed: Recent::new(millis(PASSED_AGE), KNOWN),
+            nowhere: Recent::new(millis(NOWHERE_AGE), KNOWN),
+        }
     }
 }
 
@@ -81,7 +128,8 @@ impl Passes {
 
     /// It waits, is on its way, or was passed on lately.
     pub(super) fn knows(&self, key: &Key, now: u64) -> bool {
-        self.all.contains_key(key) || self.passed.get(key, now).is_some()
+        let lately = || self.passed.get(key, now).or_else(|| self.nowhere.get(key, now));
+        self.all.contains_key(key) || lately().is_some()
     }
 
     pub(super) fn put(&mut self, key: Key, pass: Pass) -> Option<Op> {
@@ -102,6 +150,7 @@ impl Passes {
     fn next(&mut self) -> Option<(Vec<Key>, Parcel)> {
         let (mut keys, mut alerts, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut receiver: Option<String> = None;
+        let mut most = TOGETHER;
         while let Some(key) = self.waiting.front().copied() {
             let Some(pass) = self.all.get(&key) else {
                 self.waiting.pop_front();
@@ -109,7 +158,8 @@ impl Passes {
             };
             let text = pass.as_json().to_string();
             let other = receiver.as_ref().is_some_and(|receiver| *receiver != pass.receiver);
-            if other || keys.len() >= TOGETHER || (bytes + text.len() > TOGETHER_BYTES && !keys.is_empty()) {
+            most = most.min(pass.most);
+            if other || keys.len() >= most || (bytes + text.len() > TOGETHER_BYTES && !keys.is_empty()) {
                 break;
             }
             receiver.get_or_insert_with(|| pass.receiver.clone());
@@ -123,11 +173,24 @@ impl Passes {
         Some((keys, Parcel { body: body.into(), alerts: alerts.len() }))
     }
 
-    /// Nothing more is to be done for it; `again` if its next delivery is to be passed on once more.
-    fn done(&mut self, key: &Key, again: bool) -> Option<Pass> {
+    /// One of them has spoiled the parcel for a peer: each goes once more, with half of the others at most.
+    fn take_apart(&mut self, keys: &[Key]) {
+        for key in keys.iter().rev() {
+            if let Some(pass) = self.all.get_mut(key) {
+                pass.most = keys.len().div_ceil(2);
+                self.waiting.push_front(*key);
+            }
+        }
+    }
+
+    /// Nothing more is to be done for it.
+    fn done(&mut self, key: &Key, known: Known, now: u64) -> Option<Pass> {
         let pass = self.all.remove(key)?;
-        if again {
+        if known != Known::Long {
             self.passed.remove(key, pass.at);
+        }
+        if known == Known::Briefly {
+            self.nowhere.put(*key, now);
         }
         Some(pass)
     }
@@ -156,20 +219,35 @@ impl Passes {
 
 /// Works until the room is closed; what is on its way then is sent again after the next start.
 pub(super) async fn dispatch(shared: Arc<Shared>) {
-    let mut under_way: JoinSet<(Vec<Key>, Delivery)> = JoinSet::new();
+    let mut first: JoinSet<(Vec<Key>, ControlFlow<Delivery, Rest>)> = JoinSet::new();
+    let mut again: JoinSet<(Vec<Key>, Delivery)> = JoinSet::new();
+    let mut retried = 0;
+    let mistake = || Delivery::failed("the agent's own mistake");
     loop {
-        while under_way.len() < AT_ONCE
+        while first.len() < AT_ONCE
             && let Some((keys, parcel)) = shared.next_parcel()
         {
             let passing = AssertUnwindSafe((shared.pass_on)(parcel)).catch_unwind();
-            under_way.spawn(async move {
-                (keys, passing.await.unwrap_or_else(|_| Delivery::failed("the agent's own mistake")))
-            });
+            first.spawn(
+                async move { (keys, passing.await.unwrap_or_else(|_| ControlFlow::Break(mistake()))) },
+            );
         }
         tokio::select! {
             () = shared.stop.cancelled() => return,
             () = shared.to_pass.notified() => {}
-            Some(ended) = under_way.join_next() => if let Ok((keys, delivery)) = ended {
+            Some(ended) = first.join_next() => match ended {
+                Ok((keys, ControlFlow::Break(delivery))) => finish(&shared, &keys, &delivery),
+                Ok((keys, ControlFlow::Continue(rest))) => {
+                    let few = again.len() < AGAIN && retried + keys.len() <= shared.room_to_pass() / 2;
+                    let on = few || retried == 0;
+                    retried += keys.len();
+                    let passing = AssertUnwindSafe(rest(on)).catch_unwind();
+                    again.spawn(async move { (keys, passing.await.unwrap_or_else(|_| mistake())) });
+                }
+                Err(_) => {}
+            },
+            Some(ended) = again.join_next() => if let Ok((keys, delivery)) = ended {
+                retried -= keys.len();
                 finish(&shared, &keys, &delivery);
             }
         }
@@ -181,17 +259,21 @@ impl Shared {
         let mut queue = self.queue();
         if queue.open { queue.passes.next() } else { None }
     }
+
+    fn room_to_pass(&self) -> usize {
+        self.config.load().peers.as_ref().map_or(0, |peers| peers.queue)
+    }
 }
 
 fn finish(shared: &Shared, keys: &[Key], delivery: &Delivery) {
     let now = millis(SystemTime::now());
-    {
+    if delivery.spoiled {
+        shared.queue().passes.take_apart(keys);
+    } else {
         let mut queue = shared.queue();
         for (place, key) in keys.iter().enumerate() {
-            let outcome = delivery.outcome(place);
-            shared.counters.passed.with_label_values(&[outcome]).inc();
-            let again = outcome != "taken" && outcome != "nowhere";
-            if let Some(pass) = queue.passes.done(key, again) {
+            shared.counters.passed.with_label_values(&[delivery.outcome(place)]).inc();
+            if let Some(pass) = queue.passes.done(key, Known::after(delivery, place), now) {
                 shared
                     .counters
                     .pass_seconds
@@ -222,7 +304,7 @@ fn finish(shared: &Shared, keys: &[Key], delivery: &Delivery) {
 }
 
 fn in_words(delivery: &Delivery, place: usize) -> String {
-    let Delivery { peers, answered, took, failures, error } = delivery;
+    let Delivery { peers, answered, took, failures, error, spoiled } = delivery;
     let took = took.get(place).copied().unwrap_or_default();
     let mut text = match error {
         Some(error) => format!("not passed on to all peers: {error}; {answered} have taken it"),
@@ -236,80 +318,11 @@ fn in_words(delivery: &Delivery, place: usize) -> String {
     for failure in failures {
         let _ = write!(text, "; {failure}");
     }
+    if *spoiled {
+        text += "; it is passed on once more, with fewer others";
+    }
     text
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn told(fingerprint: &str, size: usize) -> Told {
-        let alert = Alert {
-            labels: [("alertname".to_owned(), "x".repeat(size))].into(),
-            fingerprint: fingerprint.to_owned(),
-            group_key: format!("g{fingerprint}"),
-            starts_at: "2026-11-26T03:04:05Z".to_owned(),
-        };
-        Told { status: Status::Firing, alert: Arc::new(alert), too_large: false }
-    }
-
-    fn put(passes: &mut Passes, told: &Told, receiver: &str) {
-        assert!(matches!(passes.put(told.key(), Pass::of(told, receiver, 5)), Some(Op::Pass(..))));
-        passes.release([told.key()]);
-    }
-
-    #[test]
-    fn a_parcel_is_bounded_and_says_the_same_as_the_webhooks_did() {
-        let mut passes = Passes::default();
-        let small: Vec<Told> = (0..150).map(|n| told(&n.to_string(), 1)).collect();
-        for told in &small {
-            put(&mut passes, told, "hook");
-        }
-        put(&mut passes, &told("other", 1), "other");
-        let large: Vec<Told> = (0..20).map(|n| told(&format!("l{n}"), 16_000)).collect();
-        for told in &large {
-            put(&mut passes, told, "other");
-        }
-        let mut sizes = Vec::new();
-        while let Some((keys, parcel)) = passes.next() {
-            assert!(parcel.body.len() < TOGETHER_BYTES + 1000 && keys.len() == parcel.alerts);
-            let read = super::super::payload::read(parcel.body.as_bytes()).unwrap();
-            assert_eq!(
-                read.alerts.iter().map(Told::key).collect::<Vec<_>>(),
-                keys,
-                "a peer knows them by the same key"
-            );
-            assert_eq!(read.receiver, if sizes.len() < 2 { "hook" } else { "other" });
-            sizes.push(keys.len());
-        }
-        assert_eq!(sizes, [100, 50, 13, 8]);
-        assert_eq!(passes.len(), 171, "until they are done");
-    }
-
-    #[test]
-    fn what_was_passed_on_is_known_for_a_while_and_what_failed_is_not() {
-        let mut passes = Passes::default();
-        let (one, two) = (told("1", 1), told("2", 1));
-        put(&mut passes, &one, "hook");
-        put(&mut passes, &two, "hook");
-        let long = u64::try_from(PASSED_AGE.as_millis()).unwrap() + 6;
-        assert!(passes.knows(&one.key(), long), "while it waits");
-        passes.done(&one.key(), false).unwrap();
-        passes.done(&two.key(), true).unwrap();
-        assert!(passes.done(&two.key(), true).is_none());
-        assert!(passes.knows(&one.key(), 6) && !passes.knows(&one.key(), long));
-        assert!(!passes.knows(&two.key(), 6));
-    }
-
-    #[test]
-    fn what_is_found_in_a_journal_waits_again() {
-        let mut before = Passes::default();
-        put(&mut before, &told("1", 1), "hook");
-        let mut found = before.contents();
-        found.push(([9; 16], b"{}".to_vec()));
-        let mut after = Passes::default();
-        assert_eq!(after.restore(found), 1, "one is broken");
-        let (keys, parcel) = after.next().unwrap();
-        assert_eq!((keys[0], parcel.body), (told("1", 1).key(), before.next().unwrap().1.body));
-    }
-}
+mod tests;

@@ -20,6 +20,9 @@ use crate::model::{
 const SEEN_AGE: Duration = Duration::from_hours(24);
 /// The longest cooldown that can be configured.
 const REST_AGE: Duration = Duration::from_hours(7 * 24);
+/// For so long a firing that comes after its resolution is known to be over: `give_up_after` is ten minutes at most, and a
+/// peer's own queue may hold it as long again.
+const OVER_AGE: Duration = Duration::from_mins(20);
 /// So many of each are known, the newest ones; some 50 bytes each.
 const KNOWN: usize = 100_000;
 /// Of the runs that wait, so many are looked at for one whose container is free.
@@ -35,6 +38,8 @@ pub(super) struct Queue {
     busy: HashSet<ContainerId>,
     pub(super) seen: Recent,
     pub(super) rests: Recent,
+    /// Alerts that were resolved, in whatever group. Stands in no journal.
+    pub(super) over: Recent,
     pub(super) passes: Passes,
     /// False until the containers are known.
     pub(super) open: bool,
@@ -49,6 +54,7 @@ impl Default for Queue {
             busy: HashSet::new(),
             seen: Recent::new(millis(SEEN_AGE), KNOWN),
             rests: Recent::new(millis(REST_AGE), KNOWN),
+            over: Recent::new(millis(OVER_AGE), KNOWN),
             passes: Passes::default(),
             open: false,
         }

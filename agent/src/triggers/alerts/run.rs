@@ -16,8 +16,9 @@ use super::{RunEnd, Shared};
 use crate::model::{Outcome, RunId};
 
 /// Runs that are handed to the pool at once. It has a bound of its own on what runs; this is on what waits there, in
-/// memory and before others.
-const AT_ONCE: usize = 64;
+/// memory and before others. A run counts until its capture is on the disk, which is long after its place is free again: with
+/// no more than those, places would stand empty while a disk works; with many more, others would wait behind a storm.
+const AT_ONCE: usize = 96;
 
 /// Works until the room is closed, and what is under way then has ended.
 pub(super) async fn dispatch(shared: Arc<Shared>) {

@@ -43,8 +43,8 @@ pub(super) struct Considered<'a> {
 pub(super) enum Answer<'a> {
     /// Its labels are not those that the trigger is for; the reason says which.
     NotMeant(String),
-    /// It is over, or begins, and the trigger is for the other.
-    NotNow,
+    /// It is over, or begins, and the trigger is for the other; whether there is a container here, if that was looked at.
+    NotNow { here: bool },
     /// No container; the reason says which was looked for.
     Nowhere(String),
     /// At least one, and how many there are beyond `max_targets`.
@@ -89,7 +89,7 @@ fn answer<'a>(
     // What it led to elsewhere is to be ended there.
     let ends = told.status == Status::Resolved && rule.cancel_on_resolve;
     if !meant && !ends {
-        return (Answer::NotNow, false);
+        return (Answer::NotNow { here: false }, false);
     }
     // A field with a label in it that the alert lacks is None: it matches everything.
     let wanted: Vec<(&str, Result<String, String>)> = rule
@@ -106,7 +106,7 @@ fn answer<'a>(
     let mut found: Vec<&Candidate> = candidates.iter().filter(fits).collect();
     let elsewhere = elsewhere(&wanted, found.is_empty());
     if !meant {
-        return (Answer::NotNow, elsewhere);
+        return (Answer::NotNow { here: !found.is_empty() }, elsewhere);
     }
     if found.is_empty() {
         return (Answer::Nowhere(nowhere(trigger, &wanted, candidates)), elsewhere);

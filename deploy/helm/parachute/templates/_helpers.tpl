@@ -69,14 +69,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $text -}}
 {{- end -}}
 
-{{- /* The whole name: the agent asks for a name as it is first, which a shorter one would send out of the cluster. */ -}}
+{{- /* The whole name, which is also what the certificate is for. */ -}}
 {{- define "parachute.peersName" -}}
 {{ include "parachute.fullname" . }}-peers.{{ .Release.Namespace }}.svc.{{ .Values.peers.clusterDomain }}
 {{- end -}}
 
 {{- define "parachute.peers" -}}
+{{- /* With the last dot nobody but the cluster's DNS is asked for it: the search list of a pod ends with the node's domains. */ -}}
 peers:
-  service: {{ include "parachute.peersName" . }}:{{ .Values.web.port }}
+  service: {{ include "parachute.peersName" . }}.:{{ .Values.web.port }}
   token_file: /etc/parachute/tokens/peers
   scheme: {{ include "parachute.scheme" . }}
   {{- if .Values.web.tls.existingSecret }}

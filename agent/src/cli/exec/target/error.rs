@@ -12,6 +12,12 @@ const OFFERED: usize = 3;
 /// `sockets` is where runtimes were looked for in vain.
 pub(super) fn not_found(text: &str, rows: &[Row], sockets: &[PathBuf]) -> String {
     let shown = rows::shown(text);
+    if text.strip_suffix(".service").is_some() {
+        return format!(
+            "no target {shown}: either it does not run, or the configuration does not name it under targets: services; \
+             --pid \"$(systemctl show -P MainPID {shown})\" works all the same"
+        );
+    }
     if !sockets.is_empty() {
         let looked: Vec<_> = sockets.iter().map(|socket| format!("  {}", socket.display())).collect();
         return format!(
@@ -91,6 +97,7 @@ mod tests {
             assert!(told.contains("lists the 3 there are"), "{told}");
         }
         assert!(not_found("x", &[], &[]).contains("no container runs here at all"));
+        assert!(not_found("a.service", &[], &[]).contains("MainPID a.service"));
         let told = not_found("x", &[], &["/run/a.sock".into(), "/run/b.sock".into()]);
         assert!(told.contains("  /run/a.sock\n  /run/b.sock") && told.contains("--pid"), "{told}");
     }

@@ -69,7 +69,10 @@ fn own(config: Option<&Path>, text: Option<&str>) -> anyhow::Result<Look> {
     let target = text.map(Target::parse);
     survey::look(config.map(Path::to_owned), async |survey: Survey| {
         let sockets = metadata::looked_at(&survey.config.runtimes);
-        let sockets = if sockets.iter().any(|socket| socket.exists()) { Vec::new() } else { sockets };
+        // The names of these are the configuration's.
+        let has_targets = !survey.config.targets.written().is_empty();
+        let has_runtime = sockets.iter().any(|socket| socket.exists());
+        let sockets = if has_targets || has_runtime { Vec::new() } else { sockets };
         let live = survey.registry.containers();
         let row = |container: &crate::model::Container| {
             serde_json::to_value(ContainerView::from(container)).and_then(serde_json::from_value::<Row>)

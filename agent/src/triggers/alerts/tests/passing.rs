@@ -1,10 +1,14 @@
 //! Alerts for containers of other nodes: which are passed on, once, within bounds, and also after a restart.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
+use super::super::Rest;
 use super::*;
 use crate::model::{Delivery, Parcel};
 
@@ -15,19 +19,37 @@ pub(super) struct Mail {
     /// What comes of the next ones; then each alert is one peer's.
     outcomes: Mutex<VecDeque<Delivery>>,
     /// Then nothing ever comes of it.
-    pub(super) hangs: std::sync::atomic::AtomicBool,
+    pub(super) hangs: AtomicBool,
+    /// Then a peer is asked again and again, for ever; how many parcels it is for, and how many were given up.
+    lags: AtomicBool,
+    lagging: [AtomicUsize; 2],
 }
 
 impl Mail {
-    pub(super) fn pass_on(&self, parcel: Parcel) -> BoxFuture<'static, Delivery> {
+    pub(super) fn pass_on(
+        self: &Arc<Self>,
+        parcel: Parcel,
+    ) -> BoxFuture<'static, ControlFlow<Delivery, Rest>> {
         let took = vec![1; parcel.alerts];
         self.sent.lock().unwrap().push(parcel);
-        if self.hangs.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.hangs.load(Relaxed) {
             return Box::pin(std::future::pending());
         }
         let usual = Delivery { peers: 3, answered: 3, took, ..Delivery::default() };
+        if self.lags.load(Relaxed) {
+            let mail = Arc::clone(self);
+            let rest: Rest = Box::new(move |on| {
+                mail.lagging[usize::from(!on)].fetch_add(1, Relaxed);
+                if on {
+                    Box::pin(std::future::pending())
+                } else {
+                    Box::pin(async move { Delivery { answered: 2, ..usual } })
+                }
+            });
+            return Box::pin(async { ControlFlow::Continue(rest) });
+        }
         let delivery = self.outcomes.lock().unwrap().pop_front().unwrap_or(usual);
-        Box::pin(async move { delivery })
+        Box::pin(async move { ControlFlow::Break(delivery) })
     }
 
     /// The fingerprints of all alerts that were sent, in order.
@@ -142,7 +164,7 @@ async fn the_senders_retries_are_not_passed_on_again_unless_peers_were_missing()
         answered: 1,
         took: vec![0],
         failures: vec!["10.0.0.5:1: it did not answer in time".into()],
-        error: None,
+        ..Delivery::default()
     };
     room.mail.outcomes.lock().unwrap().push_back(missing);
     assert_eq!(room.results(&firing("1", "cart-9")).await, (202, vec!["passed_on".to_owned()]));
@@ -151,26 +173,34 @@ async fn the_senders_retries_are_not_passed_on_again_unless_peers_were_missing()
     let told = room.alerts.log(1).remove(0).passed_on.unwrap();
     assert!(told.contains("1 of 3 peers") && told.contains("10.0.0.5:1"), "{told}");
     assert_eq!(room.counters.passed.with_label_values(&["unknown"]).get(), 1);
-    // Delivered again it goes out again, and then all have it.
-    assert_eq!(room.results(&firing("1", "cart-9")).await, (202, vec!["passed_on".to_owned()]));
-    sent(&room, 2).await;
-    settled(&room).await;
+    // Delivered again it goes out again: to one that takes it while another is missing, and then to all.
+    let some = Delivery { peers: 3, answered: 2, took: vec![1], ..Delivery::default() };
+    room.mail.outcomes.lock().unwrap().push_back(some);
+    for count in 2..=3 {
+        assert_eq!(
+            room.results(&firing("1", "cart-9")).await,
+            (202, vec!["passed_on".to_owned()]),
+            "{count}"
+        );
+        sent(&room, count).await;
+        settled(&room).await;
+    }
     for _ in 0..3 {
         assert_eq!(room.results(&firing("1", "cart-9")).await, (200, vec!["duplicate".to_owned()]));
     }
     let labels: Pairs<'_> = &[("alertname", "Slow"), ("namespace", "shop"), ("pod", "cart-8")];
     let twice = webhook("g", &[("firing", "2", labels), ("firing", "2", labels)]);
     assert_eq!(room.results(&twice).await, (202, vec!["passed_on".to_owned(), "duplicate".to_owned()]));
-    assert_eq!(sent(&room, 3).await, ["1", "1", "2"]);
-    assert_eq!(room.counters.passed.with_label_values(&["taken"]).get(), 2);
-    assert_eq!(room.alerts.log(9)[1].deliveries, 5);
+    assert_eq!(sent(&room, 4).await, ["1", "1", "1", "2"]);
+    eventually(|| room.counters.passed.with_label_values(&["taken"]).get() == 3).await;
+    assert_eq!(room.alerts.log(9)[1].deliveries, 6);
     room.close().await;
 }
 
 #[tokio::test]
 async fn what_finds_no_room_is_delivered_again_and_what_is_here_runs() {
     let room = Room::open(with_peers(slow(""), 2), None, live(), true);
-    room.mail.hangs.store(true, std::sync::atomic::Ordering::Relaxed);
+    room.mail.hangs.store(true, Relaxed);
     let labels = |pod| [("alertname", "Slow"), ("namespace", "shop"), ("pod", pod)];
     let all = ["cart-0", "cart-7", "cart-8", "cart-9"].map(|pod| ("firing", pod, labels(pod)));
     let alerts: Vec<(&str, &str, Pairs<'_>)> =
@@ -194,7 +224,7 @@ async fn what_finds_no_room_is_delivered_again_and_what_is_here_runs() {
 async fn what_was_accepted_is_passed_on_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let room = Room::open(with_peers(slow(""), 10), Some(folder.path()), live(), true);
-    room.mail.hangs.store(true, std::sync::atomic::Ordering::Relaxed);
+    room.mail.hangs.store(true, Relaxed);
     assert_eq!(room.post(&firing("1", "cart-9")).await.status, 202);
     assert_eq!(sent(&room, 1).await, ["1"]);
     room.close().await;
@@ -208,5 +238,56 @@ async fn what_was_accepted_is_passed_on_after_a_restart() {
     let room = Room::open(with_peers(slow(""), 10), Some(folder.path()), live(), true);
     assert_eq!(room.results(&webhook("g", &[])).await.0, 200);
     assert_eq!(sent(&room, 0).await, [""; 0], "it is done");
+    room.close().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_lags_behind_keeps_the_others_from_nothing() {
+    let room = Room::open(with_peers(slow(""), 20), None, live(), true);
+    room.mail.lags.store(true, Relaxed);
+    for n in 1..=15 {
+        assert_eq!(room.post(&firing(&n.to_string(), "cart-9")).await.status, 202, "{n}");
+        assert_eq!(sent(&room, n).await.len(), n, "it does not wait for those before it");
+    }
+    // Half of the room is for those that are asked for again; for what is beyond it the one that lags is given up.
+    eventually(|| room.alerts.0.queue().passes.len() == 10).await;
+    assert_eq!(room.mail.lagging.each_ref().map(|count| count.load(Relaxed)), [10, 5]);
+    room.close().await;
+}
+
+#[tokio::test]
+async fn a_resolution_is_had_by_whom_the_container_is_and_holds_for_a_firing_that_comes_late() {
+    let trigger = "  t: { alert: { labels: { alertname: Slow }, cancel_on_resolve: true }, target: { pod: '{{pod}}' }, probes: [a] }\n";
+    let room = Room::open(with_peers(configured("queued_runs: 50", trigger), 10), None, live(), true);
+    eventually(|| room.alerts.0.queue().open).await;
+    let forwarded = async |status, fingerprint, pod| {
+        let body = webhook("g", &[(status, fingerprint, &[("alertname", "Slow"), ("pod", pod)])]);
+        room.alerts.receive_forwarded(body.into(), "peer").await.body["results"][0].clone()
+    };
+    assert_eq!(forwarded("resolved", "1", "cart-9").await, "not_here");
+    assert_eq!(forwarded("resolved", "2", "cart-0").await, "resolved");
+    assert_eq!((room.dropped("not_here"), room.dropped("resolved")), (1, 1));
+    assert_eq!(forwarded("firing", "2", "cart-0").await, "resolved", "it is over already");
+    assert_eq!(forwarded("firing", "3", "cart-0").await, "queued", "another one is not");
+    assert_eq!(room.begun(1).await, ["a@cart-0"]);
+    room.close().await;
+}
+
+#[tokio::test]
+async fn what_has_run_here_and_goes_to_peers_once_more_is_no_duplicate() {
+    let room = Room::open(with_peers(slow(""), 10), None, live(), true);
+    let some = Delivery { peers: 3, answered: 2, took: vec![1], ..Delivery::default() };
+    room.mail.outcomes.lock().unwrap().push_back(some);
+    let of_the_shop = webhook("g", &[("firing", "1", &[("alertname", "Slow"), ("namespace", "shop")])]);
+    assert_eq!(room.post(&of_the_shop).await.status, 202);
+    for count in 1..=2 {
+        sent(&room, count).await;
+        settled(&room).await;
+        let answer = room.post(&of_the_shop).await;
+        let again = count == 1;
+        assert_eq!(answer.status, if again { 202 } else { 200 });
+        let reason = answer.body["alerts"][0]["reasons"][0].as_str().unwrap();
+        assert_eq!((reason.contains("not all peers"), room.dropped("duplicate")), (again, u64::from(!again)));
+    }
     room.close().await;
 }

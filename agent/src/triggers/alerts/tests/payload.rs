@@ -71,6 +71,11 @@ fn what_is_no_alert_is_refused_with_the_place() {
         ),
         (with("\"status\":\"firing\",\"l", "\"l"), "alerts[0]: missing field `status`"),
         (with("\"startsAt\":\"2026", "\"startsAt\":\"noon 2026"), "alerts[0].startsAt: \"noon 2026"),
+        // A time with notes, of which a peer would be told a digest.
+        (
+            with("03:04:05Z\"", &format!("03:04:05Z[UTC][x-note={}]\"", "a-".repeat(600) + "a")),
+            "alerts[0].startsAt: \"2026-11-26T03:04:05Z[UTC][x-note=",
+        ),
         (with("\"startsAt\"", "\"beganAt\""), "alerts[0]: missing field `startsAt`"),
         (with("\"groupKey\":\"g\"", "\"groupKey\":{}"), "groupKey: invalid type: map"),
         (with("\"version\"", "\"version\":\"4\",\"version\""), "duplicate field `version`"),
