@@ -14,7 +14,8 @@ use crate::common::{self, SOON};
 async fn rig(more: &'static [&'static str]) -> EngineRig<Docker> {
     // Nobody is spared: without Docker nothing is known of it.
     assert_eq!(Docker::why_not(), None);
-    EngineRig::new(|lock, dir| Docker::start_under(lock, dir, more)).await
+    // For `--userns-remap`; some versions look the group's ids up by the group's name.
+    EngineRig::new(&["nobody", "nogroup"], |lock, dir| Docker::start_under(lock, dir, more)).await
 }
 
 fn runtimes(docker: &Docker) -> String {
@@ -104,13 +105,10 @@ async fn names_follow_the_rule_and_dockers_absence_costs_only_them() {
 /// Docker's own way to `--userns`: for all containers of the daemon. Its root is nobody on the host.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_namespace_changes_nothing_but_whose_files_they_are() {
-    // Some versions look the group's ids up by the group's name.
-    let users = ["nobody", "nogroup"].map(|name| testbed::SubordinateIds::lend(name).unwrap());
     let rig = rig(&["--userns-remap=nobody:nogroup"]).await;
     let agent = rig.agent(&runtimes(&rig.engine)).await;
     mapped(&rig, &agent, &[]).await;
     rig.finish(agent);
-    drop(users);
 }
 
 #[tokio::test(flavor = "multi_thread")]

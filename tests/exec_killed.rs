@@ -37,9 +37,12 @@ async fn nothing_of_a_killed_exec_stays() {
     assert!(Command::new("pkill").args(["-KILL", "-x", "parachute-guard"]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(125));
     alone(&pods[0], "the guard was killed").await;
-    // Its cgroup is cleared away by the next.
-    assert!(common::exec(&agent, &["web-0/web", "true"]).status().unwrap().success());
-    nothing_left(&pods[0], "after the guard was killed").await;
+    // Its cgroup is cleared away by the next that comes when the kernel has ended those in it.
+    common::eventually("after the guard was killed", SOON, async || {
+        assert!(common::exec(&agent, &["web-0/web", "true"]).status().unwrap().success());
+        only_the_launchers()
+    })
+    .await;
 
     // The agent dies: who runs already needs it no more.
     let mut child = running(&agent, "web-0/web");
@@ -96,16 +99,15 @@ async fn alone(pod: &Pod, what: &str) {
 
 async fn nothing_left(pod: &Pod, what: &str) {
     alone(pod, what).await;
-    common::eventually(what, SOON, async || {
-        // Besides the agent's own launcher, whose folder holds its slots.
-        // One hierarchy or several: a launcher's folder has the same name in each.
-        let launchers: HashSet<_> = common::run_cgroups()
-            .into_iter()
-            .filter_map(|path| {
-                path.iter().skip_while(|part| *part != "parachute").nth(1).map(ToOwned::to_owned)
-            })
-            .collect();
-        if launchers.len() <= 1 { Ok(()) } else { Err(format!("{:?}", common::run_cgroups())) }
-    })
-    .await;
+    common::eventually(what, SOON, async || only_the_launchers()).await;
+}
+
+/// No cgroup besides those of the agent's own launcher, whose folder holds its slots.
+fn only_the_launchers() -> Result<(), String> {
+    // One hierarchy or several: a launcher's folder has the same name in each.
+    let launchers: HashSet<_> = common::run_cgroups()
+        .into_iter()
+        .filter_map(|path| path.iter().skip_while(|part| *part != "parachute").nth(1).map(ToOwned::to_owned))
+        .collect();
+    if launchers.len() <= 1 { Ok(()) } else { Err(format!("{:?}", common::run_cgroups())) }
 }

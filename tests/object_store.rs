@@ -214,7 +214,9 @@ async fn a_server_that_is_down_is_tried_again_and_what_is_gone_by_then_is_counte
     let folder = tempfile::tempdir().unwrap();
     let (gone, stays) = (capture(folder.path(), 10), capture(folder.path(), 10));
     let node = Node::start(folder.path(), "node-1", server.environment(SECRET));
-    node.failed("unreachable").await;
+    let unreachable = node.counters.failures.with_label_values(&["unreachable"]);
+    // Both: one that is still tried has its files open, and would be there whole when the server comes.
+    until("both to fail", || unreachable.get() == 2).await;
     fs::remove_dir_all(folder.path().join(gone.as_str())).unwrap();
     server.start();
     // In whatever order: both may have been made within one millisecond.
@@ -226,7 +228,6 @@ async fn a_server_that_is_down_is_tried_again_and_what_is_gone_by_then_is_counte
     server.stop();
     let later = capture(folder.path(), 6 << 20);
     node.uploads.kept(&later);
-    let unreachable = node.counters.failures.with_label_values(&["unreachable"]);
     let before = unreachable.get();
     until("another failure", || unreachable.get() > before).await;
     server.start();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use testbed::{Engine, Podman, Rootless, SubordinateIds};
+use testbed::{Engine, Podman, Rootless};
 
 use crate::common::engines::{self, EngineRig, cases, mapped, named, ps, run};
 use crate::common::lives::{lives, paused, systemd_inside};
@@ -11,7 +11,8 @@ use crate::common::{self, SOON};
 async fn rig(runtime: &'static str) -> EngineRig<Podman> {
     // Nobody is spared: without Podman nothing is known of it.
     assert_eq!(Podman::why_not(runtime), None);
-    EngineRig::new(|lock, dir| Podman::start_under(lock, dir, runtime)).await
+    // For `--userns=auto`.
+    EngineRig::new(&["containers"], |lock, dir| Podman::start_under(lock, dir, runtime)).await
 }
 
 /// Where nobody answers, Podman's own files still give a name.
@@ -31,7 +32,6 @@ async fn each_kind_of_container_is_named_and_answers_with_crun() {
 }
 
 async fn kinds(runtime: &'static str) {
-    let users = SubordinateIds::lend("containers").unwrap();
     let mut rig = rig(runtime).await;
     rig.engine.serve().unwrap();
     let agent = rig.agent(&runtimes(&rig.engine)).await;
@@ -40,7 +40,6 @@ async fn kinds(runtime: &'static str) {
     lives(&rig, &agent).await;
     mapped(&rig, &agent, &["--userns=auto"]).await;
     rig.finish(agent);
-    drop(users);
 }
 
 /// `podman run --systemd` makes what a systemd wants, and is not privileged for it.

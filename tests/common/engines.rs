@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use testbed::{Agent, Engine, HOST_IMAGE, PodContainer, Snapshot};
+use testbed::{Agent, Engine, HOST_IMAGE, PodContainer, Snapshot, SubordinateIds};
 
 use super::{READY, SOON, eventually, exec};
 
@@ -99,19 +99,23 @@ pub(crate) struct EngineRig<E> {
     pub(crate) engine: E,
     before: Snapshot,
     dir: tempfile::TempDir,
+    ids: Vec<SubordinateIds>,
     /// As in `Rig`.
     _alone: File,
 }
 
 impl<E: Engine> EngineRig<E> {
-    pub(crate) async fn new(start: impl FnOnce(File, &Path) -> anyhow::Result<E>) -> Self {
+    /// An engine, with ids for these users to map.
+    pub(crate) async fn new(users: &[&str], start: impl FnOnce(File, &Path) -> anyhow::Result<E>) -> Self {
         let alone = tokio::task::spawn_blocking(testbed::alone).await.unwrap().unwrap();
         let before = Snapshot::take();
+        // Nobody else is at the machine's files of them by now.
+        let ids = users.iter().map(|user| SubordinateIds::lend(user).unwrap()).collect();
         let dir = tempfile::Builder::new().prefix("pt-").tempdir().unwrap();
         // The root of a user namespace must be able to reach its container's files.
         fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
         let engine = start(alone.try_clone().unwrap(), &dir.path().join("bed")).unwrap();
-        Self { engine, before, dir, _alone: alone }
+        Self { engine, before, dir, ids, _alone: alone }
     }
 
     /// An agent that asks these runtimes, as the configuration has them.
@@ -140,9 +144,10 @@ impl<E: Engine> EngineRig<E> {
     }
 
     pub(crate) fn finish(self, agent: Agent) {
-        let Self { engine, before, dir, _alone } = self;
+        let Self { engine, before, dir, ids, _alone } = self;
         drop(agent);
         drop(engine);
+        drop(ids);
         drop(dir);
         assert_eq!(before.leftovers(), [""; 0]);
     }

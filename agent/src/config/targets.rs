@@ -81,7 +81,9 @@ impl Targets {
             let so_far = path.get(..end).unwrap_or_default();
             if !component.is_empty() {
                 let aimed = |kind, name: &str| Aimed { name: shown(name), kind, end };
-                if let Some((kind, name)) = all_slices.then(|| self.named(component, parent)).flatten() {
+                let below = path.get(end + 1..).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+                if let Some((kind, name)) = all_slices.then(|| self.named(component, parent, below)).flatten()
+                {
                     return Some(aimed(kind, &name));
                 }
                 if matches_any(&self.cgroups, so_far) {
@@ -98,7 +100,7 @@ impl Targets {
     }
 
     /// A component that is below nothing but slices.
-    fn named(&self, component: &str, parent: &str) -> Option<(Runtime, String)> {
+    fn named(&self, component: &str, parent: &str, below: &str) -> Option<(Runtime, String)> {
         if let Some(unit) = component.strip_suffix(".service") {
             let machine = unit.strip_prefix("systemd-nspawn@").and_then(unescaped);
             return match machine.filter(|name| matches_any(&self.machines, name)) {
@@ -110,9 +112,16 @@ impl Targets {
             };
         }
         if let Some(scope) = component.strip_suffix(".scope") {
-            let name = scope.strip_prefix("machine-").filter(|_| parent == "machine.slice");
-            // libvirt's, which are virtual machines: what is in them is another kernel's.
-            let name = name.and_then(unescaped).filter(|name| !name.starts_with("qemu-"))?;
+            let name = match scope.strip_prefix("machine-").filter(|_| parent == "machine.slice") {
+                // libvirt's, which are virtual machines: what is in them is another kernel's.
+                Some(escaped) => unescaped(escaped).filter(|name| !name.starts_with("qemu-"))?,
+                // nspawn's own, without machined, or with that of systemd 259 and later (`allocate_scope` in
+                // src/nspawn/nspawn-register.c): told from Podman's, which are beside them, by what nspawn makes below.
+                None if parent == "machine.slice" && ["payload", "supervisor"].contains(&below) => {
+                    unescaped(scope)?
+                }
+                None => return None,
+            };
             return matches_any(&self.machines, &name).then_some((Runtime::Nspawn, name));
         }
         let name = match parent {

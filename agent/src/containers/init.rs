@@ -97,14 +97,15 @@ fn rank(about: &Inspection, kind: Runtime, parent_inside: bool) -> (bool, bool, 
 /// started and not merely created (libcontainer/nsenter/nsexec.c, libcontainer/standard_init_linux.go). Until then it has
 /// all capabilities, so that a run beside it would be refused for what the container itself never has.
 ///
-/// systemd's child is called by what it will execute, in parentheses (`rename_process_from_path` in src/core/exec-invoke.c),
-/// and from version 255 on it is a program of its own. Until it does, it is in the host's namespaces.
+/// systemd's child is called by what it will execute, in parentheses (`rename_process_from_path` in src/core/exec-invoke.c).
+/// From version 255 on it is a program of its own, which has the number of a descriptor for a name until it calls itself so, as
+/// it is executed by `/proc/self/fd/N` (`exec_spawn` in src/core/execute.c). All this while it is in the host's namespaces.
 fn is_setting_up(about: &Inspection, kind: Runtime) -> bool {
     let comm = about.comm.as_str();
     if kind.is_container() {
         ["runc:[0:PARENT]", "runc:[1:CHILD]", "runc:[2:INIT]"].contains(&comm)
     } else if kind == Runtime::Systemd {
-        comm == "systemd-executo" || (comm.starts_with('(') && comm.ends_with(')'))
+        about.program == "systemd-executor" || (comm.starts_with('(') && comm.ends_with(')'))
     } else {
         // unshare(1) is in the old namespaces still, and if it forks it stays there.
         comm == "unshare"
@@ -129,6 +130,7 @@ mod tests {
             in_host_user_ns: true,
             inner_pid,
             comm: comm.into(),
+            program: comm.into(),
             parent: 0,
             parent_cwd: None,
             cap_bounding: 0,
@@ -167,8 +169,10 @@ mod tests {
         let stages = ["runc:[0:PARENT]", "runc:[1:CHILD]", "runc:[2:INIT]", "nginx"];
         let setting_up = |comm: &str, kind| is_setting_up(&about(comm, 1, 0), kind);
         assert_eq!(stages.map(|comm| setting_up(comm, Runtime::Containerd)), [true, true, true, false]);
-        let stages = ["systemd-executo", "(nginx)", "nginx", "(sd-x", "runc:[0:PARENT]"];
-        assert_eq!(stages.map(|comm| setting_up(comm, Runtime::Systemd)), [true, true, false, false, false]);
+        let stages = ["(nginx)", "nginx", "(sd-x", "runc:[0:PARENT]"];
+        assert_eq!(stages.map(|comm| setting_up(comm, Runtime::Systemd)), [true, false, false, false]);
+        let executor = Inspection { program: "systemd-executor".into(), ..about("9", 1, 0) };
+        assert!(is_setting_up(&executor, Runtime::Systemd) && !is_setting_up(&executor, Runtime::Containerd));
         assert!(!setting_up("(nginx)", Runtime::Lxc) && !setting_up("(nginx)", Runtime::Cgroup));
         assert!(setting_up("unshare", Runtime::Cgroup) && !setting_up("unshare", Runtime::Systemd));
     }

@@ -50,6 +50,7 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
         in_host_user_ns: namespace(&own, "user") == Some(user_ns),
         inner_pid: field("NSpid")?.split_whitespace().last()?.parse().ok()?,
         comm: field("Name")?.to_owned(),
+        program: program(&proc),
         parent,
         parent_cwd: readlinkat(CWD, format!("/proc/{parent}/cwd"), Vec::new())
             .ok()
@@ -59,6 +60,12 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
     };
     // Still the same process: so `proc` was its folder all the while, and not that of a successor with its pid.
     pid_of(pidfd).is_some().then_some(inspection)
+}
+
+/// The last part of the path alone: that is as long as a file's name may be.
+fn program(proc: &OwnedFd) -> String {
+    let path = readlinkat(proc, "exe", Vec::new()).unwrap_or_default();
+    path.to_string_lossy().rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 /// What a run has to know of its container's first process, looked up for each run: capabilities can be dropped, and
@@ -195,7 +202,7 @@ mod tests {
             got = inspect(pidfd.as_fd());
         }
         let got = got.unwrap();
-        assert_eq!((got.pid, got.comm.as_str()), (child.id(), "sleep"));
+        assert_eq!((got.pid, got.comm.as_str(), got.program.as_str()), (child.id(), "sleep", "sleep"));
         assert!(got.in_host_mnt_ns && got.start_ticks > 0);
         assert_eq!(got.parent_cwd, std::env::current_dir().ok());
         let target = target(pidfd.as_fd(), &Own::find().unwrap()).unwrap();
