@@ -112,7 +112,7 @@ async fn a_users_container_is_called_by_its_name() {
         eprintln!("NOT TESTED here, but in the virtual machines of cargo xtask vm: {why}");
         return;
     }
-    let rig = EngineRig::new(Rootless::start_under).await;
+    let rig = EngineRig::new(&[], Rootless::start_under).await;
     let agent = rig.agent("auto").await;
     let container = rig.listener("mine", &["--network=none"]);
     let user = common::user_of(container.pid);
