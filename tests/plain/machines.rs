@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Host, alerted, listed, run, stdout, text};
+use super::{Host, alerted, listed, printed, run, stdout, text};
 use crate::common::alerting::captured;
 use crate::common::groups::{self, Group};
 use crate::common::{self, SOON};
@@ -83,7 +83,12 @@ async fn a_machine_of_systemd_nspawn_is_found_by_its_name() {
     let found = listed(&agent, name, 1).await;
     assert_eq!((&found["runtime"], &found["host_namespaces"]), (&json!("nspawn"), &json!([])));
     assert_ne!(found["pid"], child.id(), "not its supervisor");
+    // Other targets change nothing for it, and without an agent it is found where it stands.
+    host.trust(r#"{ machines: ["pt-*"], services: ["pt-none.service"] }"#);
+    agent.hang_up().unwrap();
     is_apart(&agent, name).await;
+    assert_eq!(listed(&agent, name, 1).await["id"], found["id"]);
+    assert!(printed(&host.parachute(&["ps"])).contains(name));
     host.configure(r#"{ machines: ["pt-*"] }"#);
     agent.hang_up().unwrap();
     common::eventually("the trust is taken back", SOON, async || {

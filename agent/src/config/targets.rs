@@ -12,6 +12,10 @@ use crate::model::Runtime;
 /// The longest name that is shown whole, in bytes; a unit's has at most 255.
 const LONGEST_NAME: usize = 512;
 
+/// How scopes in `machine.slice` begin that are no machines of nspawn's: containers of Podman's and Buildah's with what belongs
+/// to them, and libvirt's virtual machines, in which is another kernel's.
+const OTHERS: [&str; 5] = ["libpod-", "buildah-", "crun-", "runc-", r"machine-qemu\x2d"];
+
 /// Empty unless the configuration names some.
 #[derive(Clone, Debug, Default)]
 pub struct Targets {
@@ -81,9 +85,7 @@ impl Targets {
             let so_far = path.get(..end).unwrap_or_default();
             if !component.is_empty() {
                 let aimed = |kind, name: &str| Aimed { name: shown(name), kind, end };
-                let below = path.get(end + 1..).and_then(|rest| rest.split('/').next()).unwrap_or_default();
-                if let Some((kind, name)) = all_slices.then(|| self.named(component, parent, below)).flatten()
-                {
+                if let Some((kind, name)) = all_slices.then(|| self.named(component, parent)).flatten() {
                     return Some(aimed(kind, &name));
                 }
                 if matches_any(&self.cgroups, so_far) {
@@ -100,7 +102,7 @@ impl Targets {
     }
 
     /// A component that is below nothing but slices.
-    fn named(&self, component: &str, parent: &str, below: &str) -> Option<(Runtime, String)> {
+    fn named(&self, component: &str, parent: &str) -> Option<(Runtime, String)> {
         if let Some(unit) = component.strip_suffix(".service") {
             let machine = unit.strip_prefix("systemd-nspawn@").and_then(unescaped);
             return match machine.filter(|name| matches_any(&self.machines, name)) {
@@ -112,16 +114,12 @@ impl Targets {
             };
         }
         if let Some(scope) = component.strip_suffix(".scope") {
-            let name = match scope.strip_prefix("machine-").filter(|_| parent == "machine.slice") {
-                // libvirt's, which are virtual machines: what is in them is another kernel's.
-                Some(escaped) => unescaped(escaped).filter(|name| !name.starts_with("qemu-"))?,
-                // nspawn's own, without machined, or with that of systemd 259 and later (`allocate_scope` in
-                // src/nspawn/nspawn-register.c): told from Podman's, which are beside them, by what nspawn makes below.
-                None if parent == "machine.slice" && ["payload", "supervisor"].contains(&below) => {
-                    unescaped(scope)?
-                }
-                None => return None,
-            };
+            if parent != "machine.slice" || OTHERS.iter().any(|other| scope.starts_with(other)) {
+                return None;
+            }
+            // machined's and libvirt's begin so. From systemd 259 on, and without machined, a machine's is called as the
+            // machine (`allocate_scope` in src/nspawn/nspawn-register.c).
+            let name = unescaped(scope.strip_prefix("machine-").unwrap_or(scope))?;
             return matches_any(&self.machines, &name).then_some((Runtime::Nspawn, name));
         }
         let name = match parent {
@@ -243,7 +241,9 @@ mod tests {
         #[test]
         fn what_is_below_never_changes_the_answer(below in "[a-z0-9@.:_/-]{0,100}") {
             let targets = targets(ALL);
-            for own in ["/system.slice/nginx.service", "/lxc.payload.web1", "/batch/x"] {
+            for own in
+                ["/system.slice/nginx.service", "/lxc.payload.web1", "/machine.slice/web.scope", "/batch/x"]
+            {
                 prop_assert_eq!(targets.aimed(&format!("{own}/{below}")), targets.aimed(own));
             }
         }

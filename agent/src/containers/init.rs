@@ -105,7 +105,7 @@ fn is_setting_up(about: &Inspection, kind: Runtime) -> bool {
     if kind.is_container() {
         ["runc:[0:PARENT]", "runc:[1:CHILD]", "runc:[2:INIT]"].contains(&comm)
     } else if kind == Runtime::Systemd {
-        about.program == "systemd-executor" || (comm.starts_with('(') && comm.ends_with(')'))
+        about.is_executor || (comm.starts_with('(') && comm.ends_with(')'))
     } else {
         // unshare(1) is in the old namespaces still, and if it forks it stays there.
         comm == "unshare"
@@ -130,7 +130,7 @@ mod tests {
             in_host_user_ns: true,
             inner_pid,
             comm: comm.into(),
-            program: comm.into(),
+            is_executor: false,
             parent: 0,
             parent_cwd: None,
             cap_bounding: 0,
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(stages.map(|comm| setting_up(comm, Runtime::Containerd)), [true, true, true, false]);
         let stages = ["(nginx)", "nginx", "(sd-x", "runc:[0:PARENT]"];
         assert_eq!(stages.map(|comm| setting_up(comm, Runtime::Systemd)), [true, false, false, false]);
-        let executor = Inspection { program: "systemd-executor".into(), ..about("9", 1, 0) };
+        let executor = Inspection { is_executor: true, ..about("9", 1, 0) };
         assert!(is_setting_up(&executor, Runtime::Systemd) && !is_setting_up(&executor, Runtime::Containerd));
         assert!(!setting_up("(nginx)", Runtime::Lxc) && !setting_up("(nginx)", Runtime::Cgroup));
         assert!(setting_up("unshare", Runtime::Cgroup) && !setting_up("unshare", Runtime::Systemd));

@@ -143,8 +143,8 @@ pub struct Inspection {
     /// Pid in its innermost pid namespace (last field of `NSpid:` in `/proc/PID/status`).
     pub inner_pid: u32,
     pub comm: String,
-    /// File name of its program (`/proc/PID/exe`); empty where it cannot be read.
-    pub program: String,
+    /// True for a process of systemd's that is still on its way to a service's program.
+    pub is_executor: bool,
     /// Host pid of its parent.
     pub parent: u32,
     /// Working directory of the parent: a containerd shim's is a bundle directory.

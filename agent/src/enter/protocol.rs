@@ -205,7 +205,7 @@ mod tests {
             in_host_user_ns: false,
             inner_pid: u32::MAX,
             comm: "\u{1}".repeat(64),
-            program: "\u{1}".repeat(255),
+            is_executor: false,
             parent: u32::MAX,
             parent_cwd: Some("\u{1}".repeat(4096).into()),
             cap_bounding: u64::MAX,

@@ -30,6 +30,8 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
     let own = folder("/proc/self")?;
     let status = read(proc.as_fd(), "status").ok()?;
     let stat = read(proc.as_fd(), "stat").ok()?;
+    // Before the namespaces: what it has when it is no executor any more it keeps.
+    let is_executor = is_executor(&proc, &stat);
     let field = |name: &str| field(&status, name);
     let mnt_ns = namespace(&proc, "mnt")?;
     let net_ns = namespace(&proc, "net")?;
@@ -50,7 +52,7 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
         in_host_user_ns: namespace(&own, "user") == Some(user_ns),
         inner_pid: field("NSpid")?.split_whitespace().last()?.parse().ok()?,
         comm: field("Name")?.to_owned(),
-        program: program(&proc),
+        is_executor,
         parent,
         parent_cwd: readlinkat(CWD, format!("/proc/{parent}/cwd"), Vec::new())
             .ok()
@@ -62,10 +64,18 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
     pid_of(pidfd).is_some().then_some(inspection)
 }
 
-/// The last part of the path alone: that is as long as a file's name may be.
-fn program(proc: &OwnedFd) -> String {
+/// systemd's child before it executes a service's program, in whose cgroup it is already: from version 255 on a program of
+/// its own, the one that was there when systemd was started, and until then systemd itself. What has this name for
+/// good, as a user's own systemd has, has been executed (PF_FORKNOEXEC of linux/sched.h).
+fn is_executor(proc: &OwnedFd, stat: &str) -> bool {
+    const PF_FORKNOEXEC: u64 = 0x40;
     let path = readlinkat(proc, "exe", Vec::new()).unwrap_or_default();
-    path.to_string_lossy().rsplit('/').next().unwrap_or_default().to_owned()
+    let path = path.to_string_lossy();
+    match path.strip_suffix(" (deleted)").unwrap_or(&path).rsplit('/').next() {
+        Some("systemd-executor") => true,
+        Some("systemd") => stat_field(stat, FLAGS).is_some_and(|flags| flags & PF_FORKNOEXEC != 0),
+        _ => false,
+    }
 }
 
 /// What a run has to know of its container's first process, looked up for each run: capabilities can be dropped, and
@@ -190,6 +200,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_systemd_executes_with_is_known_though_it_was_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("systemd-executor");
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        let mut child = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        let pidfd = pidfd_open(rustix::process::Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        assert!(inspect(pidfd.as_fd()).unwrap().is_executor);
+        std::fs::remove_file(&program).unwrap();
+        assert!(inspect(pidfd.as_fd()).unwrap().is_executor);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
     fn a_process_is_described_while_it_lives_and_not_after() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pidfd = pidfd_open(rustix::process::Pid::from_child(&child), PidfdFlags::empty()).unwrap();
@@ -202,7 +226,7 @@ mod tests {
             got = inspect(pidfd.as_fd());
         }
         let got = got.unwrap();
-        assert_eq!((got.pid, got.comm.as_str(), got.program.as_str()), (child.id(), "sleep", "sleep"));
+        assert_eq!((got.pid, got.comm.as_str(), got.is_executor), (child.id(), "sleep", false));
         assert!(got.in_host_mnt_ns && got.start_ticks > 0);
         assert_eq!(got.parent_cwd, std::env::current_dir().ok());
         let target = target(pidfd.as_fd(), &Own::find().unwrap()).unwrap();

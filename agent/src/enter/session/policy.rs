@@ -118,7 +118,7 @@ mod tests {
             in_host_user_ns,
             inner_pid: 1,
             comm: "x".into(),
-            program: "x".into(),
+            is_executor: false,
             parent: 0,
             parent_cwd: None,
             cap_bounding,
