@@ -204,7 +204,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("systemd-executor");
         std::fs::copy("/bin/sleep", &program).unwrap();
-        let mut child = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        // Another test's child may have the copy open for writing until it is executed itself.
+        let mut child = loop {
+            match std::process::Command::new(&program).arg("60").spawn() {
+                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
+                child => break child.unwrap(),
+            }
+        };
         let pidfd = pidfd_open(rustix::process::Pid::from_child(&child), PidfdFlags::empty()).unwrap();
         assert!(inspect(pidfd.as_fd()).unwrap().is_executor);
         std::fs::remove_file(&program).unwrap();
