@@ -207,7 +207,7 @@ mod tests {
         // Another test's child may have the copy open for writing until it is executed itself.
         let mut child = loop {
             match std::process::Command::new(&program).arg("60").spawn() {
-                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {}
                 child => break child.unwrap(),
             }
         };
