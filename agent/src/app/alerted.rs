@@ -13,7 +13,7 @@ use crate::containers::Registry;
 use crate::metrics::AgentMetrics;
 use crate::model::{Instance, Outcome};
 use crate::peers::{Peers, Rest};
-use crate::probes::{Pool, Refusal, Terms};
+use crate::probes::{Pool, Refusal, Terms, UntilPublished};
 use crate::triggers::alerts::{self, Alerts, RunEnd};
 
 /// Opens the room of alerts, with its journal in `folder` if there is one.
@@ -26,10 +26,11 @@ pub(super) fn open(
     metrics: &AgentMetrics,
 ) -> Alerts {
     let (live, ready, pool) = (registry.clone(), registry.clone(), pool.clone());
-    let run = move |request, cancel| {
+    let run = move |request, cancel, turn| {
         let pool = pool.clone();
         async move {
-            let terms = Terms { cancel, hold: false, reserved: true, ..Terms::default() };
+            let until_published: Option<UntilPublished> = Some(Box::new(turn));
+            let terms = Terms { cancel, hold: false, reserved: true, until_published, ..Terms::default() };
             match pool.run(request, terms).await {
                 Ok(result) => RunEnd::Done(result.outcome),
                 Err(Refusal::ShuttingDown) => RunEnd::ShuttingDown,

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -18,9 +19,9 @@ use crate::model::{RunId, Stream};
 
 use super::record::Record;
 
-/// Captures that are written at once: of as many runs as there can be (256, `limits.concurrent_runs`), of those that have ended and
-/// wait for the disk (64), and of those that hang.
-const MOST_WRITERS: usize = 256 + 64 + MOST_LATE;
+/// Captures that are being made: of as many runs as there can be (256, `limits.concurrent_runs`), of those that have ended and
+/// wait for the disk (as many, `probes`), and of those that hang.
+const MOST_WRITERS: usize = 256 + 256 + MOST_LATE;
 /// Of these so many may hang: beyond that the disk gets no more to do until it has done something.
 const MOST_LATE: usize = 8;
 /// Pieces that wait for the disk, of 64 KiB at most; as many again are in the run's hands.
@@ -121,6 +122,8 @@ pub struct Keeping {
     pieces: Pieces,
     end: oneshot::Sender<Option<Box<Record>>>,
     relay: JoinHandle<Relayed>,
+    /// All of it is in memory so far, and there is no writer.
+    held: Arc<AtomicBool>,
     done: oneshot::Receiver<Result<Option<Kept>, NotKept>>,
 }
 
@@ -128,6 +131,11 @@ impl Keeping {
     /// Where the run's output is to be sent.
     pub fn copies(&self) -> Pieces {
         self.pieces.clone()
+    }
+
+    /// Whether all of it is in memory still, which is 16 KiB at most.
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
     }
 }
 
@@ -176,9 +184,11 @@ pub(super) fn begin(shared: &Arc<Shared>, id: &RunId) -> Option<Keeping> {
     let (pieces, of_run) = mpsc::channel(1);
     let (end, ended) = oneshot::channel();
     let (relaying, id) = (Arc::clone(shared), id.clone());
-    let of = id.clone();
+    let (of, in_memory) = (id.clone(), Arc::new(AtomicBool::new(true)));
+    let is_held = Arc::clone(&in_memory);
     let relay = tokio::spawn(async move {
         let (of_run, held, record) = hold(of_run, ended).await;
+        is_held.store(false, Ordering::Relaxed);
         let started = match record {
             // Thrown away.
             Held::Ended(None) => None,
@@ -199,7 +209,7 @@ pub(super) fn begin(shared: &Arc<Shared>, id: &RunId) -> Option<Keeping> {
         }
         relayed
     });
-    Some(Keeping { id, pieces, end, relay, done })
+    Some(Keeping { id, pieces, end, relay, held: in_memory, done })
 }
 
 /// What is known when there must be a writer, or need be none.
@@ -277,7 +287,7 @@ pub(super) async fn finish(
     keeping: Keeping,
     record: Option<Record>,
 ) -> Result<Option<Kept>, NotKept> {
-    let Keeping { id, pieces, end, relay, done } = keeping;
+    let Keeping { id, pieces, end, relay, done, held: _ } = keeping;
     drop(pieces);
     let discard = record.is_none();
     // The relay may have ended, and says why.

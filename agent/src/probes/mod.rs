@@ -9,12 +9,13 @@ mod queue;
 mod refusal;
 mod work;
 
+use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::history::History;
@@ -32,7 +33,13 @@ use crate::model::{Container, Outcome, RunRequest, RunResult};
 const MAX_STUCK: usize = 16;
 
 /// Captures that are brought to the disk behind the runs' back; each has at most 16 KiB in memory by then, or a writer.
-const MAX_KEEPING: usize = 64;
+const MAX_KEEPING: usize = 256;
+
+/// Of those that waited for a quiet moment so many are written at once: a disk brings what comes together to its end together.
+const AFTERWARDS: usize = 16;
+
+/// So long at most does an alert's capture wait while other runs wait for a place.
+const MAX_PUT_OFF: Duration = Duration::from_secs(1);
 
 /// The metrics that this room moves.
 #[derive(Clone, Debug)]
@@ -61,7 +68,7 @@ pub struct Counters {
 }
 
 /// What whoever waits for a run wants of it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Terms {
     /// From now, the time in the queue included; the probe's own deadline counts besides.
     pub within: Option<Duration>,
@@ -73,12 +80,17 @@ pub struct Terms {
     pub publish: bool,
     /// Whoever asks has a bound of its own on what it asks for at once, and is not to be turned away by others' runs.
     pub reserved: bool,
+    /// What is the asker's until the result is published.
+    pub until_published: Option<UntilPublished>,
 }
+
+/// Something that is dropped then, or when there will be no result.
+pub type UntilPublished = Box<dyn Any + Send + Sync>;
 
 impl Default for Terms {
     fn default() -> Self {
         let cancel = CancellationToken::new();
-        Self { within: None, cancel, hold: true, publish: true, reserved: false }
+        Self { within: None, cancel, hold: true, publish: true, reserved: false, until_published: None }
     }
 }
 
@@ -100,6 +112,10 @@ struct Shared {
     keeper: Option<Keeper>,
     /// Runs that have ended and whose capture is still on its way to the disk, without a place of their own.
     keeping: Arc<Semaphore>,
+    /// Of these, the ones that waited for a quiet moment and are written now.
+    afterwards: Semaphore,
+    /// Nothing waits for a place any more.
+    quiet: Notify,
     /// A std mutex: it is held for a few instructions and never across an await.
     state: Mutex<State>,
     history: Mutex<History>,
@@ -126,23 +142,39 @@ impl Pool {
         let state = Mutex::new(State::default());
         let history = Mutex::default();
         let keeping = Arc::new(Semaphore::new(MAX_KEEPING));
-        Self {
-            shared: Arc::new(Shared { launcher, config, counters, publish, keeper, keeping, state, history }),
-        }
+        let (afterwards, quiet) = (Semaphore::new(AFTERWARDS), Notify::new());
+        let shared = Shared {
+            launcher,
+            config,
+            counters,
+            publish,
+            keeper,
+            keeping,
+            afterwards,
+            quiet,
+            state,
+            history,
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Queues a run that nobody waits for.
     pub fn submit(&self, request: RunRequest) -> Result<(), Refusal> {
-        self.enqueue(Job { request, reply: None, hold: false, publish: true, early: Early::default() }, false)
+        let early = Early::default();
+        self.enqueue(
+            Job { request, reply: None, hold: false, publish: true, early, until_published: None },
+            false,
+        )
     }
 
     /// Queues a run and waits for its result.
     pub async fn run(&self, request: RunRequest, terms: Terms) -> Result<RunResult, Refusal> {
-        let Terms { within, cancel, hold, publish, reserved } = terms;
+        let Terms { within, cancel, hold, publish, reserved, until_published } = terms;
         let (reply, result) = oneshot::channel();
         let early = Early { cancel: cancel.child_token(), ..Early::default() };
         let (run, wanted) = (request.id.clone(), request.clone());
-        self.enqueue(Job { request, reply: Some(reply), hold, publish, early: early.clone() }, reserved)?;
+        let job = Job { request, reply: Some(reply), hold, publish, early: early.clone(), until_published };
+        self.enqueue(job, reserved)?;
         let late = async {
             match within {
                 Some(within) => tokio::time::sleep(within).await,
@@ -200,6 +232,7 @@ impl Pool {
             state.closed = true;
             state.clear();
         }
+        self.shared.quiet.notify_waiters();
         let deadline = Instant::now() + grace;
         // Once, at the end of the process: a tick is simpler than a signal that only this would wait for.
         let is_busy = || {
@@ -266,15 +299,19 @@ impl Pool {
             });
         }
         self.shared.show(&state);
+        if state.waiting() == 0 {
+            self.shared.quiet.notify_waiters();
+        }
     }
 
-    async fn finish(self, job: Job, place: Place) {
+    async fn finish(self, mut job: Job, place: Place) {
         let (mut result, kept) = self.shared.execute(&job).await;
         self.shared.account(&result);
         // Before the disk, which takes its time.
         if job.publish {
             (self.shared.publish)(&result);
         }
+        drop(job.until_published.take());
         let (mut place, mut disk) = (Some(place), None);
         if let Some((keeping, probe)) = kept {
             // What the agent's own end has cut short is run anew at its next start if an alert has asked for it, and half of
@@ -287,6 +324,9 @@ impl Pool {
             if disk.is_some() {
                 place = None;
             }
+            // Nobody waits for an alert's capture as others do for its next runs.
+            let put_off = disk.is_some() && result.request.alert.is_some() && keeping.is_held();
+            let _afterwards = if put_off { self.shared.quiet().await } else { None };
             result.captured = !cut_short && self.shared.keep(keeping, &result, &probe).await;
         }
         self.shared.history().ended(&result, job.publish);
@@ -312,6 +352,21 @@ impl Drop for Place {
 }
 
 impl Shared {
+    /// Waits until nothing waits for a place, but not for ever, and then for a turn to write.
+    async fn quiet(&self) -> Option<SemaphorePermit<'_>> {
+        let quiet = async {
+            loop {
+                let notified = self.quiet.notified();
+                if self.state().waiting() == 0 {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        let _ = tokio::time::timeout(MAX_PUT_OFF, quiet).await;
+        self.afterwards.acquire().await.ok()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::UntilPublished;
 use super::quarantine::Quarantine;
 use crate::model::{Container, Outcome, ProbeName, RunId, RunRequest, RunResult, TriggerName};
 
@@ -36,6 +37,7 @@ pub(super) struct Job {
     /// Whether the result takes the place of the probe's earlier one in that container.
     pub(super) publish: bool,
     pub(super) early: Early,
+    pub(super) until_published: Option<UntilPublished>,
 }
 
 /// What ends a run before its time.
@@ -125,7 +127,7 @@ mod tests {
     fn job(probe: &str, container: &Arc<Container>, reply: Option<oneshot::Sender<RunResult>>) -> Job {
         let request =
             RunRequest::new(ProbeName::new(probe), TriggerName::new("steady"), Arc::clone(container));
-        Job { request, reply, hold: false, publish: true, early: Early::default() }
+        Job { request, reply, hold: false, publish: true, early: Early::default(), until_published: None }
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(in crate::http) fn room(agent: &AgentMetrics) -> Alerts {
             config: Arc::new(arc_swap::ArcSwap::from_pointee(config)),
             live: Box::new(Arc::default),
             ready: Box::pin(async {}),
-            run: Box::new(|_, _| Box::pin(async { RunEnd::ShuttingDown })),
+            run: Box::new(|_, _, _| Box::pin(async { RunEnd::ShuttingDown })),
             kept: Box::new(|_| false),
             pass_on: Box::new(|_| {
                 Box::pin(async { std::ops::ControlFlow::Break(crate::model::Delivery::default()) })

@@ -5,8 +5,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio_util::sync::CancellationToken;
-
 use super::counts::Reason;
 use super::journal::Op;
 use super::pass::Pass;
@@ -251,7 +249,7 @@ fn entry(
         queued_at: now,
     };
     let container = Some(Arc::clone(container));
-    (id, Entry { record, container, running: false, cancel: CancellationToken::new() })
+    (id, Entry::new(record, container))
 }
 
 /// Names the runs that the resolved alert's firing has led to, of triggers that want them ended.

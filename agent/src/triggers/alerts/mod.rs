@@ -37,6 +37,7 @@ use self::log::Log;
 pub use self::log::{DecidedRun, Decision};
 pub use self::payload::{MAX_BODY, Status};
 use self::queue::Queue;
+pub use self::run::Turn;
 pub use self::webhook::Answer;
 use self::writer::{Hooks, Writer};
 use super::LiveSet;
@@ -62,8 +63,9 @@ pub enum RunEnd {
     ShuttingDown,
 }
 
-/// Runs a request, and returns when its result is final. The token ends it before its time.
-pub type Run = Box<dyn Fn(RunRequest, CancellationToken) -> BoxFuture<'static, RunEnd> + Send + Sync>;
+/// Runs a request, and returns when its result is final and kept. The token ends it before its time; the turn is to be dropped
+/// when its result is published.
+pub type Run = Box<dyn Fn(RunRequest, CancellationToken, Turn) -> BoxFuture<'static, RunEnd> + Send + Sync>;
 /// Whether the capture of a run is there.
 pub type Kept = Box<dyn Fn(&RunId) -> bool + Send + Sync>;
 

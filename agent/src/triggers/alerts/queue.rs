@@ -25,6 +25,8 @@ const REST_AGE: Duration = Duration::from_hours(7 * 24);
 const OVER_AGE: Duration = Duration::from_mins(20);
 /// So many of each are known, the newest ones; some 50 bytes each.
 const KNOWN: usize = 100_000;
+/// Runs that are handed to the pool at once. It has a bound of its own on what runs; this is on what waits there before others.
+const AT_ONCE: usize = 64;
 /// Of the runs that wait, so many are looked at for one whose container is free.
 const LOOKED_AT: usize = 1000;
 
@@ -33,8 +35,8 @@ pub(super) struct Queue {
     pub(super) entries: BTreeMap<RunId, Entry>,
     /// Those whose turn may come, oldest first.
     waiting: BTreeSet<RunId>,
-    /// Containers in which one of them runs. The pool runs one at a time there, and one that hangs there must not take the
-    /// places of the others.
+    /// Containers for which one of them was handed to the pool, until its result is published. The pool runs one at a time
+    /// there, and one that hangs there must not take the places of the others.
     busy: HashSet<ContainerId>,
     pub(super) seen: Recent,
     pub(super) rests: Recent,
@@ -68,7 +70,16 @@ pub(super) struct Entry {
     /// Absent until it is found again after a restart.
     pub(super) container: Option<Arc<Container>>,
     pub(super) running: bool,
+    /// Its container is busy with it.
+    in_container: bool,
     pub(super) cancel: CancellationToken,
+}
+
+impl Entry {
+    pub(super) fn new(record: Record, container: Option<Arc<Container>>) -> Self {
+        let cancel = CancellationToken::new();
+        Self { record, container, running: false, in_container: false, cancel }
+    }
 }
 
 /// What of it is written down.
@@ -115,15 +126,18 @@ impl Queue {
         self.waiting.extend(runs.iter().filter(|run| self.entries.contains_key(*run)).cloned());
     }
 
-    /// The oldest run whose container is free.
+    /// The oldest run whose container is free, if there is room.
     pub(super) fn next(&mut self) -> Option<(RunRequest, CancellationToken)> {
+        if self.busy.len() >= AT_ONCE {
+            return None;
+        }
         let free = |run: &&RunId| {
             self.entries.get(*run).is_some_and(|entry| !self.busy.contains(entry.record.id.as_str()))
         };
         let id = self.waiting.iter().take(LOOKED_AT).find(free)?.clone();
         self.waiting.remove(&id);
         let entry = self.entries.get_mut(&id)?;
-        entry.running = true;
+        (entry.running, entry.in_container) = (true, true);
         let container = Arc::clone(entry.container.as_ref()?);
         self.busy.insert(container.id.clone());
         let request = RunRequest {
@@ -136,14 +150,19 @@ impl Queue {
         Some((request, entry.cancel.clone()))
     }
 
-    /// Nothing more is to be done for it.
-    pub(super) fn remove(&mut self, run: &RunId) -> Option<Entry> {
-        self.waiting.remove(run);
-        let entry = self.entries.remove(run)?;
-        if entry.running {
+    /// Its result is published, so that its container's next run may begin.
+    pub(super) fn published(&mut self, run: &RunId) {
+        if let Some(entry) = self.entries.get_mut(run).filter(|entry| entry.in_container) {
+            entry.in_container = false;
             self.busy.remove(entry.record.id.as_str());
         }
-        Some(entry)
+    }
+
+    /// Nothing more is to be done for it.
+    pub(super) fn remove(&mut self, run: &RunId) -> Option<Entry> {
+        self.published(run);
+        self.waiting.remove(run);
+        self.entries.remove(run)
     }
 
     /// The run has gone from the queue and was never begun: its probe did not run there, so that the next alert's may.
@@ -193,7 +212,7 @@ impl Queue {
                 broken += 1;
                 continue;
             };
-            let entry = Entry { record, container: None, running: false, cancel: CancellationToken::new() };
+            let entry = Entry::new(record, None);
             self.entries.entry(id.clone()).or_insert(entry);
             found.push(id);
         }

@@ -15,21 +15,39 @@ use super::queue::Record;
 use super::{RunEnd, Shared};
 use crate::model::{Outcome, RunId};
 
-/// Runs that are handed to the pool at once. It has a bound of its own on what runs; this is on what waits there, in
-/// memory and before others. A run counts until its capture is on the disk, which is long after its place is free again: with
-/// no more than those, places would stand empty while a disk works; with many more, others would wait behind a storm.
-const AT_ONCE: usize = 96;
+/// Runs that were handed to the pool and are not final: most of them have a published result, and a capture that is on its way
+/// to the disk, in memory until then.
+const UNDER_WAY: usize = 256;
+
+/// A run's turn in its container, which is over when this is dropped: as soon as its result is published, if not before.
+pub struct Turn {
+    shared: Arc<Shared>,
+    run: RunId,
+}
+
+impl std::fmt::Debug for Turn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Turn").field(&self.run).finish()
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.shared.queue().published(&self.run);
+        self.shared.work.notify_one();
+    }
+}
 
 /// Works until the room is closed, and what is under way then has ended.
 pub(super) async fn dispatch(shared: Arc<Shared>) {
     let mut running: JoinSet<(RunId, RunEnd)> = JoinSet::new();
     loop {
-        while !shared.stop.is_cancelled()
-            && running.len() < AT_ONCE
-            && let Some((request, cancel)) = shared.queue().next()
-        {
+        while !shared.stop.is_cancelled() && running.len() < UNDER_WAY {
+            let next = shared.queue().next();
+            let Some((request, cancel)) = next else { break };
             let id = request.id.clone();
-            let run = AssertUnwindSafe((shared.run)(request, cancel)).catch_unwind();
+            let turn = Turn { shared: Arc::clone(&shared), run: id.clone() };
+            let run = AssertUnwindSafe((shared.run)(request, cancel, turn)).catch_unwind();
             running.spawn(async move {
                 (id, run.await.unwrap_or_else(|_| RunEnd::Refused("the agent's own mistake".into())))
             });

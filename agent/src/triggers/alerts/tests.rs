@@ -93,6 +93,8 @@ struct Pool {
     begun: Mutex<Vec<RunRequest>>,
     /// Runs wait for this to be true, and then end well.
     go: watch::Sender<bool>,
+    /// Results are published, and not kept yet.
+    published: watch::Sender<bool>,
     kept: Mutex<HashSet<RunId>>,
     /// Then a run is not taken at all.
     refuses: std::sync::atomic::AtomicBool,
@@ -137,6 +139,7 @@ impl Room {
         let pool = Arc::new(Pool {
             begun: Mutex::default(),
             go: watch::Sender::new(go),
+            published: watch::Sender::new(false),
             kept: Mutex::new(kept),
             refuses: false.into(),
         });
@@ -150,16 +153,23 @@ impl Room {
                 config: Arc::new(ArcSwap::from_pointee(config)),
                 live: Box::new(move || Arc::clone(&live)),
                 ready: Box::pin(async {}),
-                run: Box::new(move |request, cancel| {
+                run: Box::new(move |request, cancel, turn| {
                     if for_run.refuses.load(std::sync::atomic::Ordering::Relaxed) {
                         return Box::pin(async { RunEnd::Refused("a probe is stuck there".to_owned()) });
                     }
                     for_run.begun.lock().unwrap().push(request);
                     let mut go = for_run.go.subscribe();
+                    let mut published = for_run.published.subscribe();
                     Box::pin(async move {
+                        let in_turn = async move {
+                            let _ = published.wait_for(|published| *published).await;
+                            drop(turn);
+                            std::future::pending().await
+                        };
                         tokio::select! {
                             _ = go.wait_for(|go| *go) => RunEnd::Done(Outcome::Ok),
                             () = cancel.cancelled() => RunEnd::Done(Outcome::Cancelled),
+                            end = in_turn => end,
                         }
                     })
                 }),

@@ -271,3 +271,22 @@ async fn many_hung_runs_in_one_container_leave_room_for_others() {
     room.post(&firing("x", "cart-1")).await;
     assert_eq!(room.begun(2).await, ["a@cart-0", "a@cart-1"]);
 }
+
+/// The next run in a container, and in others beyond the bound, waits for a result and not for its capture.
+#[tokio::test]
+async fn what_is_published_makes_room_before_it_is_kept() {
+    const PODS: usize = 80;
+    let live = (0..PODS).map(|n| container(&format!("{n:02x}"), named("shop", &format!("pod-{n}"), "c")));
+    let config = configured(
+        "queued_runs: 500",
+        "  t: { alert: { labels: { alertname: Slow } }, target: { namespace: shop }, max_targets: 100, probes: [a, b] }\n",
+    );
+    let room = Room::open(config, None, live.collect(), false);
+    room.post(&firing("1", "pod-0")).await;
+    assert_eq!(room.begun(1).await.len(), 64, "so many wait in the pool before others");
+    room.pool.published.send_replace(true);
+    assert_eq!(room.begun(2 * PODS).await.len(), 2 * PODS);
+    assert_eq!(room.alerts.queued(), 2 * PODS, "none of them is final");
+    room.pool.go.send_replace(true);
+    eventually(|| room.alerts.queued() == 0).await;
+}
