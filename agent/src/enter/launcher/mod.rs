@@ -7,6 +7,7 @@ pub(super) mod guard;
 pub(super) mod handout;
 mod inspect;
 mod joined;
+mod mounts;
 mod observed;
 mod of_host;
 mod plan;
@@ -30,6 +31,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::handout::Handout;
 use self::inspect::Own;
+use self::mounts::Mounts;
 use self::observed::{Observers, Task};
 use self::roots::{Roots, programs};
 use self::run::{Context, Run};
@@ -51,9 +53,6 @@ pub use slots::device_rule;
 pub(super) use spawner::ignore_sigchld;
 pub(super) use template::Template;
 
-/// The host's mount table may change often on a busy node; the template is built anew at most this often.
-const TEMPLATE_INTERVAL: Duration = Duration::from_secs(1);
-
 /// After the last run, before the program's pages are given back: the next run needs most of them.
 const SETTLED: Duration = Duration::from_secs(1);
 
@@ -65,10 +64,7 @@ struct Launcher {
     config: Arc<Config>,
     /// What the kernel lacks and can be done without.
     lacks: Vec<Capability>,
-    template: Template,
-    template_built: Instant,
-    /// The host's mount table has changed since the template was built.
-    template_stale: bool,
+    mounts: Mounts,
     slots: Slots,
     runs: Vec<Run>,
     /// When the program's pages are given back, if nothing runs then.
@@ -124,9 +120,7 @@ impl Launcher {
             socket: socket.try_clone().map_err(|e| e.to_string())?,
             roots,
             source,
-            template: Template::build(&programs).map_err(|e| e.to_string())?,
-            template_built: Instant::now(),
-            template_stale: false,
+            mounts: Mounts::new(&programs).map_err(|e| e.to_string())?,
             slots: slots.map_err(|e| e.to_string())?,
             runs: Vec::new(),
             settles: Some(Instant::now()),
@@ -144,15 +138,15 @@ impl Launcher {
     /// One round of the loop; false when the agent has gone.
     fn turn(&mut self) -> io::Result<bool> {
         let now = Instant::now();
-        let due = self.template_stale.then(|| self.template_built + TEMPLATE_INTERVAL);
+        let due = self.mounts.due();
         let settles = self.settles.filter(|_| self.runs.is_empty());
         let next = self.runs.iter().filter_map(Run::next_look).chain(due).chain(settles).min();
         let timeout =
             next.map(|at| at.saturating_duration_since(now)).and_then(|t| Timespec::try_from(t).ok());
 
-        // A table that has changed may change a thousand times more before the template is due: those wake nobody. The other
+        // A table that has changed may change a thousand times more before it is looked at: those wake nobody. The other
         // file never has anything to say.
-        let mount_table = if self.template_stale { self.null.as_fd() } else { self.roots.table() };
+        let mount_table = if self.mounts.is_stale() { self.null.as_fd() } else { self.roots.table() };
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(mount_table, PollFlags::PRI),
@@ -173,7 +167,7 @@ impl Launcher {
             Err(error) => return Err(error.into()),
         }
         let socket_ready = !fds.first().is_none_or(|fd| fd.revents().is_empty());
-        self.template_stale |= fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        let mounts_changed = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
         if fds.get(2..after_spawners).is_some_and(has_any) {
             return Err(io::Error::other("a process that makes stubs has gone"));
         }
@@ -190,14 +184,15 @@ impl Launcher {
             })
             .collect();
         drop(fds);
+        if mounts_changed {
+            self.mounts.changed();
+        }
 
         self.look_after_runs(&ready)?;
         if let Some(handout) = self.handout.as_ref().filter(|_| is_asked) {
-            handout.serve(&self.template);
+            handout.serve(self.mounts.template());
         }
-        if self.template_stale && self.template_built.elapsed() >= TEMPLATE_INTERVAL {
-            self.rebuild_template();
-        }
+        self.mounts.catch_up(|| programs(&self.config), &mut self.observers);
         if self.runs.is_empty() && self.settles.take_if(|at| *at <= Instant::now()).is_some() {
             resident::give_program_back();
         }
@@ -287,14 +282,15 @@ impl Launcher {
 
     fn begin(&mut self, task: &Task, observer: Option<&Observer>) -> Result<Run, End> {
         let mut context = Context {
-            template: self.template.namespace(),
+            template: self.mounts.template().namespace(),
             null: self.null.as_fd(),
             spawners: &mut self.spawners,
             slots: &mut self.slots,
+            alone: self.runs.is_empty(),
         };
         match observer {
             Some(observer) => self.observers.start_run(task, observer, &mut context),
-            None => joined::start_run(task, self.template.root(), &mut context),
+            None => joined::start_run(task, self.mounts.template().root(), &mut context),
         }
     }
 
@@ -351,22 +347,8 @@ impl Launcher {
         }
         self.roots.enter(config.probe_root).map_err(|e| format!("probe_root: host: {e}"))?;
         self.config = Arc::new(config);
-        self.rebuild_template();
+        self.mounts.rebuild(&programs(&self.config), &mut self.observers);
         Ok(())
-    }
-
-    /// A failure keeps the old template, which goes on working.
-    fn rebuild_template(&mut self) {
-        self.template_built = Instant::now();
-        self.template_stale = false;
-        let programs = programs(&self.config);
-        match Template::build(&programs).and_then(|template| Ok((template, view::build(&programs)?))) {
-            Ok((template, view)) => {
-                self.template = template;
-                self.observers.show(view);
-            }
-            Err(error) => tracing::error!(%error, "the old template mount namespace stays in use"),
-        }
     }
 
     /// Drops every leash and gives the stubs a moment to reap; `Slots` kills what is left when it is dropped.

@@ -5,8 +5,7 @@
 //! at or below the folders that programs and libraries come from, or on the way to a configured program, and a bounded
 //! number of others: the disks that a command's arguments may lead to, but nothing that runtimes and kubelet mount.
 //! All of it is a *slave* of the host: an unmount on the host goes through, so nothing stays pinned, and nothing that
-//! is mounted here reaches the host. New mounts of the host arrive as well, so the template is built anew, at most
-//! once a second, when the host's table has changed.
+//! is mounted here reaches the host. When it is built anew is said in `mounts`.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -181,7 +180,7 @@ fn populate(programs: &[PathBuf]) -> Result<OwnedFd, TemplateError> {
 }
 
 /// Which mount points of a mountinfo table are kept, parents before children.
-fn kept_mounts(table: &str, programs: &[PathBuf]) -> BTreeSet<PathBuf> {
+pub(super) fn kept_mounts(table: &str, programs: &[PathBuf]) -> BTreeSet<PathBuf> {
     let holds_programs = |point: &Path| {
         SINGLE_MOUNTS.iter().any(|single| point == Path::new(single))
             || PROGRAM_FOLDERS.iter().any(|folder| point.starts_with(folder))

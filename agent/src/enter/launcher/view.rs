@@ -31,7 +31,7 @@ const SETTINGS: [&str; 7] = [
     "/etc/terminfo",
 ];
 /// Files of settings, copied: the program loader's list of libraries, and names of users, groups and ports.
-const SETTING_FILES: [&str; 12] = [
+pub(super) const SETTING_FILES: [&str; 12] = [
     "/etc/ethertypes",
     "/etc/group",
     "/etc/host.conf",
@@ -176,7 +176,7 @@ fn setting(path: &str) -> Option<Vec<u8>> {
 }
 
 /// The paths of the host that are shown, parents before children.
-fn shown(table: &str, programs: &[PathBuf]) -> BTreeSet<PathBuf> {
+pub(super) fn shown(table: &str, programs: &[PathBuf]) -> BTreeSet<PathBuf> {
     let real = |path: &Path| fs::symlink_metadata(path).is_ok_and(|about| about.is_dir());
     let folders =
         PROGRAMS.iter().map(Path::new).chain(SETTINGS.iter().map(Path::new)).filter(|path| real(path));
