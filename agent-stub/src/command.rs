@@ -76,6 +76,9 @@ fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
     let program =
         observer.and_then(|(observer, _)| observer.program).map_or(-1, |program| program.as_raw_fd());
     close_others(program).unwrap_or_else(|e| fail(Step::CloseFds, e));
+    if frame.stay {
+        frame.own.cpus.allow();
+    }
     // SAFETY: the set is a local; the pointers of programs, argv and envp end in NULL and point into memory that this
     // process has a copy of. execve returns only if it failed.
     unsafe {

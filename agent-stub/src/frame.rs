@@ -6,9 +6,12 @@ use core::ffi::{CStr, c_char};
 use core::slice;
 use rustix_core::fd::{AsFd, OwnedFd, RawFd};
 
+use libc::c_uint;
+
+use crate::cpus::Cpus;
 use crate::layout::{
     CHECK_LIMITS, CHECK_NEIGHBOURS, HAS_OBSERVER, HAS_USER, HEAD, JOIN_MNT, JOIN_PID, JOIN_USER, LIMITING,
-    OPTIONAL, UNIFIED,
+    OPTIONAL, STAY, UNIFIED,
 };
 use crate::limits::Limits;
 use crate::way::{Credentials, Fds, Observer, Way};
@@ -31,12 +34,26 @@ pub(crate) struct Frame<'a> {
     pub(crate) fds: Fds<'a>,
     /// To the launcher: gives signals, and ends with it.
     pub(crate) socket: RawFd,
-    /// The spawner's own namespaces, which nobody else needs.
-    pub(crate) own: [RawFd; 2],
+    pub(crate) own: &'a Own,
     pub(crate) unified: bool,
+    pub(crate) stay: bool,
+}
+
+/// What a spawner has and knows of itself from its start on.
+#[derive(Debug)]
+pub(crate) struct Own {
+    /// Its namespaces of pids and mounts, which it comes back to and nobody else needs.
+    pub(crate) pid_ns: OwnedFd,
+    pub(crate) mnt_ns: OwnedFd,
+    /// From this number on there are the descriptors of an order alone.
+    pub(crate) first_free: c_uint,
     /// Resource limits as every command begins with them: the spawner's own, which only a
     /// container in the host's pid namespace has in sight.
-    pub(crate) limits: &'a Limits,
+    pub(crate) limits: Limits,
+    /// Inode of its user namespace, which is its stubs', too.
+    pub(crate) user_ns: u64,
+    /// Where its commands may run.
+    pub(crate) cpus: Cpus,
 }
 
 impl<'a> Frame<'a> {
@@ -46,8 +63,7 @@ impl<'a> Frame<'a> {
         memory: &'a mut [u64],
         fds: &'a [Option<OwnedFd>],
         socket: RawFd,
-        own: [RawFd; 2],
-        limits: &'a Limits,
+        own: &'a Own,
     ) -> Option<Self> {
         let (start, length) = (memory.as_ptr() as u64, 8 * memory.len() as u64);
         // So every word has an end within the memory.
@@ -131,7 +147,7 @@ impl<'a> Frame<'a> {
             socket,
             own,
             unified: has(UNIFIED),
-            limits,
+            stay: has(STAY),
         })
     }
 }
@@ -199,6 +215,18 @@ mod tests {
         texts.map(|text| unsafe { CStr::from_ptr(*text) }.to_str().unwrap()).collect()
     }
 
+    fn own() -> Own {
+        let null = || File::open("/dev/null").unwrap().into();
+        Own {
+            pid_ns: null(),
+            mnt_ns: null(),
+            first_free: 6,
+            limits: [(0, 0); 16],
+            user_ns: 1,
+            cpus: Cpus::default(),
+        }
+    }
+
     #[test]
     fn an_order_is_read_as_it_was_written() {
         let files: Vec<_> = (0..20).map(|_| File::open("/dev/null").unwrap()).collect();
@@ -239,18 +267,26 @@ mod tests {
                 join_pid: true,
                 fds,
                 unified: false,
+                stay: true,
             };
             let (bytes, sent) = order.write();
             let mut memory = cells(&bytes);
             let sent: Vec<_> = sent.iter().map(|fd| Some(fd.try_clone_to_owned().unwrap())).collect();
-            let frame = Frame::read(&mut memory, &sent, 3, [4, 5], &[(0, 0); 16]).unwrap();
+            let own = own();
+            let frame = Frame::read(&mut memory, &sent, 3, &own).unwrap();
             assert_eq!(read_back(frame.programs), ["/usr/bin/a", "/bin/a"]);
             assert_eq!(read_back(frame.argv), ["a", "", "-x y"]);
             assert_eq!(read_back(frame.envp), [""; 0]);
             assert_eq!(frame.workdir, c"/work");
             let user = frame.way.user.unwrap();
             assert_eq!((user.uid, user.gid, user.groups, user.kept), (65534, 3, &[5, 6, 7][..], 1 << 19));
-            assert!(frame.way.join_mnt && frame.way.check_neighbours && frame.join_pid && !frame.unified);
+            assert!(
+                frame.way.join_mnt
+                    && frame.way.check_neighbours
+                    && frame.join_pid
+                    && !frame.unified
+                    && frame.stay
+            );
             assert_eq!((frame.way.join, frame.way.bounding), (libc::CLONE_NEWNET, u64::MAX));
             let number = |fd: Option<BorrowedFd<'_>>| fd.map(|fd| fd.as_raw_fd());
             let given = |n: usize| sent[n].as_ref().map(AsRawFd::as_raw_fd);
@@ -272,25 +308,16 @@ mod tests {
     #[test]
     fn what_is_no_order_is_refused() {
         let order = [0_u64; HEAD + 5];
-        assert!(Frame::read(&mut [], &[], 3, [4, 5], &[(0, 0); 16]).is_none());
-        assert!(Frame::read(&mut { order }, &[], 3, [4, 5], &[(0, 0); 16]).is_none(), "no descriptors");
+        assert!(Frame::read(&mut [], &[], 3, &own()).is_none());
+        assert!(Frame::read(&mut { order }, &[], 3, &own()).is_none(), "no descriptors");
         let mut far = order;
         far[9] = u64::MAX;
-        assert!(
-            Frame::read(&mut far, &[], 3, [4, 5], &[(0, 0); 16]).is_none(),
-            "more programs than there is memory"
-        );
+        assert!(Frame::read(&mut far, &[], 3, &own()).is_none(), "more programs than there is memory");
         let mut outside = order;
         (outside[HEAD], outside[HEAD + 1]) = (1 << 40, 0);
-        assert!(
-            Frame::read(&mut outside, &[], 3, [4, 5], &[(0, 0); 16]).is_none(),
-            "a word beyond the memory"
-        );
+        assert!(Frame::read(&mut outside, &[], 3, &own()).is_none(), "a word beyond the memory");
         let mut endless = order;
         endless[HEAD + 4] = u64::MAX;
-        assert!(
-            Frame::read(&mut endless, &[], 3, [4, 5], &[(0, 0); 16]).is_none(),
-            "a last word without an end"
-        );
+        assert!(Frame::read(&mut endless, &[], 3, &own()).is_none(), "a last word without an end");
     }
 }

@@ -22,5 +22,6 @@ pub(crate) const CHECK_LIMITS: u64 = 1 << 4;
 pub(crate) const UNIFIED: u64 = 1 << 5;
 pub(crate) const HAS_USER: u64 = 1 << 6;
 pub(crate) const HAS_OBSERVER: u64 = 1 << 7;
+pub(crate) const STAY: u64 = 1 << 8;
 /// From this bit on: which of the optional descriptors there are, in their order.
 pub(crate) const OPTIONAL: u32 = 16;

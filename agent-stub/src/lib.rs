@@ -17,6 +17,7 @@
 
 mod calls;
 mod command;
+mod cpus;
 mod frame;
 mod layout;
 mod limits;

@@ -25,11 +25,10 @@ const DIRENT_HEAD: usize = 19;
 ///
 /// # Errors
 /// The errno of a look at /proc that failed: then nobody knows.
-pub(crate) fn dangerous(own: pid_t) -> Result<Option<pid_t>, i32> {
+pub(crate) fn dangerous(own: pid_t, own_user_ns: u64) -> Result<Option<pid_t>, i32> {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
     // SAFETY: a static path and numbers.
     let folder = check(unsafe { libc::open(c"/proc".as_ptr(), flags) })?;
-    let own_user_ns = user_ns(own)?;
     let mut entries = [0u8; 4096];
     loop {
         // SAFETY: the buffer is as long as said.
@@ -71,10 +70,18 @@ fn next_pid(entries: &[u8]) -> Option<(Option<pid_t>, &[u8])> {
     Some((name.first()?.is_ascii_digit().then_some(pid), entries.get(length..)?))
 }
 
-/// Inode of the user namespace, or the errno of the look.
+/// Inode of a process's user namespace, or the errno of the look.
 fn user_ns(pid: pid_t) -> Result<u64, i32> {
     let path = numbered_path(pid, b"/ns/user");
-    let path = CStr::from_bytes_until_nul(&path).map_err(|_| libc::ENOENT)?;
+    inode(CStr::from_bytes_until_nul(&path).map_err(|_| libc::ENOENT)?)
+}
+
+/// Inode of this process's, which is its stubs', too.
+pub(crate) fn own_user_ns() -> Result<u64, i32> {
+    inode(c"/proc/self/ns/user")
+}
+
+fn inode(path: &CStr) -> Result<u64, i32> {
     // SAFETY: zeroes are a valid `stat`, which outlives the call; the path ends in NUL.
     unsafe {
         let mut about: libc::stat = core::mem::zeroed();
@@ -174,6 +181,6 @@ mod tests {
         assert!(user_ns(own).is_ok());
         assert_eq!(bounding_set(i32::MAX), None);
         // The tests run as root on a host, where every process of root's can do everything.
-        assert!(dangerous(own).unwrap().is_some());
+        assert!(dangerous(own, user_ns(own).unwrap()).unwrap().is_some());
     }
 }

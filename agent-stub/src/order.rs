@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::layout::{
     CHECK_LIMITS, CHECK_NEIGHBOURS, HAS_OBSERVER, HAS_USER, HEAD, JOIN_MNT, JOIN_PID, JOIN_USER, OPTIONAL,
-    UNIFIED,
+    STAY, UNIFIED,
 };
 use crate::way::{Fds, Way};
 
@@ -23,6 +23,8 @@ pub struct Order<'a> {
     pub fds: Fds<'a>,
     /// `clone3(CLONE_INTO_CGROUP)` works with the cgroup.
     pub unified: bool,
+    /// Whether the run begins on the spawner's processor.
+    pub stay: bool,
 }
 
 impl<'a> Order<'a> {
@@ -52,6 +54,7 @@ impl<'a> Order<'a> {
             (CHECK_NEIGHBOURS, way.check_neighbours),
             (CHECK_LIMITS, way.check_limits),
             (UNIFIED, self.unified),
+            (STAY, self.stay),
             (HAS_USER, way.user.is_some()),
             (HAS_OBSERVER, observer.is_some()),
         ] {

@@ -8,9 +8,11 @@ use rustix_core::fd::{AsRawFd, FromRawFd, OwnedFd};
 use libc::{c_int, c_ulong, c_void};
 
 use crate::calls::{CloneArgs, check, clone_here, close_range, errno, forbid_core};
-use crate::frame::Frame;
+use crate::cpus::Cpus;
+use crate::frame::{Frame, Own};
 use crate::layout::MOST_INLINE;
-use crate::limits::{Limits, limits};
+use crate::limits::limits;
+use crate::neighbours::own_user_ns;
 use crate::passing::{receive, send};
 use crate::steps::{ALIVE, PING, RECORD, Step};
 use crate::stub::{block_all_signals, default_signal, stub, take_record};
@@ -48,15 +50,17 @@ pub fn serve() -> Result<(), i32> {
                 _ => Err((Step::Prepare, libc::EINVAL)),
             },
         };
-        // The readers of the command's pipes see their end before the launcher hears of the run's.
-        drop(fds);
+        // The readers of the command's pipes see their end before the launcher hears of the run's, and both at once.
+        core::mem::forget(fds);
+        close_range(c_ulong::from(own.first_free), c_ulong::from(u32::MAX))?;
         // The next stub is in another container's sight.
         room.fill(0);
         let record = take_record();
         say(&socket, obeyed.map_or_else(|(step, errno)| [step as i32, errno], |()| record))?;
+        own.cpus.allow();
         // The run's mounts go now.
         // SAFETY: numbers.
-        check(unsafe { libc::setns(own.mnt.as_raw_fd(), libc::CLONE_NEWNS) })?;
+        check(unsafe { libc::setns(own.mnt_ns.as_raw_fd(), libc::CLONE_NEWNS) })?;
     }
 }
 
@@ -91,29 +95,23 @@ fn settle() -> Result<(OwnedFd, Own), i32> {
         libc::setsid();
         let socket = OwnedFd::from_raw_fd(check(libc::fcntl(0, libc::F_DUPFD_CLOEXEC, 3))?);
         let read = libc::O_RDONLY | libc::O_CLOEXEC;
+        let pid_ns = OwnedFd::from_raw_fd(check(libc::open(c"/proc/self/ns/pid".as_ptr(), read))?);
+        let mnt_ns = OwnedFd::from_raw_fd(check(libc::open(c"/proc/self/ns/mnt".as_ptr(), read))?);
+        // The last of them: no number below it is free when it has gone.
         let null = OwnedFd::from_raw_fd(check(libc::open(c"/dev/null".as_ptr(), libc::O_RDWR))?);
         for stream in 0..3 {
             check(libc::dup2(null.as_raw_fd(), stream))?;
         }
-        let pid = OwnedFd::from_raw_fd(check(libc::open(c"/proc/self/ns/pid".as_ptr(), read))?);
-        let mnt = OwnedFd::from_raw_fd(check(libc::open(c"/proc/self/ns/mnt".as_ptr(), read))?);
-        let last = socket.as_raw_fd().max(pid.as_raw_fd()).max(mnt.as_raw_fd());
-        close_range(c_ulong::from(last.unsigned_abs()).wrapping_add(1), c_ulong::from(u32::MAX))?;
-        Ok((socket, Own { pid, mnt, limits: limits(0) }))
+        let first_free = null.as_raw_fd().unsigned_abs();
+        close_range(c_ulong::from(first_free).wrapping_add(1), c_ulong::from(u32::MAX))?;
+        let (limits, user_ns, cpus) = (limits(0), own_user_ns()?, Cpus::own());
+        Ok((socket, Own { pid_ns, mnt_ns, first_free, limits, user_ns, cpus }))
     }
-}
-
-/// The namespaces that this process comes back to, and its resource limits.
-struct Own {
-    pid: OwnedFd,
-    mnt: OwnedFd,
-    limits: Limits,
 }
 
 /// Makes the stub of one order, and waits until it has gone.
 fn obey(order: &mut [u64], fds: &[Option<OwnedFd>], socket: &OwnedFd, own: &Own) -> Result<(), (Step, i32)> {
-    let own_fds = [own.pid.as_raw_fd(), own.mnt.as_raw_fd()];
-    let frame = Frame::read(order, fds, socket.as_raw_fd(), own_fds, &own.limits);
+    let frame = Frame::read(order, fds, socket.as_raw_fd(), own);
     let frame = frame.ok_or((Step::Prepare, libc::EINVAL))?;
     if frame.has_own_mounts() {
         let template = frame.fds.template.as_raw_fd();
@@ -124,6 +122,9 @@ fn obey(order: &mut [u64], fds: &[Option<OwnedFd>], socket: &OwnedFd, own: &Own)
         template.map_err(|errno| (Step::Template, errno))?;
         own.map_err(|errno| (Step::MountNs, errno))?;
     }
+    if frame.stay {
+        own.cpus.stay();
+    }
     if !frame.join_pid {
         return spawn(&frame);
     }
@@ -133,7 +134,7 @@ fn obey(order: &mut [u64], fds: &[Option<OwnedFd>], socket: &OwnedFd, own: &Own)
     joined.map_err(|errno| (Step::JoinPidNs, errno))?;
     let spawned = spawn(&frame);
     // SAFETY: numbers. Should it fail, the next order's setns starts from the same place all the same.
-    unsafe { libc::setns(own.pid.as_raw_fd(), libc::CLONE_NEWPID) };
+    unsafe { libc::setns(own.pid_ns.as_raw_fd(), libc::CLONE_NEWPID) };
     spawned
 }
 

@@ -8,7 +8,9 @@ use rustix_core::fd::{AsRawFd, RawFd};
 
 use libc::{c_int, c_ulong, c_void, pid_t};
 
-use crate::calls::{CLONE_INTO_CGROUP, CloneArgs, attach, check, clone_here, errno, hide, mount, open_tree};
+use crate::calls::{
+    CLONE_INTO_CGROUP, CloneArgs, attach, check, clone_here, close_range, errno, hide, mount, open_tree,
+};
 use crate::command::Command;
 use crate::frame::Frame;
 use crate::limits::{has_ended, limits, lowered};
@@ -28,8 +30,8 @@ pub(crate) fn stub(frame: &Frame<'_>) -> ! {
         libc::prctl(libc::PR_SET_NAME, c"parachute-stub".as_ptr());
         // Orphans of the command come to this process and not to the container's init, which may never reap them.
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1 as c_ulong);
-        for fd in frame.own {
-            libc::close(fd);
+        for fd in [&frame.own.pid_ns, &frame.own.mnt_ns] {
+            libc::close(fd.as_raw_fd());
         }
     }
     // The spawner ignores SIGCHLD, which would reap the command before its status is read.
@@ -49,7 +51,7 @@ pub(crate) fn stub(frame: &Frame<'_>) -> ! {
     };
     check(signals).unwrap_or_else(|e| fail(Step::Prepare, e));
     if frame.way.check_neighbours {
-        match neighbours::dangerous(own_pid) {
+        match neighbours::dangerous(own_pid, frame.own.user_ns) {
             Ok(None) => {}
             Ok(Some(pid)) => fail(Step::Neighbours, pid),
             Err(e) => fail(Step::MountProc, e),
@@ -79,9 +81,11 @@ pub(crate) fn stub(frame: &Frame<'_>) -> ! {
         Err(_) => fail(Step::CloneCommand, libc::EINVAL),
     };
     // The readers of the pipes must see their end when the command's tree has gone, not when this process has.
-    let [stdin, stdout, stderr] = frame.fds.stdio;
-    let others = [stdin, stdout, stderr, frame.fds.template, frame.fds.target].map(|fd| fd.as_raw_fd());
-    for fd in others.into_iter().chain([commands_end, proc.unwrap_or(-1)]) {
+    // In an order's order these stand one after the other, from the first number on that is free in the spawner.
+    let [_, _, stderr] = frame.fds.stdio;
+    let [first, last] = [frame.fds.target, stderr].map(|fd| c_ulong::from(fd.as_raw_fd().unsigned_abs()));
+    close_range(first, last).unwrap_or_else(|e| fail(Step::CloseFds, e));
+    for fd in [commands_end, proc.unwrap_or(-1)] {
         // SAFETY: these are this process's own copies, and nothing below uses them.
         unsafe { libc::close(fd) };
     }
@@ -166,7 +170,7 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing
         loop {
             let mut how: c_int = 0;
             if frame.way.check_limits && ended.is_none() {
-                tampered |= has_ended(command) && lowered(frame.limits, &limits(command));
+                tampered |= has_ended(command) && lowered(&frame.own.limits, &limits(command));
             }
             // SAFETY: `how` is a local that outlives the call.
             let pid = unsafe { libc::waitpid(-1, &raw mut how, libc::WNOHANG | libc::__WALL) };

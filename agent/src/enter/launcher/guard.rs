@@ -194,7 +194,8 @@ fn launch(charge: Charge, slots: &mut Slots, spawners: &mut Spawners) -> Result<
         limits: None,
         called: None,
     };
-    let mut context = Context { template: charge.template.namespace(), null: stdin.as_fd(), spawners, slots };
+    let mut context =
+        Context { template: charge.template.namespace(), null: stdin.as_fd(), spawners, slots, alone: true };
     let started = start(0, &charge.target, &launch, &mut context);
     drop(charge);
     started

@@ -136,6 +136,7 @@ impl Observers {
             null: context.null,
             spawners: context.spawners,
             slots: context.slots,
+            alone: context.alone,
         };
         let run = run::start(task.id, &task.target, &launch, &mut context)?;
         if procfs == Procfs::Mounted && observer.fallback_joined {

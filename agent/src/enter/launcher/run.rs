@@ -36,6 +36,8 @@ pub(super) struct Context<'a> {
     pub(super) null: BorrowedFd<'a>,
     pub(super) spawners: &'a mut Spawners,
     pub(super) slots: &'a mut Slots,
+    /// Nothing else is run at this moment.
+    pub(super) alone: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +126,7 @@ pub(super) fn start(
             limiting: slot.limiting(),
         },
         unified: context.slots.born_in(),
+        stay: context.alone,
     };
     let started = context.spawners.take().and_then(|spawner| {
         let target = target.try_clone()?;

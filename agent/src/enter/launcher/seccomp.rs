@@ -85,26 +85,63 @@ pub(super) fn agent() -> Vec<sock_filter> {
     filter(&[&NEVER, &NOT_THE_AGENTS], false)
 }
 
+/// What the filter comes to. Each is a place behind its last jump.
+#[derive(Clone, Copy)]
+enum Verdict {
+    Allowed,
+    Refused,
+    /// As by a kernel that does not know the call.
+    Unknown,
+    Killed,
+    Asked,
+    /// By the first argument: three statements.
+    ByFlags,
+}
+
+/// Where a jump leads.
+#[derive(Clone, Copy)]
+enum Place {
+    /// So many steps further than the next.
+    Skip(usize),
+    End(Verdict),
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    Load(u32),
+    /// A comparison with a number.
+    Jump(u32, u32, Place, Place),
+}
+
+/// The calls are looked up in a tree and not in a list: for each new filter the kernel goes through it once for every call
+/// that there is, to know which are always allowed (`seccomp_cache_prepare` in kernel/seccomp.c, Linux 5.11).
 fn filter(denied: &[&[c_long]], listen: bool) -> Vec<sock_filter> {
-    let mut program = vec![
-        load(ARCH),
-        unless_equal(ARCHITECTURE, 0, 1),
-        // Killed rather than refused: no program of this architecture does that by mistake.
-        answer(libc::SECCOMP_RET_KILL_PROCESS),
-        load(NUMBER),
-        statement(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, X32, 0, 1),
-        answer(libc::SECCOMP_RET_KILL_PROCESS),
-    ];
-    for call in denied.iter().copied().flatten() {
-        program.extend([equal(*call), refuse(libc::EPERM)]);
-    }
+    let denied = denied.iter().copied().flatten().map(|call| (number(*call), Verdict::Refused));
     // clone3's flags are in memory, where a filter cannot look: libc takes clone(2) when there is no clone3.
-    program.extend([equal(libc::SYS_clone3), refuse(libc::ENOSYS)]);
-    if listen {
-        program.extend([equal(libc::SYS_getpid), answer(libc::SECCOMP_RET_USER_NOTIF)]);
-    }
+    let by_flags = [(libc::SYS_clone3, Verdict::Unknown), (libc::SYS_clone, Verdict::ByFlags)];
+    let asked = listen.then_some((libc::SYS_getpid, Verdict::Asked));
+    let others = by_flags.into_iter().chain(asked).map(|(call, verdict)| (number(call), verdict));
+    let mut calls: Vec<_> = denied.chain(others).collect();
+    calls.sort_unstable_by_key(|(call, _)| *call);
+
+    // Killed rather than refused: no program of this architecture does that by mistake.
+    let killed = Place::End(Verdict::Killed);
+    let mut steps = vec![
+        Step::Load(ARCH),
+        Step::Jump(libc::BPF_JEQ, ARCHITECTURE, Place::Skip(0), killed),
+        Step::Load(NUMBER),
+        Step::Jump(libc::BPF_JGE, X32, killed, Place::Skip(0)),
+    ];
+    steps.extend(tree(&calls));
+    let to_the_end = (1..=steps.len()).rev();
+    let mut program: Vec<_> =
+        steps.iter().zip(to_the_end).map(|(step, behind)| step.statement(behind - 1)).collect();
     program.extend([
-        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number(libc::SYS_clone), 0, 3),
+        answer(libc::SECCOMP_RET_ALLOW),
+        refuse(libc::EPERM),
+        refuse(libc::ENOSYS),
+        answer(libc::SECCOMP_RET_KILL_PROCESS),
+        answer(libc::SECCOMP_RET_USER_NOTIF),
         load(FIRST_ARGUMENT),
         statement(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, NEW_NAMESPACES, 0, 1),
         refuse(libc::EPERM),
@@ -113,18 +150,44 @@ fn filter(denied: &[&[c_long]], listen: bool) -> Vec<sock_filter> {
     program
 }
 
+/// A binary search for one of these calls, which are in order.
+fn tree(calls: &[(u32, Verdict)]) -> Vec<Step> {
+    let (low, high) = calls.split_at(calls.len() / 2);
+    match (low, high) {
+        ([], [(call, verdict)]) => {
+            vec![Step::Jump(libc::BPF_JEQ, *call, Place::End(*verdict), Place::End(Verdict::Allowed))]
+        }
+        (_, [(first, _), ..]) => {
+            let below = tree(low);
+            let root = Step::Jump(libc::BPF_JGE, *first, Place::Skip(below.len()), Place::Skip(0));
+            std::iter::once(root).chain(below).chain(tree(high)).collect()
+        }
+        (_, []) => Vec::new(),
+    }
+}
+
+impl Step {
+    /// With so many steps between it and the verdicts.
+    fn statement(self, behind: usize) -> sock_filter {
+        let distance = |place| {
+            let distance = match place {
+                Place::Skip(steps) => steps,
+                Place::End(verdict) => behind + verdict as usize,
+            };
+            // The kernel refuses a program with a jump out of it.
+            u8::try_from(distance).unwrap_or(u8::MAX)
+        };
+        match self {
+            Self::Load(offset) => load(offset),
+            Self::Jump(how, k, yes, no) => {
+                statement(libc::BPF_JMP | how | libc::BPF_K, k, distance(yes), distance(no))
+            }
+        }
+    }
+}
+
 fn load(offset: u32) -> sock_filter {
     statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0)
-}
-
-/// Skips the next statement unless this call is made.
-fn equal(call: c_long) -> sock_filter {
-    statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number(call), 0, 1)
-}
-
-/// Skips `yes` statements if what was loaded is `value`, and `no` otherwise, the other way round.
-fn unless_equal(value: u32, no: u8, yes: u8) -> sock_filter {
-    statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value, yes, no)
 }
 
 fn refuse(errno: i32) -> sock_filter {
@@ -196,6 +259,21 @@ mod tests {
         ] {
             assert_eq!(run(&observer, ARCHITECTURE, number(call), first), for_observer, "{call}");
             assert_eq!(run(&agent, ARCHITECTURE, number(call), first), for_agent, "{call}");
+        }
+    }
+
+    /// Whatever the tree looks like: what is denied is refused, and every other number is let through.
+    #[test]
+    fn every_number_gets_its_answer() {
+        let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
+        for (program, denied) in [(observer(), &NOT_AN_OBSERVERS[..]), (agent(), &NOT_THE_AGENTS)] {
+            assert!(program.len() < usize::from(u8::MAX), "a jump would not reach the end");
+            let special = [libc::SYS_clone, libc::SYS_clone3, libc::SYS_getpid].map(number);
+            for call in (0..1024).filter(|call| !special.contains(call)) {
+                let is_denied = NEVER.iter().chain(denied).any(|denied| number(*denied) == call);
+                let expected = if is_denied { refused } else { libc::SECCOMP_RET_ALLOW };
+                assert_eq!(run(&program, ARCHITECTURE, call, 0), expected, "{call}");
+            }
         }
     }
 
