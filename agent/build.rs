@@ -14,6 +14,9 @@ const STUB: &str = "parachute-stub";
 /// docs on a machine without the eBPF toolchain.
 const SKIP: &str = "PARACHUTE_SKIP_EBPF";
 
+/// `config::json_schema` embeds it.
+const SCHEMA: &str = "../parachute.schema.json";
+
 /// A compiler that can build `core` for the eBPF machine.
 enum Toolchain {
     /// A distribution's rustc that ships `core` for it (Debian: libstd-rust-web-dev-bpf or libstd-rust-dev-bpf).
@@ -28,11 +31,23 @@ fn main() {
     println!("cargo::rerun-if-changed=../agent-stub");
     println!("cargo::rerun-if-changed=../Cargo.lock");
     println!("cargo::rerun-if-env-changed={SKIP}");
+    println!("cargo::rerun-if-changed={SCHEMA}");
     let out = env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo".to_owned());
-    if let Err(problem) = out.map(PathBuf::from).and_then(|out| stub(&out).and_then(|()| ebpf(&out))) {
+    if let Err(problem) = out
+        .map(PathBuf::from)
+        .and_then(|out| schema(&out).and_then(|()| stub(&out)).and_then(|()| ebpf(&out)))
+    {
         println!("cargo::error={problem}");
         std::process::exit(1);
     }
+}
+
+/// Without the blanks before each line, a third of it.
+fn schema(out: &Path) -> Result<(), String> {
+    let text = std::fs::read_to_string(SCHEMA).map_err(|error| format!("{SCHEMA}: {error}"))?;
+    let lines: Vec<_> = text.lines().map(str::trim_start).collect();
+    let path = out.join("parachute.schema.json");
+    std::fs::write(&path, lines.join("\n")).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// For the agent's own machine, with the C library in it, so that it runs in whatever mounts it finds itself.

@@ -126,7 +126,7 @@ impl Cli {
             Verb::Run(args) => run::run(&args),
             Verb::CheckConfig(args) => check_config::run(args),
             Verb::Schema => {
-                print(crate::config::json_schema())?;
+                print(&crate::config::json_schema())?;
                 Ok(ExitCode::SUCCESS)
             }
             Verb::Completions(args) => complete::run(&args),

@@ -71,9 +71,18 @@ fn read(text: &str, host: &Host<'_>, found: &Found) -> Option<Config> {
     Some(check::check(&raw, include::digest(text.as_bytes()), host, found))
 }
 
-/// The grammar as a JSON schema, for editors. A test holds the file to the types.
-pub fn json_schema() -> &'static str {
-    include_str!("../../../parachute.schema.json")
+/// The grammar as a JSON schema, for editors: `parachute.schema.json`, which a test holds to the types.
+pub fn json_schema() -> String {
+    // The program has it without the blanks before each line.
+    let lines = include_str!(concat!(env!("OUT_DIR"), "/parachute.schema.json")).lines();
+    let mut depth = 0_usize;
+    let indented = lines.map(|line| {
+        depth -= usize::from(line.starts_with(['}', ']']));
+        let indented = format!("{:1$}{line}\n", "", 2 * depth);
+        depth += usize::from(line.ends_with(['{', '[']));
+        indented
+    });
+    indented.collect()
 }
 
 /// What that file must hold. What makes it is left out of the program, where it took 0.2 MB.
