@@ -1,6 +1,6 @@
 /* The workflow that parachute grew from, as a baseline to measure against: two calls of a runtime's command-line client,
- * then pidfd_open, setns, unshare, fork, mount, exec. crictl is not packaged by Debian; ctr, containerd's own client, is
- * asked in its place. Usage: seed SOCKET CONTAINER-ID COMMAND [ARGS...] */
+ * then pidfd_open, setns, unshare, fork, mount, exec. Where crictl is not on the path, ctr, containerd's own client, is
+ * asked in its place. Usage: seed crictl|ctr SOCKET CONTAINER-ID COMMAND [ARGS...] */
 #define _GNU_SOURCE
 #include <sched.h>
 #include <stdio.h>
@@ -21,19 +21,27 @@ static void check(int failed, const char *what) {
 int main(int argc, char **argv) {
     char command[1024], line[1024];
     int pid = 0, status;
-    if (argc < 4)
+    if (argc < 5)
         return 125;
-    /* Is it there? As `crictl ps --name` tells. */
-    snprintf(command, sizeof command, "ctr -a %s -n k8s.io containers info %s >/dev/null", argv[1], argv[2]);
-    check(system(command) != 0, "ctr containers info");
-    /* Its pid, as `crictl inspect` tells. */
-    snprintf(command, sizeof command, "ctr -a %s -n k8s.io tasks ls", argv[1]);
-    FILE *tasks = popen(command, "r");
-    check(!tasks, "ctr tasks ls");
-    while (fgets(line, sizeof line, tasks))
-        if (!strncmp(line, argv[2], strlen(argv[2])))
-            pid = atoi(line + strlen(argv[2]));
-    pclose(tasks);
+    int ctr = !strcmp(argv[1], "ctr");
+    const char *socket = argv[2], *id = argv[3];
+    /* Is it there? */
+    const char *listed = ctr ? "ctr -a %s -n k8s.io containers info %s >/dev/null"
+                             : "crictl -r unix://%s ps --id %s -q >/dev/null";
+    snprintf(command, sizeof command, listed, socket, id);
+    check(system(command) != 0, command);
+    /* Its pid. */
+    if (ctr)
+        snprintf(command, sizeof command, "ctr -a %s -n k8s.io tasks ls", socket);
+    else
+        snprintf(command, sizeof command,
+                 "crictl -r unix://%s inspect --output go-template --template '%s {{.info.pid}}' %s", socket, id, id);
+    FILE *told = popen(command, "r");
+    check(!told, command);
+    while (fgets(line, sizeof line, told))
+        if (!strncmp(line, id, strlen(id)))
+            pid = atoi(line + strlen(id));
+    pclose(told);
     int pidfd = syscall(SYS_pidfd_open, pid, 0);
     check(pidfd < 0, "pidfd_open");
     check(setns(pidfd, CLONE_NEWPID | CLONE_NEWNET), "setns");
@@ -43,7 +51,7 @@ int main(int argc, char **argv) {
     if (!child) {
         check(mount(NULL, "/proc", NULL, MS_REC | MS_PRIVATE, NULL), "mount MS_PRIVATE");
         check(mount("proc", "/proc", "proc", 0, NULL), "mount proc");
-        execvp(argv[3], argv + 3);
+        execvp(argv[4], argv + 4);
         _exit(127);
     }
     check(waitpid(child, &status, 0) < 0, "waitpid");

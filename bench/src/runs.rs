@@ -38,8 +38,8 @@ const WAYS: [&str; 2] = ["joined", "observer"];
 /// A bare spawn (0) and a run of each way, one after the other. Each follows each other as often: the mounts of a run end behind
 /// its answer, in the time of what comes next.
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 2, 1], [2, 1, 0], [1, 0, 2]];
-/// Containers of the pod; all but one are entered once by each launcher.
-const CONTAINERS: usize = 9;
+/// Containers of a pod that were never entered, half of them for each way.
+const FRESH: usize = 8;
 const MANY_MOUNTS: usize = 5_000;
 const MEMORY: usize = 500 << 20;
 /// Runs after which everything that is made once has been made.
@@ -47,19 +47,24 @@ const WARMING: usize = 20;
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let bed = Containerd::start(&bench.path("runs")).await?;
-    let mut pod = bed.pod("bench", "runs");
-    for number in 0..CONTAINERS {
-        pod = pod.container(&format!("c{number}"), WORKLOAD_IMAGE, &["/workload", "sleep"]);
-    }
-    let pod = pod.start().await?;
+    let warm = bed.pod("bench", "runs").container("warm", WORKLOAD_IMAGE, &["/workload", "sleep"]);
+    let warm = warm.start().await?;
     let (configuration, mounts) = (bench.path("runs.yml"), bench.path("runs-mounts"));
     std::fs::write(&configuration, CONFIGURATION)?;
     let (few, some) = (bench.rounds(3_000), bench.rounds(1_500));
-    let launchers = if bench.quick { 4 } else { 24 };
+    let launchers = if bench.quick { 6 } else { 36 };
+    let mut fresh = Vec::new();
+    for number in 0..launchers {
+        let mut pod = bed.pod("bench", &format!("fresh-{number}"));
+        for container in 0..FRESH {
+            pod = pod.container(&format!("c{container}"), WORKLOAD_IMAGE, &["/workload", "sleep"]);
+        }
+        fresh.push(pod.start().await?);
+    }
     let work = move || {
         // One thread, as the agent has.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(rows(&configuration, &mounts, &pod, [few, some, launchers]))
+        runtime.block_on(rows(&configuration, &mounts, &warm, &fresh, [few, some]))
     };
     tokio::task::spawn_blocking(work).await?
 }
@@ -68,7 +73,8 @@ async fn rows(
     configuration: &Path,
     mounts: &Path,
     pod: &Pod,
-    [few, some, launchers]: [usize; 3],
+    fresh: &[Pod],
+    [few, some]: [usize; 2],
 ) -> anyhow::Result<Vec<Row>> {
     let stand = Stand::start(configuration, pod).await?;
     let warm = stand.warm(few).await?;
@@ -76,11 +82,11 @@ async fn rows(
     grown.push(("the agent's memory, 10 MB to 500 MB", large_beside(&stand, some).await?));
     stand.close().await;
     let mut first: [[Firsts; 2]; 2] = Default::default();
-    for turn in 0..launchers + launchers / 2 {
+    for (turn, fresh) in fresh.iter().enumerate() {
         // Every third one with the mounts.
         let many = turn % 3 == 2;
         let _mounts = many.then(|| Mounts::make(mounts, MANY_MOUNTS)).transpose()?;
-        let more = firsts(configuration, pod).await?;
+        let more = firsts(configuration, pod, fresh).await?;
         first[usize::from(many)].iter_mut().zip(more).for_each(|(all, more)| all.extend(more));
     }
 
@@ -194,7 +200,7 @@ impl Warm {
     }
 }
 
-/// Runs in containers that their launcher had never entered, and then the next ones in the same.
+/// Runs in containers that nobody had ever entered, and then the next ones in the same.
 #[derive(Debug, Default)]
 struct Firsts {
     spawn: Times,
@@ -210,12 +216,12 @@ impl Firsts {
     }
 }
 
-/// A new launcher has entered no container; it is itself warmed up in the one that is left out.
-async fn firsts(configuration: &Path, pod: &Pod) -> anyhow::Result<[Firsts; 2]> {
-    let stand = Stand::start(configuration, pod).await?;
+/// A new launcher has looked at no container; it is itself warmed up in another pod's.
+async fn firsts(configuration: &Path, pod: &Pod, fresh: &Pod) -> anyhow::Result<[Firsts; 2]> {
+    let mut stand = Stand::start(configuration, pod).await?;
+    stand.know(fresh).await?;
     let mut all: [Firsts; 2] = Default::default();
-    stand.warm(WARMING).await?;
-    let (one, other) = stand.containers[1..].split_at((CONTAINERS - 1) / 2);
+    let (one, other) = stand.containers[1..].split_at(FRESH / 2);
     for ((way, firsts), containers) in WAYS.into_iter().zip(&mut all).zip([one, other]) {
         for container in containers {
             firsts.spawn.0.push(spawn()?);
@@ -228,7 +234,7 @@ async fn firsts(configuration: &Path, pod: &Pod) -> anyhow::Result<[Firsts; 2]> 
     Ok(all)
 }
 
-/// The agent's part that runs something, with the pod's containers.
+/// The agent's part that runs something, with the containers that it knows; the first one is warmed up in.
 #[derive(Debug)]
 struct Stand {
     launcher: Launcher,
@@ -244,13 +250,17 @@ impl Stand {
         let config = Arc::new(ArcSwap::from_pointee(source.load()?));
         let counters = pool_counters(&AgentMetrics::new()?);
         let pool = Pool::new(launcher.clone(), config, counters, Box::new(|_| {}), None);
-        let mut containers = Vec::new();
-        for container in &pod.containers {
-            containers.push(known(&launcher, &container.id, container.pid).await?);
-        }
-        let stand = Self { launcher, pool, containers };
+        let mut stand = Self { launcher, pool, containers: Vec::new() };
+        stand.know(pod).await?;
         stand.warm(WARMING).await?;
         Ok(stand)
+    }
+
+    async fn know(&mut self, pod: &Pod) -> anyhow::Result<()> {
+        for container in &pod.containers {
+            self.containers.push(known(&self.launcher, &container.id, container.pid).await?);
+        }
+        Ok(())
     }
 
     /// A bare spawn and a run of each way by turns, all in the same container.
