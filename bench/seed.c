@@ -27,7 +27,7 @@ int main(int argc, char **argv) {
     const char *socket = argv[2], *id = argv[3];
     /* Is it there? */
     const char *listed = ctr ? "ctr -a %s -n k8s.io containers info %s >/dev/null"
-                             : "crictl -r unix://%s ps --id %s -q >/dev/null";
+                             : "crictl -r unix://%1$s -i unix://%1$s ps --id %2$s -q | grep -q .";
     snprintf(command, sizeof command, listed, socket, id);
     check(system(command) != 0, command);
     /* Its pid. */
@@ -35,13 +35,15 @@ int main(int argc, char **argv) {
         snprintf(command, sizeof command, "ctr -a %s -n k8s.io tasks ls", socket);
     else
         snprintf(command, sizeof command,
-                 "crictl -r unix://%s inspect --output go-template --template '%s {{.info.pid}}' %s", socket, id, id);
+                 "crictl -r unix://%1$s -i unix://%1$s inspect --output go-template --template '%2$s {{.info.pid}}' %2$s",
+                 socket, id);
     FILE *told = popen(command, "r");
     check(!told, command);
     while (fgets(line, sizeof line, told))
         if (!strncmp(line, id, strlen(id)))
             pid = atoi(line + strlen(id));
     pclose(told);
+    check(pid <= 1, "no pid was told");
     int pidfd = syscall(SYS_pidfd_open, pid, 0);
     check(pidfd < 0, "pidfd_open");
     check(setns(pidfd, CLONE_NEWPID | CLONE_NEWNET), "setns");

@@ -63,6 +63,9 @@ fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
     };
     target.unwrap_or_else(|e| fail(Step::JoinUserNs, e));
     connect(frame);
+    if frame.stay {
+        frame.own.cpus.allow();
+    }
     drop_from_bounding_set(frame.way.bounding).unwrap_or_else(|e| fail(Step::Capabilities, e));
     if let Some(user) = frame.way.user {
         become_user(&user, frame.way.join_user).unwrap_or_else(|e| fail(Step::User, e));
@@ -76,9 +79,6 @@ fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
     let program =
         observer.and_then(|(observer, _)| observer.program).map_or(-1, |program| program.as_raw_fd());
     close_others(program).unwrap_or_else(|e| fail(Step::CloseFds, e));
-    if frame.stay {
-        frame.own.cpus.allow();
-    }
     // SAFETY: the set is a local; the pointers of programs, argv and envp end in NULL and point into memory that this
     // process has a copy of. execve returns only if it failed.
     unsafe {

@@ -1,6 +1,6 @@
 //! Where a run begins that goes on alone: on its spawner's processor. Spawner, stub and command wait for each other in turn;
 //! on one processor that is a switch of processes, and on another one, which sleeps, first its waking up. Before the command
-//! executes its program it may run anywhere again. With other runs beside it the kernel decides.
+//! executes its program it may run anywhere again, and soon after that so may the stub. With other runs beside it the kernel decides.
 
 #![allow(unsafe_code, reason = "system calls in the stub; DESIGN, law 4")]
 
@@ -23,10 +23,10 @@ impl Cpus {
     pub(crate) fn own() -> Self {
         let all = Self([u64::MAX; WORDS]);
         let Some(before) = Self::allowed() else { return Self::default() };
-        if all.allow() && Self::allowed().is_some_and(|after| after.0 == before.0) {
+        if all.set() && Self::allowed().is_some_and(|after| after.0 == before.0) {
             return all;
         }
-        before.allow();
+        before.set();
         before
     }
 
@@ -38,9 +38,18 @@ impl Cpus {
         (got > 0).then_some(cpus)
     }
 
-    /// Lets this process run on these, of which the kernel refuses none. A failure leaves it where it is, which costs time and
-    /// nothing else.
-    pub(crate) fn allow(&self) -> bool {
+    /// Lets this process run on these again, or, where its cpuset has none of them any more, on all of its cpuset.
+    pub(crate) fn allow(&self) {
+        if self.is_known() && !self.set() {
+            Self([u64::MAX; WORDS]).set();
+        }
+    }
+
+    fn is_known(&self) -> bool {
+        self.0.iter().any(|word| *word != 0)
+    }
+
+    fn set(&self) -> bool {
         // SAFETY: a place of the length that is said.
         unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of::<Self>(), self.0.as_ptr()) == 0 }
     }
@@ -52,10 +61,10 @@ impl Cpus {
         let got = unsafe { libc::syscall(libc::SYS_getcpu, &raw mut cpu, none, none) };
         let mut here = Self::default();
         if let (0, Some(word)) = (got, here.0.get_mut(cpu as usize / 64))
-            && self.0.iter().any(|word| *word != 0)
+            && self.is_known()
         {
             *word = 1 << (cpu % 64);
-            here.allow();
+            here.set();
         }
     }
 }
@@ -80,7 +89,7 @@ mod tests {
             let own = Cpus::own();
             own.stay();
             assert_eq!(count(&Cpus::allowed().unwrap()), 1);
-            assert!(own.allow());
+            own.allow();
             assert_eq!(Cpus::allowed().unwrap().0, before.0);
         });
     }
@@ -104,7 +113,7 @@ mod tests {
             let before = Cpus::allowed().unwrap();
             let unknown = Cpus::default();
             unknown.stay();
-            assert!(!unknown.allow(), "the kernel refuses a set of none");
+            unknown.allow();
             assert_eq!(Cpus::allowed().unwrap().0, before.0);
         });
     }

@@ -50,8 +50,8 @@ pub(crate) struct Own {
     /// Resource limits as every command begins with them: the spawner's own, which only a
     /// container in the host's pid namespace has in sight.
     pub(crate) limits: Limits,
-    /// Inode of its user namespace, which is its stubs', too.
-    pub(crate) user_ns: u64,
+    /// Inode of its user namespace, which is its stubs', too; or why it is not known.
+    pub(crate) user_ns: Result<u64, i32>,
     /// Where its commands may run.
     pub(crate) cpus: Cpus,
 }
@@ -222,7 +222,7 @@ mod tests {
             mnt_ns: null(),
             first_free: 6,
             limits: [(0, 0); 16],
-            user_ns: 1,
+            user_ns: Ok(1),
             cpus: Cpus::default(),
         }
     }

@@ -104,7 +104,7 @@ fn settle() -> Result<(OwnedFd, Own), i32> {
         }
         let first_free = null.as_raw_fd().unsigned_abs();
         close_range(c_ulong::from(first_free).wrapping_add(1), c_ulong::from(u32::MAX))?;
-        let (limits, user_ns, cpus) = (limits(0), own_user_ns()?, Cpus::own());
+        let (limits, user_ns, cpus) = (limits(0), own_user_ns(), Cpus::own());
         Ok((socket, Own { pid_ns, mnt_ns, first_free, limits, user_ns, cpus }))
     }
 }

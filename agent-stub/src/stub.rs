@@ -22,6 +22,9 @@ use crate::steps::{END, ENDED, ENDED_BY_KILL, ENDED_TAMPERED, GONE, Step};
 /// How often a killed tree is looked at until it has gone, in milliseconds: only after a kill, and only while
 /// something of it is left.
 const KILL_INTERVAL_MS: c_int = 20;
+/// So long a stub stays on the processor on which its run has begun. Most commands have ended by then; whoever has it for itself, with
+/// a real-time priority, must not keep a stub from ending a long one.
+const STAY_MS: c_int = 50;
 
 /// Runs in the child, in the container's pid namespace or, for an observer, in the host's.
 pub(crate) fn stub(frame: &Frame<'_>) -> ! {
@@ -51,7 +54,7 @@ pub(crate) fn stub(frame: &Frame<'_>) -> ! {
     };
     check(signals).unwrap_or_else(|e| fail(Step::Prepare, e));
     if frame.way.check_neighbours {
-        match neighbours::dangerous(own_pid, frame.own.user_ns) {
+        match frame.own.user_ns.and_then(|own| neighbours::dangerous(own_pid, own)) {
             Ok(None) => {}
             Ok(Some(pid)) => fail(Step::Neighbours, pid),
             Err(e) => fail(Step::MountProc, e),
@@ -81,7 +84,7 @@ pub(crate) fn stub(frame: &Frame<'_>) -> ! {
         Err(_) => fail(Step::CloneCommand, libc::EINVAL),
     };
     // The readers of the pipes must see their end when the command's tree has gone, not when this process has.
-    // In an order's order these stand one after the other, from the first number on that is free in the spawner.
+    // In an order's order these stand one after the other: above what the spawner has itself all numbers were free.
     let [_, _, stderr] = frame.fds.stdio;
     let [first, last] = [frame.fds.target, stderr].map(|fd| c_ulong::from(fd.as_raw_fd().unsigned_abs()));
     close_range(first, last).unwrap_or_else(|e| fail(Step::CloseFds, e));
@@ -165,6 +168,7 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing
     let mut ended: Option<c_int> = None;
     let mut killing = false;
     let mut killed = false;
+    let mut stays = frame.stay;
     loop {
         // Reap first: a signal may have come before the signalfd existed.
         loop {
@@ -210,12 +214,21 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing
             libc::pollfd { fd: hearing.fd(), events: libc::POLLIN, revents: 0 },
         ];
         let [signal, launcher, heard] = &mut fds;
-        let timeout = if killing { KILL_INTERVAL_MS } else { -1 };
+        let timeout = match (killing, stays) {
+            (true, _) => KILL_INTERVAL_MS,
+            (false, true) => STAY_MS,
+            (false, false) => -1,
+        };
         let mut drained = [0u8; 128];
         // SAFETY: the three pollfds lie side by side in `fds`, and `drained` is as long as said.
-        unsafe {
-            libc::poll(core::ptr::from_mut(signal), 3, timeout);
+        let ready = unsafe {
+            let ready = libc::poll(core::ptr::from_mut(signal), 3, timeout);
             libc::read(signals, drained.as_mut_ptr().cast(), drained.len());
+            ready
+        };
+        if ready == 0 && stays {
+            frame.own.cpus.allow();
+            stays = false;
         }
         if heard.revents != 0 {
             hearing = hearing.turn(heard.revents);

@@ -180,7 +180,7 @@ async fn large_beside(stand: &Stand, rounds: usize) -> anyhow::Result<[Warm; 2]>
     Ok(both)
 }
 
-/// After a change of the host's mounts the launcher makes its template anew, at most once a second.
+/// After a change of the host's mounts the launcher looks at them, at most once a second.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(1_500)).await;
 }

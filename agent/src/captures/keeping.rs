@@ -20,8 +20,8 @@ use crate::model::{RunId, Stream};
 use super::record::Record;
 
 /// Captures that are being made: of as many runs as there can be (256, `limits.concurrent_runs`), of those that have ended and
-/// wait for the disk (as many, `probes`), and of those that hang.
-const MOST_WRITERS: usize = 256 + 256 + MOST_LATE;
+/// wait for the disk (64) or for a quiet moment (256, `probes`), and of those that hang.
+const MOST_WRITERS: usize = 256 + 64 + 256 + MOST_LATE;
 /// Of these so many may hang: beyond that the disk gets no more to do until it has done something.
 const MOST_LATE: usize = 8;
 /// Pieces that wait for the disk, of 64 KiB at most; as many again are in the run's hands.

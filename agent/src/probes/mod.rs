@@ -32,11 +32,11 @@ use crate::model::{Container, Outcome, RunRequest, RunResult};
 /// holds memory and a cgroup, and the node has a problem that more probes do not cure.
 const MAX_STUCK: usize = 16;
 
-/// Captures that are brought to the disk behind the runs' back; each has at most 16 KiB in memory by then, or a writer.
-const MAX_KEEPING: usize = 256;
+/// Captures that are brought to the disk behind the runs' back, at once: each has a writer.
+const MAX_KEEPING: usize = 64;
 
-/// Of those that waited for a quiet moment so many are written at once: a disk brings what comes together to its end together.
-const AFTERWARDS: usize = 16;
+/// Alerts' captures that wait for a quiet moment first, each with 16 KiB in memory at most.
+const MAX_WAITING: usize = 256;
 
 /// So long at most does an alert's capture wait while other runs wait for a place.
 const MAX_PUT_OFF: Duration = Duration::from_secs(1);
@@ -112,7 +112,8 @@ struct Shared {
     keeper: Option<Keeper>,
     /// Runs that have ended and whose capture is still on its way to the disk, without a place of their own.
     keeping: Arc<Semaphore>,
-    /// Of these, the ones that waited for a quiet moment and are written now.
+    /// Those that wait for a quiet moment first, and then for their turn to be written, so many at once.
+    put_off: Arc<Semaphore>,
     afterwards: Semaphore,
     /// Nothing waits for a place any more.
     quiet: Notify,
@@ -142,7 +143,8 @@ impl Pool {
         let state = Mutex::new(State::default());
         let history = Mutex::default();
         let keeping = Arc::new(Semaphore::new(MAX_KEEPING));
-        let (afterwards, quiet) = (Semaphore::new(AFTERWARDS), Notify::new());
+        let put_off = Arc::new(Semaphore::new(MAX_WAITING));
+        let (afterwards, quiet) = (Semaphore::new(MAX_KEEPING), Notify::new());
         let shared = Shared {
             launcher,
             config,
@@ -150,6 +152,7 @@ impl Pool {
             publish,
             keeper,
             keeping,
+            put_off,
             afterwards,
             quiet,
             state,
@@ -191,7 +194,9 @@ impl Pool {
                 Refusal::NotInTime
             }
         };
-        if self.shared.state().forget_waiting(&run) {
+        let forgotten = self.shared.state().forget_waiting(&run);
+        if forgotten {
+            self.pump();
             self.shared.refused(&wanted, refusal);
             return Err(refusal);
         }
@@ -233,10 +238,14 @@ impl Pool {
             state.clear();
         }
         self.shared.quiet.notify_waiters();
+        // What was put off is written now, all at once: the time is short.
+        self.shared.afterwards.close();
         let deadline = Instant::now() + grace;
         // Once, at the end of the process: a tick is simpler than a signal that only this would wait for.
         let is_busy = || {
-            !self.shared.state().running.is_empty() || self.shared.keeping.available_permits() < MAX_KEEPING
+            !self.shared.state().running.is_empty()
+                || self.shared.keeping.available_permits() < MAX_KEEPING
+                || self.shared.put_off.available_permits() < MAX_WAITING
         };
         while is_busy() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -319,14 +328,15 @@ impl Pool {
             let cut_short = result.request.alert.is_some()
                 && self.shared.state().closed
                 && matches!(&result.outcome, Outcome::EnterFailed { step, .. } if step == work::LAUNCHER_STEP);
-            // The next run does not wait for this one's disk, unless that is far behind.
-            disk = Arc::clone(&self.shared.keeping).try_acquire_owned().ok();
+            // The next run does not wait for this one's disk, unless that is far behind. Nobody waits for an alert's capture
+            // as others do for its next runs.
+            let put_off = result.request.alert.is_some() && keeping.is_held();
+            let behind = if put_off { &self.shared.put_off } else { &self.shared.keeping };
+            disk = Arc::clone(behind).try_acquire_owned().ok();
             if disk.is_some() {
                 place = None;
             }
-            // Nobody waits for an alert's capture as others do for its next runs.
-            let put_off = disk.is_some() && result.request.alert.is_some() && keeping.is_held();
-            let _afterwards = if put_off { self.shared.quiet().await } else { None };
+            let _turn = if put_off && disk.is_some() { self.shared.quiet().await } else { None };
             result.captured = !cut_short && self.shared.keep(keeping, &result, &probe).await;
         }
         self.shared.history().ended(&result, job.publish);

@@ -1,6 +1,7 @@
-//! When the template and the observers' view are made anew: after a change of the host's mounts that they show. A busy node's
-//! table has thousands of mounts and changes with each pod, and hardly any of it is theirs. To make both anew takes tens of milliseconds
-//! there, in which the launcher does nothing else.
+//! When the template and the observers' view are made anew: soon after a change of the host's mounts that they show, and a while
+//! after any other. A busy node's table has thousands of mounts and changes with each pod, and hardly any of it is theirs; to make
+//! both anew takes tens of milliseconds there, in which the launcher does nothing else. But new mounts of the host arrive in
+//! both, and what a path leads to may have changed, too.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,24 +13,30 @@ use super::observed::Observers;
 use super::template::{self, Template, TemplateError};
 use super::view;
 
-/// The host's mount table is looked at at most this often.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// A table that has changed is looked at at most this often.
+const LOOK: Duration = Duration::from_secs(1);
+/// So old may they be when something else has changed.
+const AGE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Mounts {
     template: Template,
-    /// What of the host's mounts template and view were made from.
+    /// What of the host's mounts template and view were made from; none if that is not known.
     made_from: Option<String>,
+    made: Instant,
     looked: Instant,
-    /// The host's table has changed since.
+    /// The host's table has changed since it was looked at.
     stale: bool,
+    /// It has changed since they were made, in what they do not show.
+    aged: bool,
 }
 
 impl Mounts {
     /// The template; the view is for `Observers` to begin with.
     pub(super) fn new(programs: &[PathBuf]) -> Result<Self, TemplateError> {
         let made_from = shown(programs);
-        Ok(Self { template: Template::build(programs)?, made_from, looked: Instant::now(), stale: false })
+        let (template, now) = (Template::build(programs)?, Instant::now());
+        Ok(Self { template, made_from, made: now, looked: now, stale: false, aged: false })
     }
 
     pub(super) fn template(&self) -> &Template {
@@ -44,35 +51,41 @@ impl Mounts {
         self.stale
     }
 
-    /// When the table wants to be looked at.
+    /// When the table wants to be looked at, or both to be made.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.stale.then(|| self.looked + INTERVAL)
+        let look = self.stale.then(|| self.looked + LOOK);
+        look.into_iter().chain(self.aged.then(|| self.made + AGE)).min()
     }
 
-    /// Looks at the table, if it is time, and makes both anew if there is a reason.
+    /// Does what is due.
     pub(super) fn catch_up(&mut self, programs: impl FnOnce() -> Vec<PathBuf>, observers: &mut Observers) {
         if self.due().is_none_or(|due| Instant::now() < due) {
             return;
         }
         let programs = programs();
         let now = shown(&programs);
-        if now.is_some() && now == self.made_from {
-            (self.looked, self.stale) = (Instant::now(), false);
-        } else {
+        let is_old = self.aged && self.made.elapsed() >= AGE;
+        if is_old || now.is_none() || now != self.made_from {
             self.rebuild(&programs, observers);
+        } else {
+            (self.looked, self.stale, self.aged) = (Instant::now(), false, true);
         }
     }
 
-    /// A failure keeps the old ones, which go on working.
+    /// A failure keeps the old ones, which go on working, and is tried again.
     pub(super) fn rebuild(&mut self, programs: &[PathBuf], observers: &mut Observers) {
-        (self.looked, self.stale) = (Instant::now(), false);
         let made_from = shown(programs);
+        (self.made, self.looked) = (Instant::now(), Instant::now());
         match Template::build(programs).and_then(|template| Ok((template, view::build(programs)?))) {
             Ok((template, view)) => {
-                (self.template, self.made_from) = (template, made_from);
+                self.template = template;
+                (self.made_from, self.stale, self.aged) = (made_from, false, false);
                 observers.show(view);
             }
-            Err(error) => tracing::error!(%error, "the old template mount namespace stays in use"),
+            Err(error) => {
+                (self.made_from, self.stale, self.aged) = (None, false, true);
+                tracing::error!(%error, "the old template mount namespace stays in use");
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! The order of things is the promise. A webhook's runs are decided on and queued under one lock (`admit`), written down
 //! with whatever else has come meanwhile (`writer`, `journal`), and only then answered with 202 and run. A run is taken out
-//! of the journal when its result is final; found there after a restart, it is run under the same id, unless its capture
+//! of the journal when its result is final, which is when its capture is on the disk and some time after it was published; found there after a restart, it is run under the same id, unless its capture
 //! is there already or its container is not. If the disk does not take it the run is run all the same, and the answer is
 //! 503, so that it is delivered again: it is known then, and answered well as soon as the disk is.
 

@@ -25,8 +25,8 @@ const REST_AGE: Duration = Duration::from_hours(7 * 24);
 const OVER_AGE: Duration = Duration::from_mins(20);
 /// So many of each are known, the newest ones; some 50 bytes each.
 const KNOWN: usize = 100_000;
-/// Runs that are handed to the pool at once. It has a bound of its own on what runs; this is on what waits there before others.
-const AT_ONCE: usize = 64;
+/// Runs that are handed to the pool beyond those that it runs at once: they wait there before others.
+const AHEAD: usize = 64;
 /// Of the runs that wait, so many are looked at for one whose container is free.
 const LOOKED_AT: usize = 1000;
 
@@ -126,9 +126,9 @@ impl Queue {
         self.waiting.extend(runs.iter().filter(|run| self.entries.contains_key(*run)).cloned());
     }
 
-    /// The oldest run whose container is free, if there is room.
-    pub(super) fn next(&mut self) -> Option<(RunRequest, CancellationToken)> {
-        if self.busy.len() >= AT_ONCE {
+    /// The oldest run whose container is free, if there is room in a pool that runs so many at once.
+    pub(super) fn next(&mut self, concurrent: usize) -> Option<(RunRequest, CancellationToken)> {
+        if self.busy.len() >= concurrent + AHEAD {
             return None;
         }
         let free = |run: &&RunId| {

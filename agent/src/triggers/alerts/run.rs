@@ -17,7 +17,7 @@ use crate::model::{Outcome, RunId};
 
 /// Runs that were handed to the pool and are not final: most of them have a published result, and a capture that is on its way
 /// to the disk, in memory until then.
-const UNDER_WAY: usize = 256;
+const UNDER_WAY: usize = 640;
 
 /// A run's turn in its container, which is over when this is dropped: as soon as its result is published, if not before.
 pub struct Turn {
@@ -43,7 +43,8 @@ pub(super) async fn dispatch(shared: Arc<Shared>) {
     let mut running: JoinSet<(RunId, RunEnd)> = JoinSet::new();
     loop {
         while !shared.stop.is_cancelled() && running.len() < UNDER_WAY {
-            let next = shared.queue().next();
+            let concurrent = shared.config.load().limits.concurrent_runs;
+            let next = shared.queue().next(concurrent);
             let Some((request, cancel)) = next else { break };
             let id = request.id.clone();
             let turn = Turn { shared: Arc::clone(&shared), run: id.clone() };
@@ -67,7 +68,7 @@ pub(super) async fn dispatch(shared: Arc<Shared>) {
 
 fn finish(shared: &Shared, id: &RunId, end: &RunEnd) {
     let (state, dropped) = match end {
-        // Its place stays taken, so that nothing is begun in it.
+        // It stays in the queue and in the journal; nothing is begun any more.
         RunEnd::ShuttingDown => return,
         RunEnd::Done(Outcome::Cancelled) => ("ended: the alert is over".to_owned(), Some(Dropped::Cancelled)),
         RunEnd::Done(outcome) => (outcome.to_string(), None),
