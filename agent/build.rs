@@ -14,8 +14,13 @@ const STUB: &str = "parachute-stub";
 /// docs on a machine without the eBPF toolchain.
 const SKIP: &str = "PARACHUTE_SKIP_EBPF";
 
-/// `config::json_schema` embeds it.
-const SCHEMA: &str = "../parachute.schema.json";
+/// What `config` embeds, and what of a line it does without.
+const TEXTS: [(&str, fn(&str) -> Option<&str>); 2] = [
+    // A third of it is the blanks before each line.
+    ("parachute.schema.json", |line| Some(line.trim_start())),
+    // Comments are for who reads the file.
+    ("parachute.example.yml", |line| (!line.trim_start().starts_with('#')).then_some(line)),
+];
 
 /// A compiler that can build `core` for the eBPF machine.
 enum Toolchain {
@@ -30,24 +35,29 @@ fn main() {
     println!("cargo::rerun-if-changed=../agent-ebpf");
     println!("cargo::rerun-if-changed=../agent-stub");
     println!("cargo::rerun-if-changed=../Cargo.lock");
+    println!("cargo::rerun-if-changed=../Cargo.toml");
     println!("cargo::rerun-if-env-changed={SKIP}");
-    println!("cargo::rerun-if-changed={SCHEMA}");
+    for (text, _) in TEXTS {
+        println!("cargo::rerun-if-changed=../{text}");
+    }
     let out = env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo".to_owned());
-    if let Err(problem) = out
-        .map(PathBuf::from)
-        .and_then(|out| schema(&out).and_then(|()| stub(&out)).and_then(|()| ebpf(&out)))
+    if let Err(problem) =
+        out.map(PathBuf::from).and_then(|out| texts(&out).and_then(|()| stub(&out)).and_then(|()| ebpf(&out)))
     {
         println!("cargo::error={problem}");
         std::process::exit(1);
     }
 }
 
-/// Without the blanks before each line, a third of it.
-fn schema(out: &Path) -> Result<(), String> {
-    let text = std::fs::read_to_string(SCHEMA).map_err(|error| format!("{SCHEMA}: {error}"))?;
-    let lines: Vec<_> = text.lines().map(str::trim_start).collect();
-    let path = out.join("parachute.schema.json");
-    std::fs::write(&path, lines.join("\n")).map_err(|error| format!("{}: {error}", path.display()))
+fn texts(out: &Path) -> Result<(), String> {
+    for (name, kept) in TEXTS {
+        let from = Path::new("..").join(name);
+        let text = std::fs::read_to_string(&from).map_err(|error| format!("{}: {error}", from.display()))?;
+        let lines: Vec<_> = text.lines().filter_map(kept).collect();
+        let path = out.join(name);
+        std::fs::write(&path, lines.join("\n")).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// For the agent's own machine, with the C library in it, so that it runs in whatever mounts it finds itself.
@@ -62,8 +72,12 @@ fn stub(out: &Path) -> Result<(), String> {
     // It has no standard library, which would ask for these; rustc has switched to shared ones before them, which only
     // `-static-pie` overrides. With glibc's libc.a lld makes a program that calls a weak function which is not there, at its
     // start.
-    let libraries =
-        if target.contains("musl") { "-lc" } else { "-fuse-ld=bfd -Wl,-Bstatic -lc -lgcc_eh -lgcc -lc" };
+    // In one piece, without up to a page of nothing before each kind of its bytes: the agent carries them all.
+    let libraries = if target.contains("musl") {
+        "-Wl,-z,noseparate-code -lc"
+    } else {
+        "-fuse-ld=bfd -Wl,-z,noseparate-code -Wl,-Bstatic -lc -lgcc_eh -lgcc -lc"
+    };
     let flags = ["-Ctarget-feature=+crt-static", &format!("-Clink-args={libraries}")];
     let target_dir = out.join("stub");
     let mut cargo = clean(env::var_os("CARGO").unwrap_or("cargo".into()));

@@ -8,7 +8,7 @@ use super::{Config, ConfigError, from_str, include, load};
 /// Read without `--config.file` if it exists.
 const USUAL: &str = "/etc/parachute/parachute.yml";
 /// What a node without a configuration runs.
-const BUILT_IN: &str = include_str!("../../../parachute.example.yml");
+const BUILT_IN: &str = include_str!(concat!(env!("OUT_DIR"), "/parachute.example.yml"));
 
 /// A configuration must have a probe. This program is there, and nothing triggers it.
 const BARE: &str = "probes: { nothing: { command: [/proc/self/exe], isolation: joined, parse: none } }";

@@ -69,6 +69,9 @@ fn the_example_has_no_mistake() {
     let config = check(&text, "node-1").unwrap_or_else(|mistakes| panic!("{mistakes}"));
     assert_eq!(config.probes.len(), 8);
     assert_eq!(config.triggers.len(), 5);
+    let built_in = crate::config::Source::BuiltIn.load().unwrap();
+    assert_eq!(format!("{:?}", built_in.triggers), format!("{:?}", config.triggers));
+    assert_eq!(built_in.probes.keys().collect::<Vec<_>>(), config.probes.keys().collect::<Vec<_>>());
 }
 
 #[test]

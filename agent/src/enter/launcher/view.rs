@@ -31,7 +31,7 @@ const SETTINGS: [&str; 7] = [
     "/etc/terminfo",
 ];
 /// Files of settings, copied: the program loader's list of libraries, and names of users, groups and ports.
-pub(super) const SETTING_FILES: [&str; 12] = [
+const SETTING_FILES: [&str; 12] = [
     "/etc/ethertypes",
     "/etc/group",
     "/etc/host.conf",
