@@ -104,6 +104,7 @@ fn lines(table: &str, programs: &[PathBuf]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::procfs::Procfs;
     use super::*;
 
     const TABLE: &str = "\
@@ -135,5 +136,27 @@ mod tests {
         let another = TABLE.replace("25 21 8:2", "41 21 8:2");
         assert_ne!(lines(&another, &programs), before, "the same place, another mount");
         assert_ne!(lines(&TABLE.replace("/usr ro", "/usr rw"), &programs), before, "other flags");
+    }
+
+    /// Each in a thread of its own, as the launcher has but one.
+    #[test]
+    fn what_is_not_shown_is_a_reason_after_a_while() {
+        std::thread::spawn(|| {
+            let mut mounts = Mounts::new(&[]).unwrap();
+            let mut observers = Observers::start(&[], Procfs::Mounted).unwrap();
+            assert_eq!(mounts.due(), None, "nothing wakes a launcher whose host mounts nothing");
+            mounts.changed();
+            let looked = mounts.looked;
+            assert_eq!(mounts.due(), Some(looked + LOOK));
+            mounts.looked -= LOOK;
+            let made = mounts.made;
+            mounts.catch_up(Vec::new, &mut observers);
+            assert_eq!((mounts.made, mounts.is_stale(), mounts.due()), (made, false, Some(made + AGE)));
+            mounts.made -= AGE;
+            mounts.catch_up(Vec::new, &mut observers);
+            assert!(mounts.made > made && mounts.due().is_none());
+        })
+        .join()
+        .unwrap();
     }
 }
