@@ -14,8 +14,11 @@ const STUB: &str = "parachute-stub";
 /// docs on a machine without the eBPF toolchain.
 const SKIP: &str = "PARACHUTE_SKIP_EBPF";
 
+/// What is left of a line, if it is.
+type Kept = fn(&str) -> Option<&str>;
+
 /// What `config` embeds, and what of a line it does without.
-const TEXTS: [(&str, fn(&str) -> Option<&str>); 2] = [
+const TEXTS: [(&str, Kept); 2] = [
     // A third of it is the blanks before each line.
     ("parachute.schema.json", |line| Some(line.trim_start())),
     // Comments are for who reads the file.
