@@ -97,10 +97,11 @@ mod tests {
     #[test]
     fn who_was_narrowed_comes_back_to_that() {
         alone(|| {
+            let is_one = count(&Cpus::allowed().unwrap()) == 1;
             Cpus::own().stay();
             let narrowed = Cpus::allowed().unwrap();
             let own = Cpus::own();
-            assert_eq!(own.0, narrowed.0, "unless there is one processor alone");
+            assert!(is_one || own.0 == narrowed.0);
             own.stay();
             own.allow();
             assert_eq!(Cpus::allowed().unwrap().0, narrowed.0);
