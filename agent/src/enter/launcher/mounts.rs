@@ -65,15 +65,18 @@ impl Mounts {
         let now = shown(&programs);
         let is_old = self.aged && self.made.elapsed() >= AGE;
         if is_old || now.is_none() || now != self.made_from {
-            self.rebuild(&programs, observers);
+            self.make(&programs, now, observers);
         } else {
             (self.looked, self.stale, self.aged) = (Instant::now(), false, true);
         }
     }
 
-    /// A failure keeps the old ones, which go on working, and is tried again.
     pub(super) fn rebuild(&mut self, programs: &[PathBuf], observers: &mut Observers) {
-        let made_from = shown(programs);
+        self.make(programs, shown(programs), observers);
+    }
+
+    /// A failure keeps the old ones, which go on working, and is tried again.
+    fn make(&mut self, programs: &[PathBuf], made_from: Option<String>, observers: &mut Observers) {
         (self.made, self.looked) = (Instant::now(), Instant::now());
         match Template::build(programs).and_then(|template| Ok((template, view::build(programs)?))) {
             Ok((template, view)) => {

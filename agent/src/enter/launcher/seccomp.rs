@@ -133,9 +133,8 @@ fn filter(denied: &[&[c_long]], listen: bool) -> Vec<sock_filter> {
         Step::Jump(libc::BPF_JGE, X32, killed, Place::Skip(0)),
     ];
     steps.extend(tree(&calls));
-    let to_the_end = (1..=steps.len()).rev();
-    let mut program: Vec<_> =
-        steps.iter().zip(to_the_end).map(|(step, behind)| step.statement(behind - 1)).collect();
+    let behind = (0..steps.len()).rev();
+    let mut program: Vec<_> = steps.iter().zip(behind).map(|(step, behind)| step.statement(behind)).collect();
     program.extend([
         answer(libc::SECCOMP_RET_ALLOW),
         refuse(libc::EPERM),
