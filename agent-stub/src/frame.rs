@@ -42,9 +42,10 @@ pub(crate) struct Frame<'a> {
 /// What a spawner has and knows of itself from its start on.
 #[derive(Debug)]
 pub(crate) struct Own {
-    /// Its namespaces of pids and mounts, which it comes back to and nobody else needs.
+    /// Its namespaces, which it comes back to and nobody else needs.
     pub(crate) pid_ns: OwnedFd,
     pub(crate) mnt_ns: OwnedFd,
+    pub(crate) net_ns: OwnedFd,
     /// From this number on there are the descriptors of an order alone.
     pub(crate) first_free: c_uint,
     /// Resource limits as every command begins with them: the spawner's own, which only a
@@ -159,6 +160,13 @@ impl Frame<'_> {
         let observer = self.way.observer.as_ref();
         !self.way.join_mnt && observer.is_none_or(|observer| observer.proc.is_some())
     }
+
+    /// Whether the spawner itself can be the command's parent: it would join nothing that it cannot leave again, and the
+    /// command, as the first of its own pid namespace, leaves nobody behind who would need another parent.
+    pub(crate) fn needs_no_stub(&self) -> bool {
+        self.way.observer.as_ref().is_some_and(|observer| observer.proc.is_some())
+            && self.way.join == libc::CLONE_NEWNET
+    }
 }
 
 /// A list of this many pointers and the NULL after it, and what follows.
@@ -220,7 +228,8 @@ mod tests {
         Own {
             pid_ns: null(),
             mnt_ns: null(),
-            first_free: 6,
+            net_ns: null(),
+            first_free: 7,
             limits: [(0, 0); 16],
             user_ns: Ok(1),
             cpus: Cpus::default(),

@@ -1,6 +1,7 @@
 //! The part of parachute that containers can see: a static program of its own, which has nothing of the agent's or the
 //! launcher's in its memory. A launcher keeps some of it, the *spawners*, and sends one of them an [`Order`] for each run; that
-//! one makes the *stub*, which enters the container and becomes the *command*'s parent.
+//! one makes the *stub*, which enters the container and becomes the *command*'s parent. For an observer whose procfs the launcher
+//! has made it does that itself: what it joins it can leave again, and such a command leaves no children behind.
 //!
 //! Spawner, stub and command are processes of their own in one memory, until the command executes its program: a copy of even
 //! this small one would cost as much as all else that a run adds to a spawn. At each moment one of the three uses it, as after

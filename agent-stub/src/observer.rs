@@ -13,7 +13,7 @@ use crate::calls::{attach, attach_to, check, errno, install_filter, mount, mount
 use crate::frame::Frame;
 use crate::passing::send;
 use crate::steps::Step;
-use crate::stub::fail;
+use crate::stub::{Failure, fail};
 use crate::way::Observer;
 
 /// `PROC_SUPER_MAGIC` (linux/magic.h).
@@ -25,18 +25,18 @@ const PLAIN: c_ulong = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
 
 /// The container's procfs as a detached tree. To be called while this process is in none of the container's namespaces;
 /// afterwards it may be in the container's mount namespace.
-pub(crate) fn container_proc(frame: &Frame<'_>, observer: &Observer<'_>) -> RawFd {
+pub(crate) fn container_proc(frame: &Frame<'_>, observer: &Observer<'_>) -> Result<RawFd, Failure> {
     if let Some(proc) = observer.proc {
-        return proc.as_raw_fd();
+        return Ok(proc.as_raw_fd());
     }
     // SAFETY: numbers. This process has one thread and shares no file system state.
     let joined = check(unsafe { libc::setns(frame.fds.target.as_raw_fd(), libc::CLONE_NEWNS) });
-    joined.unwrap_or_else(|e| fail(Step::MountNs, e));
-    let tree = open_tree(c"/proc").unwrap_or_else(|e| fail(Step::ProcfsUntrusted, e));
+    joined.map_err(|e| (Step::MountNs, e))?;
+    let tree = open_tree(c"/proc").map_err(|e| (Step::ProcfsUntrusted, e))?;
     match is_whole_procfs(tree, observer) {
-        Ok(true) => tree,
-        Ok(false) => fail(Step::ProcfsUntrusted, libc::EINVAL),
-        Err(e) => fail(Step::ProcfsUntrusted, e),
+        Ok(true) => Ok(tree),
+        Ok(false) => Err((Step::ProcfsUntrusted, libc::EINVAL)),
+        Err(e) => Err((Step::ProcfsUntrusted, e)),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::limits::limits;
 use crate::neighbours::own_user_ns;
 use crate::passing::{receive, send};
 use crate::steps::{ALIVE, PING, RECORD, Step};
-use crate::stub::{block_all_signals, default_signal, stub, take_record};
+use crate::stub::{Failure, block_all_signals, default_signal, live, stub, take_record};
 
 /// Serves the launcher at the other end of standard input until that end closes.
 ///
@@ -59,8 +59,10 @@ pub fn serve() -> Result<(), i32> {
         say(&socket, obeyed.map_or_else(|(step, errno)| [step as i32, errno], |()| record))?;
         own.cpus.allow();
         // The run's mounts go now.
-        // SAFETY: numbers.
-        check(unsafe { libc::setns(own.mnt_ns.as_raw_fd(), libc::CLONE_NEWNS) })?;
+        for (home, kind) in [(&own.mnt_ns, libc::CLONE_NEWNS), (&own.net_ns, libc::CLONE_NEWNET)] {
+            // SAFETY: numbers.
+            check(unsafe { libc::setns(home.as_raw_fd(), kind) })?;
+        }
     }
 }
 
@@ -87,8 +89,7 @@ fn settle() -> Result<(OwnedFd, Own), i32> {
     // SAFETY: numbers and constants with static life. The new descriptors are this process's and nobody else knows of them.
     unsafe {
         libc::prctl(libc::PR_SET_NAME, c"parachute-spawn".as_ptr());
-        // Its children are reaped by the kernel: nobody's end waits for this process, not even while it is stopped.
-        libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+        ignore_children();
         check(libc::prctl(libc::PR_SET_DUMPABLE, 0 as c_ulong))?;
         // Also while it is stopped it does not outlive the launcher. Whether that has gone already, the socket tells.
         check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong))?;
@@ -97,6 +98,7 @@ fn settle() -> Result<(OwnedFd, Own), i32> {
         let read = libc::O_RDONLY | libc::O_CLOEXEC;
         let pid_ns = OwnedFd::from_raw_fd(check(libc::open(c"/proc/self/ns/pid".as_ptr(), read))?);
         let mnt_ns = OwnedFd::from_raw_fd(check(libc::open(c"/proc/self/ns/mnt".as_ptr(), read))?);
+        let net_ns = OwnedFd::from_raw_fd(check(libc::open(c"/proc/self/ns/net".as_ptr(), read))?);
         // The last of them: no number below it is free when it has gone.
         let null = OwnedFd::from_raw_fd(check(libc::open(c"/dev/null".as_ptr(), libc::O_RDWR))?);
         for stream in 0..3 {
@@ -105,12 +107,18 @@ fn settle() -> Result<(OwnedFd, Own), i32> {
         let first_free = null.as_raw_fd().unsigned_abs();
         close_range(c_ulong::from(first_free).wrapping_add(1), c_ulong::from(u32::MAX))?;
         let (limits, user_ns, cpus) = (limits(0), own_user_ns(), Cpus::own());
-        Ok((socket, Own { pid_ns, mnt_ns, first_free, limits, user_ns, cpus }))
+        Ok((socket, Own { pid_ns, mnt_ns, net_ns, first_free, limits, user_ns, cpus }))
     }
 }
 
-/// Makes the stub of one order, and waits until it has gone.
-fn obey(order: &mut [u64], fds: &[Option<OwnedFd>], socket: &OwnedFd, own: &Own) -> Result<(), (Step, i32)> {
+/// Stubs are reaped by the kernel: nobody's end waits for this process, not even while it is stopped.
+fn ignore_children() {
+    // SAFETY: SIG_IGN is no function that could run.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// Makes the stub of one order, and waits until it has gone; or does what it would do.
+fn obey(order: &mut [u64], fds: &[Option<OwnedFd>], socket: &OwnedFd, own: &Own) -> Result<(), Failure> {
     let frame = Frame::read(order, fds, socket.as_raw_fd(), own);
     let frame = frame.ok_or((Step::Prepare, libc::EINVAL))?;
     if frame.has_own_mounts() {
@@ -125,6 +133,11 @@ fn obey(order: &mut [u64], fds: &[Option<OwnedFd>], socket: &OwnedFd, own: &Own)
     if frame.stay {
         own.cpus.stay();
     }
+    if frame.needs_no_stub() {
+        let lived = live(&frame);
+        ignore_children();
+        return lived;
+    }
     if !frame.join_pid {
         return spawn(&frame);
     }
@@ -138,7 +151,7 @@ fn obey(order: &mut [u64], fds: &[Option<OwnedFd>], socket: &OwnedFd, own: &Own)
     spawned
 }
 
-fn spawn(frame: &Frame<'_>) -> Result<(), (Step, i32)> {
+fn spawn(frame: &Frame<'_>) -> Result<(), Failure> {
     let args =
         CloneArgs { flags: libc::CLONE_VM as u64, exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
     // SAFETY: this process has one thread, with all signals blocked, and waits until the stub has gone; the frame outlives that.

@@ -26,24 +26,38 @@ const KILL_INTERVAL_MS: c_int = 20;
 /// a real-time priority, must not keep a stub from ending a long one.
 const STAY_MS: c_int = 50;
 
-/// Runs in the child, in the container's pid namespace or, for an observer, in the host's.
+/// A step that failed, and its errno.
+pub(crate) type Failure = (Step, i32);
+
+/// Runs in the child, in the container's pid namespace or, for an observer that needs one, in the host's.
 pub(crate) fn stub(frame: &Frame<'_>) -> ! {
     // SAFETY: plain system calls on numbers and on constants with static life; nothing here touches the heap.
     unsafe {
         libc::prctl(libc::PR_SET_NAME, c"parachute-stub".as_ptr());
         // Orphans of the command come to this process and not to the container's init, which may never reap them.
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1 as c_ulong);
-        for fd in [&frame.own.pid_ns, &frame.own.mnt_ns] {
+        for fd in [&frame.own.pid_ns, &frame.own.mnt_ns, &frame.own.net_ns] {
             libc::close(fd.as_raw_fd());
         }
     }
+    match live(frame) {
+        // SAFETY: ends this process without running anything of the spawner's.
+        Ok(()) => unsafe { libc::_exit(0) },
+        Err((step, errno)) => fail(step, errno),
+    }
+}
+
+/// Enters the container, has the command made and stays its parent until it has ended, with all that it has started. What it has come to
+/// is in the record.
+pub(crate) fn live(frame: &Frame<'_>) -> Result<(), Failure> {
     // The spawner ignores SIGCHLD, which would reap the command before its status is read.
     default_signal(libc::SIGCHLD);
     // Before the container's namespaces are joined, but for its mounts.
-    let proc = frame.way.observer.as_ref().map(|observer| container_proc(frame, observer));
+    let observer = frame.way.observer.as_ref();
+    let proc = observer.map(|observer| container_proc(frame, observer)).transpose()?;
     // Of the host's network namespace, too: in the container's it would be counted with the container's sockets.
-    let [own_end, commands_end] = if proc.is_some() { channel() } else { [-1; 2] };
-    let empty = enter(frame);
+    let [own_end, commands_end] = if proc.is_some() { channel()? } else { [-1; 2] };
+    let empty = enter(frame)?;
 
     // SAFETY: getpid and the signalfd call take numbers and a signal set on this stack.
     let (own_pid, signals) = unsafe {
@@ -52,16 +66,16 @@ pub(crate) fn stub(frame: &Frame<'_>) -> ! {
         libc::sigaddset(&raw mut set, libc::SIGCHLD);
         (libc::getpid(), libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))
     };
-    check(signals).unwrap_or_else(|e| fail(Step::Prepare, e));
+    check(signals).map_err(|e| (Step::Prepare, e))?;
     if frame.way.check_neighbours {
         match frame.own.user_ns.and_then(|own| neighbours::dangerous(own_pid, own)) {
             Ok(None) => {}
-            Ok(Some(pid)) => fail(Step::Neighbours, pid),
-            Err(e) => fail(Step::MountProc, e),
+            Ok(Some(pid)) => return Err((Step::Neighbours, pid)),
+            Err(e) => return Err((Step::MountProc, e)),
         }
     }
     if let Some(empty) = empty {
-        hide(own_pid, empty).unwrap_or_else(|e| fail(Step::HideStub, e));
+        hide(own_pid, empty).map_err(|e| (Step::HideStub, e))?;
     }
 
     let mut args = CloneArgs { exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
@@ -80,20 +94,21 @@ pub(crate) fn stub(frame: &Frame<'_>) -> ! {
     let pid = unsafe { clone_here(&args, begin, core::ptr::from_ref(&command).cast(), false) };
     let pid = match pid_t::try_from(pid) {
         Ok(pid @ 1..) => pid,
-        Ok(errno) => fail(Step::CloneCommand, errno.wrapping_neg()),
-        Err(_) => fail(Step::CloneCommand, libc::EINVAL),
+        Ok(errno) => return Err((Step::CloneCommand, errno.wrapping_neg())),
+        Err(_) => return Err((Step::CloneCommand, libc::EINVAL)),
     };
     // The readers of the pipes must see their end when the command's tree has gone, not when this process has.
     // In an order's order these stand one after the other: above what the spawner has itself all numbers were free.
     let [_, _, stderr] = frame.fds.stdio;
     let [first, last] = [frame.fds.target, stderr].map(|fd| c_ulong::from(fd.as_raw_fd().unsigned_abs()));
-    close_range(first, last).unwrap_or_else(|e| fail(Step::CloseFds, e));
+    let closed = close_range(first, last).map_err(|e| note((Step::CloseFds, e)));
     for fd in [commands_end, proc.unwrap_or(-1)] {
         // SAFETY: these are this process's own copies, and nothing below uses them.
         unsafe { libc::close(fd) };
     }
     let hearing = if own_end < 0 { Hearing::Nothing } else { Hearing::Waiting(own_end) };
-    watch(frame, pid, signals, hearing)
+    watch(frame, pid, signals, hearing, closed.is_err());
+    Ok(())
 }
 
 extern "C" fn begin(command: *const c_void) -> ! {
@@ -102,26 +117,26 @@ extern "C" fn begin(command: *const c_void) -> ! {
 }
 
 /// A pair of sockets for the command's listener; that it is open tells the command that the stub lives.
-fn channel() -> [RawFd; 2] {
+fn channel() -> Result<[RawFd; 2], Failure> {
     let mut channel: [c_int; 2] = [-1; 2];
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
     // SAFETY: the two descriptors are written into a local.
     let made = check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, channel.as_mut_ptr()) });
-    made.unwrap_or_else(|e| fail(Step::Seccomp, e));
-    channel
+    made.map_err(|e| (Step::Seccomp, e))?;
+    Ok(channel)
 }
 
 /// Joins the namespaces and mounts what belongs into the run's own copy of the template.
 ///
 /// Gives back a detached mount of an empty folder to cover the stub with, where anything was mounted.
-fn enter(frame: &Frame<'_>) -> Option<c_int> {
+fn enter(frame: &Frame<'_>) -> Result<Option<c_int>, Failure> {
     let way = &frame.way;
     let target = frame.fds.target.as_raw_fd();
     if way.join_mnt {
         // SAFETY: numbers. This process has one thread and shares no file system state, which is what
         // setns(CLONE_NEWNS) asks for.
         let joined = check(unsafe { libc::setns(target, libc::CLONE_NEWNS) });
-        joined.unwrap_or_else(|e| fail(Step::MountNs, e));
+        joined.map_err(|e| (Step::MountNs, e))?;
     } else if !frame.has_own_mounts() {
         // SAFETY: as above.
         let (template, own) = unsafe {
@@ -130,8 +145,8 @@ fn enter(frame: &Frame<'_>) -> Option<c_int> {
                 check(libc::unshare(libc::CLONE_NEWNS)),
             )
         };
-        template.unwrap_or_else(|e| fail(Step::Template, e));
-        own.unwrap_or_else(|e| fail(Step::MountNs, e));
+        template.map_err(|e| (Step::Template, e))?;
+        own.map_err(|e| (Step::MountNs, e))?;
     }
     for (which, step) in [
         (way.join & libc::CLONE_NEWNET, Step::JoinNetNs),
@@ -139,34 +154,33 @@ fn enter(frame: &Frame<'_>) -> Option<c_int> {
     ] {
         if which != 0 {
             // SAFETY: numbers.
-            check(unsafe { libc::setns(target, which) }).unwrap_or_else(|e| fail(step, e));
+            check(unsafe { libc::setns(target, which) }).map_err(|e| (step, e))?;
         }
     }
     // An observer's root is finished by the command itself, as a process of its own pid namespace.
     if way.join_mnt || way.observer.is_some() {
-        return None;
+        return Ok(None);
     }
     // The mount point of /proc in the template, before anything is mounted there.
-    let empty = open_tree(c"/proc").unwrap_or_else(|e| fail(Step::HideStub, e));
+    let empty = open_tree(c"/proc").map_err(|e| (Step::HideStub, e))?;
     let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-    mount(c"proc", c"/proc", flags).unwrap_or_else(|e| fail(Step::MountProc, e));
+    mount(c"proc", c"/proc", flags).map_err(|e| (Step::MountProc, e))?;
     match way.sys {
         None => mount(c"sysfs", c"/sys", flags | libc::MS_RDONLY),
         Some(tree) => attach(tree.as_raw_fd(), c"/sys"),
     }
-    .unwrap_or_else(|e| fail(Step::MountSys, e));
+    .map_err(|e| (Step::MountSys, e))?;
     if let Some(devpts) = way.devpts {
-        attach(devpts.as_raw_fd(), c"/dev/pts").unwrap_or_else(|e| fail(Step::MountDevpts, e));
+        attach(devpts.as_raw_fd(), c"/dev/pts").map_err(|e| (Step::MountDevpts, e))?;
     }
-    Some(empty)
+    Ok(Some(empty))
 }
 
 /// Waits until the command and all its descendants have gone; kills them when the command ends, or when
-/// the launcher says so or has gone.
-fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing) -> ! {
+/// the launcher says so or has gone, or at once. What it has come to is in the record then.
+fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing, mut killing: bool) {
     let mut tampered = false;
     let mut ended: Option<c_int> = None;
-    let mut killing = false;
     let mut killed = false;
     let mut stays = frame.stay;
     loop {
@@ -198,8 +212,7 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing
                     if first == ENDED_TAMPERED || RECORD_OF_RUN.load(Relaxed) == NOTHING {
                         RECORD_OF_RUN.store(packed([first, how]), Relaxed);
                     }
-                    // SAFETY: ends this process without running anything of the spawner's.
-                    unsafe { libc::_exit(0) }
+                    return;
                 }
             }
         }
@@ -307,10 +320,14 @@ pub(crate) fn take_record() -> [i32; 2] {
     [record >> 32, record & 0xffff_ffff].map(|half| u32::try_from(half).unwrap_or_default().cast_signed())
 }
 
+/// Leaves the failure for the spawner. The first one counts: a failed step of the command's is followed by the stub's own end.
+fn note((step, errno): Failure) {
+    let _ = RECORD_OF_RUN.compare_exchange(NOTHING, packed([step as i32, errno]), Relaxed, Relaxed);
+}
+
 /// Leaves the failure for the spawner and ends. The stub's own end, if this is the command, follows by itself.
 pub(crate) fn fail(step: Step, errno: i32) -> ! {
-    // The first one counts: a failed step of the command's is followed by the stub's own end.
-    let _ = RECORD_OF_RUN.compare_exchange(NOTHING, packed([step as i32, errno]), Relaxed, Relaxed);
+    note((step, errno));
     // SAFETY: ends this process without running anything of the spawner's.
     unsafe { libc::_exit(127) }
 }

@@ -3,19 +3,19 @@
 use std::fmt;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use anyhow::Context as _;
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use serde::Serialize;
 
 use super::scratch::Scratch;
 use super::{Check, Verdict};
 use crate::app;
 use crate::config::{Config, Isolation, Probe, Source};
+use crate::containers::lone;
 use crate::enter::{Launcher, LauncherOptions, LauncherProcess, Word};
 use crate::metrics::AgentMetrics;
-use crate::model::{Container, ContainerId, Metadata, RunRequest, RunResult, Runtime, TriggerName, Way};
+use crate::model::{Container, ContainerId, RunRequest, RunResult, Runtime, TriggerName, Way};
 use crate::probes::{Pool, Terms};
 
 /// A probe in both isolations.
@@ -101,23 +101,8 @@ fn ways_in(newest: Option<Way>, mounted: &RunResult) -> Check {
 
 async fn container(scratch: &Scratch, launcher: &Launcher) -> anyhow::Result<Arc<Container>> {
     let about = launcher.inspect(scratch.pidfd.as_fd()).await.context("looking at the doctor's container")?;
-    let metadata = Metadata { container: "scratch".into(), ..Metadata::default() };
-    Ok(Arc::new(Container {
-        id: ContainerId::new(&"0".repeat(64)),
-        pidfd: scratch.pidfd.try_clone()?,
-        pid: scratch.pid,
-        pid_start_ticks: about.start_ticks,
-        start_ticks: about.start_ticks,
-        cgroup_id: 0,
-        cgroup_path: String::new(),
-        pid_ns: about.pid_ns,
-        net_ns: about.net_ns,
-        shares: about.shares(),
-        runtime: Runtime::Unknown,
-        cgroup_pod_uid: None,
-        up_at: SystemTime::now(),
-        metadata: ArcSwapOption::from_pointee(metadata),
-    }))
+    let id = ContainerId::new(&"0".repeat(64));
+    Ok(Arc::new(lone(id, scratch.pidfd.try_clone()?, &about, Runtime::Unknown, "scratch")))
 }
 
 async fn once(

@@ -25,7 +25,6 @@ pub(in crate::cli) struct Args {
 pub(super) struct Scratch {
     keeper: Child,
     pub(super) pidfd: std::os::fd::OwnedFd,
-    pub(super) pid: u32,
 }
 
 impl Scratch {
@@ -42,7 +41,7 @@ impl Scratch {
         }
         let pid: i32 = said.trim().parse().context("the container did not start")?;
         let pidfd = pidfd_open(Pid::from_raw(pid).context("no pid")?, PidfdFlags::empty())?;
-        Ok(Self { keeper, pidfd, pid: pid.unsigned_abs() })
+        Ok(Self { keeper, pidfd })
     }
 }
 

@@ -55,6 +55,8 @@ pub(super) use template::Template;
 
 /// After the last run, before the program's pages are given back: the next run needs most of them.
 const SETTLED: Duration = Duration::from_secs(1);
+/// Why a launcher ends that cannot make stubs any more: the keeper starts another one.
+const SPAWNER_GONE: &str = "a process that makes stubs has gone";
 
 struct Launcher {
     socket: OwnedFd,
@@ -169,7 +171,7 @@ impl Launcher {
         let socket_ready = !fds.first().is_none_or(|fd| fd.revents().is_empty());
         let mounts_changed = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
         if fds.get(2..after_spawners).is_some_and(has_any) {
-            return Err(io::Error::other("a process that makes stubs has gone"));
+            return Err(io::Error::other(SPAWNER_GONE));
         }
         let is_asked = fds.get(after_spawners..after_handout).is_some_and(has_any);
         let mut rest = fds.get(after_handout..).unwrap_or_default();
@@ -303,6 +305,9 @@ impl Launcher {
                 continue;
             }
             let (mut answer, over) = run.advance(now);
+            if run.is_orphaned() {
+                return Err(io::Error::other(SPAWNER_GONE));
+            }
             if over {
                 self.settles = Some(now + SETTLED);
                 let (spawner, slot, clean) = run.into_parts();

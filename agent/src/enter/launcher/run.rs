@@ -72,6 +72,8 @@ pub(super) struct Run {
     spawner: Spawner,
     /// How it ended; none where the stub was killed before it said anything.
     record: Option<[i32; 2]>,
+    /// Nobody is left who could tell.
+    orphaned: bool,
     slot: Slot,
     phase: Phase,
     /// What is told with the answer; none for a person's command.
@@ -138,6 +140,7 @@ pub(super) fn start(
             target,
             spawner,
             record: None,
+            orphaned: false,
             slot,
             phase: Phase::Running { deadline: launch.timeout.map(|timeout| Instant::now() + timeout) },
             way: launch.called,
@@ -170,6 +173,11 @@ impl Run {
     /// Readable when the process has gone without which there is no such run.
     pub(super) fn spawner(&self) -> BorrowedFd<'_> {
         self.spawner.process()
+    }
+
+    /// Whether the spawner has gone, too. Its socket says so before its process does.
+    pub(super) fn is_orphaned(&self) -> bool {
+        self.orphaned
     }
 
     /// What the next run can use, and whether it can use the slot. The spawner of a stub that was killed is of no use any
@@ -268,6 +276,8 @@ impl Run {
     }
 
     fn force_stub(&self, which: Signal) {
+        // Who can stop the one, in the host's pid namespace, can stop the other, and most observers have no stub.
+        signal(self.spawner.process(), Signal::CONT);
         if let Some(stub) = self.spawner.stub() {
             signal(stub.as_fd(), which);
         }
@@ -278,7 +288,7 @@ impl Run {
     fn stub_has_gone(&mut self) -> bool {
         match self.spawner.record(RecvFlags::DONTWAIT) {
             Ok(record) => {
-                // Without one the spawner has gone, too, which ends the launcher.
+                self.orphaned = record.is_none();
                 self.record = record.filter(|record| record.first() != Some(&GONE));
                 true
             }

@@ -160,7 +160,8 @@ impl Spawner {
         }
     }
 
-    /// The stub, of which the spawner has one or none. Looked for only where one has to be forced.
+    /// The stub, or an observer's command that has none: the spawner has one child or no child. Looked for only where it has to be
+    /// forced.
     pub(super) fn stub(&self) -> Option<OwnedFd> {
         let is_child = |pid: i32| {
             let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
