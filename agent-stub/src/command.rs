@@ -8,9 +8,9 @@ use libc::{c_int, c_ulong, pid_t};
 
 use crate::calls::{capset, check, close_range, errno, forbid_core, no_new_privileges, raise_ambient};
 use crate::frame::Frame;
-use crate::observer::{arrange, confine, execute, stub_lives};
+use crate::observer::{arrange, confine, execute, parent_lives};
 use crate::steps::Step;
-use crate::stub::fail;
+use crate::stub::{fail, join};
 use crate::way::Credentials;
 
 /// Highest capability number that linux/capability.h may come to have in two 32-bit words.
@@ -19,10 +19,11 @@ const MAX_CAPABILITY: u32 = 63;
 /// What the command begins with.
 pub(crate) struct Command<'a> {
     pub(crate) frame: &'a Frame<'a>,
-    pub(crate) stub: pid_t,
-    /// For an observer the container's procfs and this process's end of the channel to the stub.
+    /// A stub or, for an observer without one, the spawner.
+    pub(crate) parent: pid_t,
+    /// For an observer the container's procfs and this process's end of the channel to the parent.
     pub(crate) seen: Option<(RawFd, RawFd)>,
-    /// The stub's end of it. Its end is what tells the command that the stub has died: no copy of it may stay open here.
+    /// The parent's end of it. Its end is what tells the command that the parent has died: no copy of it may stay open here.
     pub(crate) own_end: RawFd,
 }
 
@@ -33,19 +34,22 @@ impl Command<'_> {
             // SAFETY: this process's own copy.
             unsafe { libc::close(self.own_end) };
         }
-        command(self.frame, self.stub, self.seen)
+        command(self.frame, self.parent, self.seen)
     }
 }
 
-fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
-    // The container can kill the stub at any moment, and then the spawner goes on in the memory that this process still uses:
-    // it is to be killed with it. Once more at the end, as a change of credentials clears it.
-    end_with(stub, seen).unwrap_or_else(|e| fail(Step::Limits, e));
+fn command(frame: &Frame<'_>, parent: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
+    // The container can kill a stub at any moment, and then the spawner goes on in the memory that this process still uses:
+    // it is to be killed with it, as with a spawner. Once more at the end, as a change of credentials clears it.
+    end_with(parent, seen).unwrap_or_else(|e| fail(Step::Limits, e));
     let own = (!frame.unified).then_some(frame.fds.cgroup_procs);
     for procs in frame.fds.limiting.into_iter().chain([own]).flatten() {
         // SAFETY: one byte from a static; "0" means the writer itself (cgroups(7)).
         let wrote = unsafe { libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) };
         check(c_int::try_from(wrote).unwrap_or(-1)).unwrap_or_else(|e| fail(Step::JoinCgroup, e));
+    }
+    if !frame.has_stub() {
+        join(frame).unwrap_or_else(|(step, e)| fail(step, e));
     }
     let observer = frame.way.observer.as_ref().zip(seen);
     if let Some((observer, (proc, _))) = observer {
@@ -72,7 +76,7 @@ fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
     }
     // SAFETY: a number.
     unsafe { libc::umask(0o022) };
-    forbid_core().and_then(|_| end_with(stub, seen)).unwrap_or_else(|e| fail(Step::Limits, e));
+    forbid_core().and_then(|_| end_with(parent, seen)).unwrap_or_else(|e| fail(Step::Limits, e));
     if let Some((observer, (_, channel))) = observer {
         confine(observer, channel).unwrap_or_else(|e| fail(Step::Seccomp, e));
     }
@@ -104,13 +108,13 @@ fn command(frame: &Frame<'_>, stub: pid_t, seen: Option<(RawFd, RawFd)>) -> ! {
     }
 }
 
-/// Has the kernel kill this process when the stub ends, and looks whether it has ended before.
-fn end_with(stub: pid_t, seen: Option<(RawFd, RawFd)>) -> Result<c_int, i32> {
+/// Has the kernel kill this process when its parent ends, and looks whether it has ended before.
+fn end_with(parent: pid_t, seen: Option<(RawFd, RawFd)>) -> Result<c_int, i32> {
     // SAFETY: numbers.
     unsafe {
         let set = check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong));
         // PID 1 of a pid namespace has no parent that it could see.
-        if seen.map_or(libc::getppid() == stub, |(_, channel)| stub_lives(channel)) {
+        if seen.map_or(libc::getppid() == parent, |(_, channel)| parent_lives(channel)) {
             set
         } else {
             libc::_exit(127)

@@ -11,7 +11,7 @@ use libc::c_uint;
 use crate::cpus::Cpus;
 use crate::layout::{
     CHECK_LIMITS, CHECK_NEIGHBOURS, HAS_OBSERVER, HAS_USER, HEAD, JOIN_MNT, JOIN_PID, JOIN_USER, LIMITING,
-    OPTIONAL, STAY, UNIFIED,
+    OPTIONAL, STAY, UNIFIED, WITHOUT_STUB,
 };
 use crate::limits::Limits;
 use crate::way::{Credentials, Fds, Observer, Way};
@@ -42,10 +42,9 @@ pub(crate) struct Frame<'a> {
 /// What a spawner has and knows of itself from its start on.
 #[derive(Debug)]
 pub(crate) struct Own {
-    /// Its namespaces, which it comes back to and nobody else needs.
+    /// Its namespaces of pids and mounts, which it comes back to and nobody else needs.
     pub(crate) pid_ns: OwnedFd,
     pub(crate) mnt_ns: OwnedFd,
-    pub(crate) net_ns: OwnedFd,
     /// From this number on there are the descriptors of an order alone.
     pub(crate) first_free: c_uint,
     /// Resource limits as every command begins with them: the spawner's own, which only a
@@ -138,7 +137,8 @@ impl<'a> Frame<'a> {
                 check_limits: has(CHECK_LIMITS),
                 observer: if has(HAS_OBSERVER) {
                     let own_pid_ns = (text(pid_ns_path)?, pid_ns);
-                    Some(Observer { proc, own_pid_ns, resolv_conf, program, filter })
+                    let without_stub = has(WITHOUT_STUB) && proc.is_some();
+                    Some(Observer { proc, own_pid_ns, resolv_conf, program, without_stub, filter })
                 } else {
                     None
                 },
@@ -161,11 +161,8 @@ impl Frame<'_> {
         !self.way.join_mnt && observer.is_none_or(|observer| observer.proc.is_some())
     }
 
-    /// Whether the spawner itself can be the command's parent: it would join nothing that it cannot leave again, and the
-    /// command, as the first of its own pid namespace, leaves nobody behind who would need another parent.
-    pub(crate) fn needs_no_stub(&self) -> bool {
-        self.way.observer.as_ref().is_some_and(|observer| observer.proc.is_some())
-            && self.way.join == libc::CLONE_NEWNET
+    pub(crate) fn has_stub(&self) -> bool {
+        self.way.observer.as_ref().is_none_or(|observer| !observer.without_stub)
     }
 }
 
@@ -228,8 +225,7 @@ mod tests {
         Own {
             pid_ns: null(),
             mnt_ns: null(),
-            net_ns: null(),
-            first_free: 7,
+            first_free: 6,
             limits: [(0, 0); 16],
             user_ns: Ok(1),
             cpus: Cpus::default(),
@@ -248,6 +244,7 @@ mod tests {
                 own_pid_ns: (c"1/ns/pid", 77),
                 resolv_conf: Some(fd(12)),
                 program: None,
+                without_stub: false,
                 filter: &filter,
             };
             let user = Credentials { uid: 65534, gid: 3, groups: &[5, 6, 7], kept: 1 << 19 };

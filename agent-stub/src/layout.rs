@@ -23,5 +23,6 @@ pub(crate) const UNIFIED: u64 = 1 << 5;
 pub(crate) const HAS_USER: u64 = 1 << 6;
 pub(crate) const HAS_OBSERVER: u64 = 1 << 7;
 pub(crate) const STAY: u64 = 1 << 8;
+pub(crate) const WITHOUT_STUB: u64 = 1 << 9;
 /// From this bit on: which of the optional descriptors there are, in their order.
 pub(crate) const OPTIONAL: u32 = 16;

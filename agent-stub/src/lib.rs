@@ -1,11 +1,12 @@
 //! The part of parachute that containers can see: a static program of its own, which has nothing of the agent's or the
 //! launcher's in its memory. A launcher keeps some of it, the *spawners*, and sends one of them an [`Order`] for each run; that
 //! one makes the *stub*, which enters the container and becomes the *command*'s parent. For an observer whose procfs the launcher
-//! has made it does that itself: what it joins it can leave again, and such a command leaves no children behind.
+//! has made, in a container that does not see the spawner, that one is the parent itself: such a command, the first of a pid namespace
+//! of its own, leaves no children behind, and joins by itself what there is to join.
 //!
 //! Spawner, stub and command are processes of their own in one memory, until the command executes its program: a copy of even
 //! this small one would cost as much as all else that a run adds to a spawn. At each moment one of the three uses it, as after
-//! vfork(2): the spawner sleeps until the stub has gone, the stub until the command has its own. So each run that goes on has a
+//! vfork(2): the spawner sleeps until the stub has gone, the command's parent until that has its own. So each run that goes on has a
 //! spawner to itself. A container that kills the stub in between breaks that for the moment until the kernel has killed the
 //! command, too; the launcher gives up a spawner whose stub left no record.
 //!

@@ -89,14 +89,14 @@ fn shadow(link: &CStr, over: &CStr) -> Result<c_int, i32> {
     attach_to(tree, onto)
 }
 
-/// Installs the filter and sends the descriptor on which getpid(2) is answered to the stub.
+/// Installs the filter and sends the descriptor on which getpid(2) is answered to this process's parent.
 pub(crate) fn confine(observer: &Observer<'_>, channel: RawFd) -> Result<c_int, i32> {
     let listener = install_filter(observer.filter, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
     send(channel, &[0], &[listener])
 }
 
-/// Whether the other end of the channel, which the stub alone has, is still open.
-pub(crate) fn stub_lives(channel: RawFd) -> bool {
+/// Whether the other end of the channel, which this process's parent alone has, is still open.
+pub(crate) fn parent_lives(channel: RawFd) -> bool {
     let mut fd = libc::pollfd { fd: channel, events: 0, revents: 0 };
     // SAFETY: one pollfd on this stack.
     unsafe { libc::poll(&raw mut fd, 1, 0) };

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::layout::{
     CHECK_LIMITS, CHECK_NEIGHBOURS, HAS_OBSERVER, HAS_USER, HEAD, JOIN_MNT, JOIN_PID, JOIN_USER, OPTIONAL,
-    STAY, UNIFIED,
+    STAY, UNIFIED, WITHOUT_STUB,
 };
 use crate::way::{Fds, Way};
 
@@ -57,6 +57,7 @@ impl<'a> Order<'a> {
             (STAY, self.stay),
             (HAS_USER, way.user.is_some()),
             (HAS_OBSERVER, observer.is_some()),
+            (WITHOUT_STUB, observer.is_some_and(|observer| observer.without_stub)),
         ] {
             flags |= if set { flag } else { 0 };
         }

@@ -8,7 +8,7 @@ use rustix_core::fd::{IntoRawFd as _, OwnedFd, RawFd};
 
 use crate::passing::receive;
 
-/// The stub's end of what it hears from the command's processes.
+/// The parent's end of what it hears from the command's processes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Hearing {
     /// The command is to send its listener over this socket.

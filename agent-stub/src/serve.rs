@@ -1,5 +1,5 @@
-//! The spawner: takes orders one by one, makes a stub for each, and says when that has gone. It has one thread, waits for
-//! nothing but the next order and the stub's end, and ends when the launcher does.
+//! The spawner: takes orders one by one, makes a stub for each or does its work itself, and says when the run is over. It has one
+//! thread, waits for nothing but the next order and the run's end, and ends when the launcher does.
 
 #![allow(unsafe_code, reason = "clone3 and the calls around it have no safe form; DESIGN, law 4")]
 
@@ -59,10 +59,8 @@ pub fn serve() -> Result<(), i32> {
         say(&socket, obeyed.map_or_else(|(step, errno)| [step as i32, errno], |()| record))?;
         own.cpus.allow();
         // The run's mounts go now.
-        for (home, kind) in [(&own.mnt_ns, libc::CLONE_NEWNS), (&own.net_ns, libc::CLONE_NEWNET)] {
-            // SAFETY: numbers.
-            check(unsafe { libc::setns(home.as_raw_fd(), kind) })?;
-        }
+        // SAFETY: numbers.
+        check(unsafe { libc::setns(own.mnt_ns.as_raw_fd(), libc::CLONE_NEWNS) })?;
     }
 }
 
@@ -79,7 +77,7 @@ fn bytes(cells: &mut [u64]) -> &mut [u8] {
     unsafe { core::slice::from_raw_parts_mut(cells.as_mut_ptr().cast(), size_of_val(cells)) }
 }
 
-/// Makes this process what a stub may begin as: deaf to signals, without a core, with only its socket and its pid namespace
+/// Makes this process what a stub may begin as: deaf to signals, without a core, with only its socket and its own namespaces
 /// open besides the standard streams, which lead nowhere.
 fn settle() -> Result<(OwnedFd, Own), i32> {
     block_all_signals();
@@ -98,7 +96,6 @@ fn settle() -> Result<(OwnedFd, Own), i32> {
         let read = libc::O_RDONLY | libc::O_CLOEXEC;
         let pid_ns = OwnedFd::from_raw_fd(check(libc::open(c"/proc/self/ns/pid".as_ptr(), read))?);
         let mnt_ns = OwnedFd::from_raw_fd(check(libc::open(c"/proc/self/ns/mnt".as_ptr(), read))?);
-        let net_ns = OwnedFd::from_raw_fd(check(libc::open(c"/proc/self/ns/net".as_ptr(), read))?);
         // The last of them: no number below it is free when it has gone.
         let null = OwnedFd::from_raw_fd(check(libc::open(c"/dev/null".as_ptr(), libc::O_RDWR))?);
         for stream in 0..3 {
@@ -107,7 +104,7 @@ fn settle() -> Result<(OwnedFd, Own), i32> {
         let first_free = null.as_raw_fd().unsigned_abs();
         close_range(c_ulong::from(first_free).wrapping_add(1), c_ulong::from(u32::MAX))?;
         let (limits, user_ns, cpus) = (limits(0), own_user_ns(), Cpus::own());
-        Ok((socket, Own { pid_ns, mnt_ns, net_ns, first_free, limits, user_ns, cpus }))
+        Ok((socket, Own { pid_ns, mnt_ns, first_free, limits, user_ns, cpus }))
     }
 }
 
@@ -133,7 +130,7 @@ fn obey(order: &mut [u64], fds: &[Option<OwnedFd>], socket: &OwnedFd, own: &Own)
     if frame.stay {
         own.cpus.stay();
     }
-    if frame.needs_no_stub() {
+    if !frame.has_stub() {
         let lived = live(&frame);
         ignore_children();
         return lived;
@@ -146,7 +143,8 @@ fn obey(order: &mut [u64], fds: &[Option<OwnedFd>], socket: &OwnedFd, own: &Own)
     let joined = check(unsafe { libc::setns(frame.fds.target.as_raw_fd(), libc::CLONE_NEWPID) });
     joined.map_err(|errno| (Step::JoinPidNs, errno))?;
     let spawned = spawn(&frame);
-    // SAFETY: numbers. Should it fail, the next order's setns starts from the same place all the same.
+    // SAFETY: numbers. Should it fail, for want of memory, the next joined run's setns starts from the same place all the same, and
+    // the kernel refuses an observer's CLONE_NEWPID.
     unsafe { libc::setns(own.pid_ns.as_raw_fd(), libc::CLONE_NEWPID) };
     spawned
 }

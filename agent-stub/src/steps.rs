@@ -61,7 +61,7 @@ pub enum Step {
     Seccomp,
 }
 
-/// First half of a run's record, which the spawner sends when its stub has gone, where the command has ended; the second half
+/// First half of a run's record, which the spawner sends when the run is over, where the command has ended; the second half
 /// is its wait(2) status. Otherwise it is a step that failed, and its errno.
 pub const ENDED: i32 = -1;
 /// The same, when something of the run had to be killed through its cgroup.
@@ -77,7 +77,7 @@ pub const RECORD: usize = 8;
 
 /// A byte to the spawner while nothing runs: say that you live. No signal has this number.
 pub const PING: u8 = 255;
-/// A byte to the stub: end the run. Any other is the number of a signal for the command.
+/// A byte to the command's parent: end the run. Any other is the number of a signal for the command.
 pub const END: u8 = 0;
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The unsafe room: what happens between a fork and an exec, beside the container. System calls only: no allocation,
 //! no lock, no logging, no panic; a failure is left for the spawner as `[step, errno]` and the process ends with `_exit`.
+//! For an observer without a stub the spawner runs `live` itself, and takes the next order afterwards.
 
 #![allow(unsafe_code, reason = "clone3, execve and the calls around them have no safe form; DESIGN, law 4")]
 
@@ -22,8 +23,8 @@ use crate::steps::{END, ENDED, ENDED_BY_KILL, ENDED_TAMPERED, GONE, Step};
 /// How often a killed tree is looked at until it has gone, in milliseconds: only after a kill, and only while
 /// something of it is left.
 const KILL_INTERVAL_MS: c_int = 20;
-/// So long a stub stays on the processor on which its run has begun. Most commands have ended by then; whoever has it for itself, with
-/// a real-time priority, must not keep a stub from ending a long one.
+/// So long the command's parent stays on the processor on which its run has begun. Most commands have ended by then; whoever has it for itself, with
+/// a real-time priority, must not keep it from ending a long one.
 const STAY_MS: c_int = 50;
 
 /// A step that failed, and its errno.
@@ -36,7 +37,7 @@ pub(crate) fn stub(frame: &Frame<'_>) -> ! {
         libc::prctl(libc::PR_SET_NAME, c"parachute-stub".as_ptr());
         // Orphans of the command come to this process and not to the container's init, which may never reap them.
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1 as c_ulong);
-        for fd in [&frame.own.pid_ns, &frame.own.mnt_ns, &frame.own.net_ns] {
+        for fd in [&frame.own.pid_ns, &frame.own.mnt_ns] {
             libc::close(fd.as_raw_fd());
         }
     }
@@ -57,7 +58,8 @@ pub(crate) fn live(frame: &Frame<'_>) -> Result<(), Failure> {
     let proc = observer.map(|observer| container_proc(frame, observer)).transpose()?;
     // Of the host's network namespace, too: in the container's it would be counted with the container's sockets.
     let [own_end, commands_end] = if proc.is_some() { channel()? } else { [-1; 2] };
-    let empty = enter(frame)?;
+    // Without a stub it is the command that goes there.
+    let empty = if frame.has_stub() { enter(frame)? } else { None };
 
     // SAFETY: getpid and the signalfd call take numbers and a signal set on this stack.
     let (own_pid, signals) = unsafe {
@@ -88,7 +90,7 @@ pub(crate) fn live(frame: &Frame<'_>) -> Result<(), Failure> {
         args.cgroup = u64::from(frame.fds.cgroup.as_raw_fd().unsigned_abs());
     }
     let seen = proc.map(|proc| (proc, commands_end));
-    let command = Command { frame, stub: own_pid, seen, own_end };
+    let command = Command { frame, parent: own_pid, seen, own_end };
     // SAFETY: this process waits until the command has its own memory or has gone, and `command` outlives that. It makes system
     // calls only and never returns.
     let pid = unsafe { clone_here(&args, begin, core::ptr::from_ref(&command).cast(), false) };
@@ -148,15 +150,7 @@ fn enter(frame: &Frame<'_>) -> Result<Option<c_int>, Failure> {
         template.map_err(|e| (Step::Template, e))?;
         own.map_err(|e| (Step::MountNs, e))?;
     }
-    for (which, step) in [
-        (way.join & libc::CLONE_NEWNET, Step::JoinNetNs),
-        (way.join & !libc::CLONE_NEWNET, Step::JoinNamespaces),
-    ] {
-        if which != 0 {
-            // SAFETY: numbers.
-            check(unsafe { libc::setns(target, which) }).map_err(|e| (step, e))?;
-        }
-    }
+    join(frame)?;
     // An observer's root is finished by the command itself, as a process of its own pid namespace.
     if way.join_mnt || way.observer.is_some() {
         return Ok(None);
@@ -174,6 +168,20 @@ fn enter(frame: &Frame<'_>) -> Result<Option<c_int>, Failure> {
         attach(devpts.as_raw_fd(), c"/dev/pts").map_err(|e| (Step::MountDevpts, e))?;
     }
     Ok(Some(empty))
+}
+
+/// Joins the namespaces that the way names.
+pub(crate) fn join(frame: &Frame<'_>) -> Result<(), Failure> {
+    for (which, step) in [
+        (frame.way.join & libc::CLONE_NEWNET, Step::JoinNetNs),
+        (frame.way.join & !libc::CLONE_NEWNET, Step::JoinNamespaces),
+    ] {
+        if which != 0 {
+            // SAFETY: numbers.
+            check(unsafe { libc::setns(frame.fds.target.as_raw_fd(), which) }).map_err(|e| (step, e))?;
+        }
+    }
+    Ok(())
 }
 
 /// Waits until the command and all its descendants have gone; kills them when the command ends, or when
@@ -200,7 +208,8 @@ fn watch(frame: &Frame<'_>, command: pid_t, signals: RawFd, mut hearing: Hearing
                 1.. => {}
                 0 => break,
                 _ if errno() == libc::EINTR => {}
-                // ECHILD: nothing is left, and as a subreaper this process would have got every orphan.
+                // ECHILD: nothing is left. As a subreaper a stub would have got every orphan; an observer's command is the first of a
+                // pid namespace, whose end the kernel lets wait for all others in it.
                 _ => {
                     let how = ended.unwrap_or(libc::SIGKILL);
                     let first = match (tampered, killed) {
@@ -320,12 +329,12 @@ pub(crate) fn take_record() -> [i32; 2] {
     [record >> 32, record & 0xffff_ffff].map(|half| u32::try_from(half).unwrap_or_default().cast_signed())
 }
 
-/// Leaves the failure for the spawner. The first one counts: a failed step of the command's is followed by the stub's own end.
+/// Leaves the failure for the spawner. The first one counts: a failed step of the command's is followed by its end.
 fn note((step, errno): Failure) {
     let _ = RECORD_OF_RUN.compare_exchange(NOTHING, packed([step as i32, errno]), Relaxed, Relaxed);
 }
 
-/// Leaves the failure for the spawner and ends. The stub's own end, if this is the command, follows by itself.
+/// Leaves the failure for the spawner and ends. If this is the command, its parent sees that.
 pub(crate) fn fail(step: Step, errno: i32) -> ! {
     note((step, errno));
     // SAFETY: ends this process without running anything of the spawner's.

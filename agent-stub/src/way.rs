@@ -76,6 +76,9 @@ pub struct Observer<'a> {
     pub resolv_conf: Option<BorrowedFd<'a>>,
     /// The program as it was checked; a script is executed by its path, which its interpreter must be able to open.
     pub program: Option<BorrowedFd<'a>>,
+    /// The spawner itself is the command's parent: nobody in the container sees it, and it has no namespace to join, as the
+    /// procfs is there already.
+    pub without_stub: bool,
     /// System calls that the command may not make.
     pub filter: &'a [libc::sock_filter],
 }

@@ -94,7 +94,11 @@ async fn rows(
     for (n, (way, limit)) in WAYS.into_iter().zip([1.3, 2.0]).enumerate() {
         rows.push(Row {
             what: format!("warm run of /bin/true, {way}"),
-            measured: warm.ways[n].shown(),
+            measured: format!(
+                "{}: {} above the spawn",
+                warm.ways[n].shown(),
+                shown(warm.ways[n].median().saturating_sub(warm.spawn.median()))
+            ),
             beside: format!("posix_spawn and wait: {}", warm.spawn.shown()),
             value: warm.ways[n].ratio(&warm.spawn),
             figure: Figure::Ratio,

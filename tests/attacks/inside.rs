@@ -57,6 +57,7 @@ async fn a05_a08_a09_a13_a14_a15_a16_a_command_gets_at_nothing_of_the_hosts() {
         ("hidden", &hidden),
         ("calls", &calls),
         ("kill", &kill),
+        ("leash", "command: [setpriv, --pdeathsig, clear, setpriv, --dump]"),
     ];
     let agent = rig.agent_by(&wrapper, &by_hand(&probes, ALLOWED)).await;
     let passed_on = fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count();
@@ -68,6 +69,7 @@ async fn a05_a08_a09_a13_a14_a15_a16_a_command_gets_at_nothing_of_the_hosts() {
         a13_a14_an_observer_finds_and_changes_nothing_of_the_hosts(one, &agent).await;
         a15_an_observer_may_not_make_dangerous_calls(one, &agent).await;
         a16_a_number_never_means_a_process_of_the_hosts(one, &agent).await;
+        an_observer_cannot_leave_its_leash(one, &agent).await;
     }))
     .await;
     assert!(bystander.try_wait().unwrap().is_none());
@@ -97,6 +99,13 @@ async fn a05_a_command_stays_in_the_hosts_user_namespace(held: &Held, agent: &Ag
         let answer = held.run(agent, probe).await;
         assert_eq!(stdout(&answer).trim(), own.to_str().unwrap(), "{} {answer}", held.kind);
     }
+}
+
+/// The kernel kills an observer with its parent, and that one with its launcher (`PR_SET_PDEATHSIG` in prctl(2)); what would
+/// take that back is answered as if it had been done.
+async fn an_observer_cannot_leave_its_leash(held: &Held, agent: &Agent) {
+    let answer = held.run(agent, "leash").await;
+    assert!(stdout(&answer).contains("\nParent death signal: KILL\n"), "{} {answer}", held.kind);
 }
 
 /// 8, 9: What the agent has open and in its environment does not reach a command (CVE-2024-21626 is what happens

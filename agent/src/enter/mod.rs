@@ -40,19 +40,23 @@
 //!   that no zombie is left to the container's init. The socket is its leash: the kernel closes it when the launcher dies;
 //!   the launcher leaves when the agent's end of its own socket closes.
 //! - **A stopped agent does not hold up a pod's deletion.** The spawner ignores `SIGCHLD`, so the kernel reaps stubs
-//!   by itself.
+//!   by itself; an observer's command is in no pid namespace of the container's.
 //! - **Nobody waits without a deadline.** The launcher ends a run at its deadline even if the agent is stopped; a
 //!   process in D state costs its slot until it goes, and its run is answered as stuck.
 //! - **The host's mounts are neither changed nor pinned.** See [`template`](launcher).
 //!
 //! An observer's run differs in steps 2 to 5:
 //!
-//! - The stub stays in the host's pid namespace, and has the container's procfs before it joins anything: from the launcher,
-//!   which makes a new instance (`procfs`), or out of the container's mount namespace, checked (`observer`). It joins a copy
-//!   of the *view*, which is the host's programs and little else (`view`), and the container's network namespace.
+//! - The container's procfs is there before anything is joined: from the launcher, which makes a new instance (`procfs`), or
+//!   out of the container's mount namespace, checked (`observer`). The copy is one of the *view*, which is the host's programs
+//!   and little else (`view`).
+//! - Where the launcher has made the procfs and the container does not see the host's processes, there is no stub: the spawner is
+//!   the command's parent and does what a stub would, and the command joins the container's network namespace itself. It ends with
+//!   the spawner, and that one with the launcher (`PR_SET_PDEATHSIG`, which the filter lets no command take back). Otherwise the
+//!   stub stays in the host's pid namespace and joins the network namespace.
 //! - The command is cloned as PID 1 of a pid namespace of its own, finishes its root (the container's procfs on `/proc`,
 //!   `self` leading to its own, a fresh sysfs, a private `/tmp`), and becomes nobody with the declared capabilities.
-//! - A filter (`seccomp`) takes dangerous calls from it and leaves getpid(2) to the stub, which answers 1 (`own_pid`).
+//! - A filter (`seccomp`) takes dangerous calls from it and leaves getpid(2) to its parent, which answers 1 (`own_pid`).
 //! - What is left of it goes with its PID 1. The container's end does not end it.
 //!
 //! Every run of a probe is limited by cgroups (`controllers`), and an observer's opens no device but those of its root

@@ -299,14 +299,16 @@ impl Launcher {
     /// Moves every run on that is ready or due, answers those that have ended and takes their slots back.
     fn look_after_runs(&mut self, ready: &[bool]) -> io::Result<()> {
         let now = Instant::now();
+        let mut orphaned = false;
         for (mut run, ready) in std::mem::take(&mut self.runs).into_iter().zip(ready) {
             if !ready && run.next_look().is_none_or(|at| now < at) {
                 self.runs.push(run);
                 continue;
             }
             let (mut answer, over) = run.advance(now);
+            orphaned |= run.is_orphaned();
             if run.is_orphaned() {
-                return Err(io::Error::other(SPAWNER_GONE));
+                continue;
             }
             if over {
                 self.settles = Some(now + SETTLED);
@@ -326,6 +328,10 @@ impl Launcher {
             if let Some(answer) = answer {
                 self.say(&answer)?;
             }
+        }
+        // The others are still there, to be ended in an orderly way.
+        if orphaned {
+            return Err(io::Error::other(SPAWNER_GONE));
         }
         if self.runs.is_empty() {
             self.spawners.trim();

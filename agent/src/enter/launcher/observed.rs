@@ -118,6 +118,8 @@ impl Observers {
             own_pid_ns: (&own_pid_ns, task.about.pid_ns),
             resolv_conf: resolv_conf.as_ref().map(AsFd::as_fd),
             program: program.as_ref().map(AsFd::as_fd),
+            // One that sees the host's processes could hold up or kill the spawner, which serves other containers after this one.
+            without_stub: proc.is_some() && !task.about.in_host_pid_ns,
             filter: &self.filter,
         };
         let way = Way::observer(needs, observer.capabilities.bits());

@@ -276,8 +276,6 @@ impl Run {
     }
 
     fn force_stub(&self, which: Signal) {
-        // Who can stop the one, in the host's pid namespace, can stop the other, and most observers have no stub.
-        signal(self.spawner.process(), Signal::CONT);
         if let Some(stub) = self.spawner.stub() {
             signal(stub.as_fd(), which);
         }

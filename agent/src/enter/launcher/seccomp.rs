@@ -75,6 +75,9 @@ const NOT_AN_OBSERVERS: [c_long; 3] =
 /// What the agent has no business with: it starts no program.
 const NOT_THE_AGENTS: [c_long; 2] = [libc::SYS_execve, libc::SYS_execveat];
 
+/// The option of prctl(2) by which a process would leave its leash: an observer's command ends with its parent.
+const PR_SET_PDEATHSIG: u32 = libc::PR_SET_PDEATHSIG.unsigned_abs();
+
 /// For an observer's command. `getpid` is answered by whoever listens (see `own_pid`).
 pub(super) fn observer() -> Vec<sock_filter> {
     filter(&[&NEVER, &NOT_AN_OBSERVERS], true)
@@ -94,8 +97,9 @@ enum Verdict {
     Unknown,
     Killed,
     Asked,
-    /// By the first argument: three statements.
-    ByFlags,
+    /// By the first argument: four statements each.
+    ByFlags = 5,
+    ByOption = 9,
 }
 
 /// Where a jump leads.
@@ -115,12 +119,15 @@ enum Step {
 
 /// The calls are looked up in a tree and not in a list: for each new filter the kernel goes through it once for every call
 /// that there is, to know which are always allowed (`seccomp_cache_prepare` in kernel/seccomp.c, Linux 5.11).
-fn filter(denied: &[&[c_long]], listen: bool) -> Vec<sock_filter> {
+fn filter(denied: &[&[c_long]], is_observer: bool) -> Vec<sock_filter> {
     let denied = denied.iter().copied().flatten().map(|call| (number(*call), Verdict::Refused));
     // clone3's flags are in memory, where a filter cannot look: libc takes clone(2) when there is no clone3.
     let by_flags = [(libc::SYS_clone3, Verdict::Unknown), (libc::SYS_clone, Verdict::ByFlags)];
-    let asked = listen.then_some((libc::SYS_getpid, Verdict::Asked));
-    let others = by_flags.into_iter().chain(asked).map(|(call, verdict)| (number(call), verdict));
+    let observers = [(libc::SYS_getpid, Verdict::Asked), (libc::SYS_prctl, Verdict::ByOption)];
+    let others = by_flags
+        .into_iter()
+        .chain(observers.into_iter().filter(|_| is_observer))
+        .map(|(call, verdict)| (number(call), verdict));
     let mut calls: Vec<_> = denied.chain(others).collect();
     calls.sort_unstable_by_key(|(call, _)| *call);
 
@@ -144,6 +151,11 @@ fn filter(denied: &[&[c_long]], listen: bool) -> Vec<sock_filter> {
         load(FIRST_ARGUMENT),
         statement(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, NEW_NAMESPACES, 0, 1),
         refuse(libc::EPERM),
+        answer(libc::SECCOMP_RET_ALLOW),
+        load(FIRST_ARGUMENT),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, PR_SET_PDEATHSIG, 0, 1),
+        // As if it had been done.
+        refuse(0),
         answer(libc::SECCOMP_RET_ALLOW),
     ]);
     program
@@ -255,6 +267,8 @@ mod tests {
             (libc::SYS_clone, new_user | 0x11, refused(libc::EPERM), refused(libc::EPERM)),
             (libc::SYS_clone3, 0, refused(libc::ENOSYS), refused(libc::ENOSYS)),
             (libc::SYS_getpid, 0, libc::SECCOMP_RET_USER_NOTIF, libc::SECCOMP_RET_ALLOW),
+            (libc::SYS_prctl, PR_SET_PDEATHSIG, refused(0), libc::SECCOMP_RET_ALLOW),
+            (libc::SYS_prctl, 15, libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_ALLOW),
         ] {
             assert_eq!(run(&observer, ARCHITECTURE, number(call), first), for_observer, "{call}");
             assert_eq!(run(&agent, ARCHITECTURE, number(call), first), for_agent, "{call}");
