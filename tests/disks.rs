@@ -167,6 +167,8 @@ async fn a_budget_holds_and_what_is_foreign_is_set_aside() {
     fs::write(folder.join(id(0)).join("record.json"), later.to_string()).unwrap();
     fs::write(folder.join(id(1)).join("record.json"), &record[..record.len() / 2]).unwrap();
     fs::write(folder.join("a file of somebody's"), "which is no capture").unwrap();
+    // What is set aside may have half of the room: all three fit there.
+    let configuration = CONFIGURATION.replace("MAX_SIZE", "8MiB");
     let agent = rig.agent_with(&configuration, &flags).await;
     common::knows(&agent, &[pod]).await;
     common::eventually("all three are set aside", SOON, async || {

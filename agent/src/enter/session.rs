@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::unistd::ForkResult;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,6 +27,9 @@ use super::launcher::guard::{self, Charge};
 use super::launcher::{Image, TARGET_PID, Template, handout, ignore_sigchld, inspect, is_exiting};
 use super::protocol::{Answer, receive};
 use crate::model::End;
+
+/// A thread that has been joined is gone in microseconds, unless the processors have much else to do.
+const THREADS_GO_WITHIN: Duration = Duration::from_secs(1);
 
 /// The namespaces of a target that a command can join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -266,10 +269,21 @@ fn unknown(target: BorrowedFd<'_>) -> EnterError {
     )
 }
 
-/// A forked child of a process with several threads may find a lock taken by one that it does not have.
+/// A forked child of a process with several threads may find a lock taken by one that it does not have. One that has ended and been
+/// joined is still listed until the kernel has let go of it, of which nobody is told.
 fn only_one_thread() -> Result<(), EnterError> {
-    let threads = std::fs::read_dir("/proc/self/task").map_err(system("reading /proc/self/task"))?.count();
-    if threads == 1 { Ok(()) } else { Err(EnterError::Start(format!("{threads} threads at a fork"))) }
+    let deadline = Instant::now() + THREADS_GO_WITHIN;
+    loop {
+        let threads =
+            std::fs::read_dir("/proc/self/task").map_err(system("reading /proc/self/task"))?.count();
+        if threads == 1 {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(EnterError::Start(format!("{threads} threads at a fork")));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// The command's ends, its terminal's devpts, and the person's ends: terminal, input, output, error.

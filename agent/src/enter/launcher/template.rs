@@ -5,8 +5,7 @@
 //! at or below the folders that programs and libraries come from, or on the way to a configured program, and a bounded
 //! number of others: the disks that a command's arguments may lead to, but nothing that runtimes and kubelet mount.
 //! All of it is a *slave* of the host: an unmount on the host goes through, so nothing stays pinned, and nothing that
-//! is mounted here reaches the host. The root and `/run` are private: they stay mounted as long as the host runs, and it is below
-//! them that a host mounts for its pods, which would gather here and in each copy. When it is built anew is said in `mounts`.
+//! is mounted here reaches the host. When it is built anew is said in `mounts`.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -25,8 +24,6 @@ const PROGRAM_FOLDERS: [&str; 11] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix", "/gnu", "/etc"];
 /// Mounts exactly here are kept, without what is mounted below them.
 const SINGLE_MOUNTS: [&str; 4] = ["/dev", "/run", "/tmp", "/var"];
-/// Where what the host mounts later does not arrive.
-const PRIVATE: [&str; 2] = ["/", "/run"];
 /// Below these is what kernel, runtimes and kubelet mount, by the thousand on a busy node.
 const PLUMBING: [&str; 15] = [
     "/proc",
@@ -179,13 +176,6 @@ fn populate(programs: &[PathBuf]) -> Result<OwnedFd, TemplateError> {
     // pivot_root(2): with "." twice the old root lies on top of the new one and is detached with all below it.
     rustix::process::pivot_root(".", ".").map_err(at("pivot_root"))?;
     umount2(".", MntFlags::MNT_DETACH).map_err(at("detach the host's mounts"))?;
-    for point in PRIVATE {
-        match mount(None::<&str>, point, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>) {
-            // Nothing is mounted there.
-            Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}
-            Err(error) => return Err(at(format!("make {point} private"))(error)),
-        }
-    }
     Ok(new_root)
 }
 
@@ -247,26 +237,6 @@ mod tests {
             assert_ne!(before.1, Path::new("/"), "a test runs in its crate's folder");
             Template::build(&[]).unwrap();
             assert_eq!(look(), before);
-        })
-        .join()
-        .unwrap();
-    }
-
-    /// As on a host of systemd's, whose mounts are all shared.
-    #[test]
-    fn what_the_host_mounts_later_does_not_arrive() {
-        std::thread::spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNS).unwrap();
-            let none = None::<&str>;
-            for kind in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
-                mount(none, "/", none, MsFlags::MS_REC | kind, none).unwrap();
-            }
-            let folder = tempfile::tempdir_in("/var").unwrap();
-            let template = Template::build(&[]).unwrap();
-            assert!(template.shows(folder.path()));
-            mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), none).unwrap();
-            assert!(!template.shows(folder.path()));
-            umount2(folder.path(), MntFlags::MNT_DETACH).unwrap();
         })
         .join()
         .unwrap();
