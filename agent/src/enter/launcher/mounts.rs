@@ -162,6 +162,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let point = folder.path().to_owned();
         std::thread::spawn(move || {
+            // With mounts of its own, of which no other test makes any.
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
             let mut mounts = Mounts::new(&[]).unwrap();
             let mut observers = Observers::start(&[], Procfs::Mounted).unwrap();
             assert_eq!(mounts.due(), None, "nothing wakes a launcher whose host mounts nothing");
@@ -177,9 +181,6 @@ mod tests {
             assert!(mounts.made > made && mounts.due().is_none());
 
             // Too many of them are one at once.
-            unshare(CloneFlags::CLONE_NEWNS).unwrap();
-            let none = None::<&str>;
-            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
             for more in [GATHERED, 1] {
                 let (made, count) = (mounts.made, mounts.count);
                 for _ in 0..more {
