@@ -118,7 +118,7 @@ extern "C" fn begin(command: *const c_void) -> ! {
     unsafe { &*command.cast::<Command<'_>>() }.run()
 }
 
-/// A pair of sockets for the command's listener; that it is open tells the command that the stub lives.
+/// A pair of sockets for the command's listener; that it is open tells the command that its parent lives.
 fn channel() -> Result<[RawFd; 2], Failure> {
     let mut channel: [c_int; 2] = [-1; 2];
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;

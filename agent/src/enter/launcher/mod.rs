@@ -306,8 +306,8 @@ impl Launcher {
                 continue;
             }
             let (mut answer, over) = run.advance(now);
-            orphaned |= run.is_orphaned();
             if run.is_orphaned() {
+                orphaned = true;
                 continue;
             }
             if over {
