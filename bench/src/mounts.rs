@@ -5,6 +5,38 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+/// The host's mounts as systemd has them: what is mounted later arrives wherever they are shown. They are private again when this is
+/// dropped, if they were.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    were_private: bool,
+}
+
+impl Shared {
+    pub(crate) fn make() -> anyhow::Result<Self> {
+        let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+        let root = table.lines().find(|line| line.split(' ').nth(4) == Some("/")).context("no root")?;
+        let shared = Self { were_private: !root.contains(" shared:") };
+        if shared.were_private {
+            propagate(MsFlags::MS_SHARED)?;
+        }
+        Ok(shared)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.were_private {
+            let _ = propagate(MsFlags::MS_PRIVATE);
+        }
+    }
+}
+
+fn propagate(how: MsFlags) -> anyhow::Result<()> {
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | how, none).context("changing the propagation of all mounts")
+}
+
 /// They go when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Mounts {

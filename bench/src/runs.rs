@@ -26,7 +26,7 @@ use parachute::probes::{Pool, Terms};
 use testbed::{Containerd, Pod, WORKLOAD_IMAGE};
 
 use crate::Bench;
-use crate::mounts::Mounts;
+use crate::mounts::{Mounts, Shared};
 use crate::row::{Figure, Row, Target, Times, shown};
 
 const CONFIGURATION: &str = "\
@@ -46,6 +46,7 @@ const MEMORY: usize = 500 << 20;
 const WARMING: usize = 20;
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+    let _shared = Shared::make()?;
     let bed = Containerd::start(&bench.path("runs")).await?;
     let warm = bed.pod("bench", "runs").container("warm", WORKLOAD_IMAGE, &["/workload", "sleep"]);
     let warm = warm.start().await?;

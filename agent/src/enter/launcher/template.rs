@@ -4,8 +4,9 @@
 //! What is in it: the root file system alone (not what is mounted below it), `/dev`, `/run`, `/tmp`, `/var`, every mount
 //! at or below the folders that programs and libraries come from, or on the way to a configured program, and a bounded
 //! number of others: the disks that a command's arguments may lead to, but nothing that runtimes and kubelet mount.
-//! All of it is a *slave* of the host: an unmount on the host goes through, so nothing stays pinned, and nothing that
-//! is mounted here reaches the host. When it is built anew is said in `mounts`.
+//! An unmount on the host goes through to here, so nothing stays pinned, and nothing that is mounted here reaches the host.
+//! What the host mounts later for its pods does not arrive: it would gather here and in every copy. When it is built anew is said in
+//! `mounts`.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -53,6 +54,10 @@ pub(super) const MAX_KEPT: usize = 256;
 /// The same for all others: data disks, home folders.
 const MAX_OTHERS: usize = 32;
 
+/// One mount, without what is mounted on it.
+pub(super) const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE
+    .union(OpenTreeFlags::OPEN_TREE_CLOEXEC)
+    .union(OpenTreeFlags::AT_NO_AUTOMOUNT);
 pub(super) const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 #[derive(Debug, thiserror::Error)]
@@ -150,27 +155,22 @@ fn populate(programs: &[PathBuf]) -> Result<OwnedFd, TemplateError> {
         .map_err(at("read /proc/thread-self/mountinfo"))?;
     let kept = kept_mounts(&table, programs);
 
-    let clone =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_NO_AUTOMOUNT;
     let cwd = rustix::fs::CWD;
-    let root = open_tree(cwd, "/", clone).map_err(at("clone /"))?;
+    let root = open_tree(cwd, "/", CLONE).map_err(at("clone /"))?;
     let trees: Vec<(PathBuf, OwnedFd)> = kept
         .into_iter()
         // A mount that another one covers, or that has gone since, cannot be reached and so is not needed.
-        .filter_map(|point| open_tree(cwd, &point, clone).ok().map(|tree| (point, tree)))
+        .filter_map(|point| open_tree(cwd, &point, CLONE).ok().map(|tree| (point, tree)))
         .collect();
 
     // /proc is a folder on every host; what is mounted there is covered in this namespace only.
-    let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(&root, "", cwd, "/proc", onto).map_err(at("attach /"))?;
+    move_mount(&root, "", cwd, "/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(at("attach /"))?;
     let new_root = openat(cwd, "/proc", FOLDER, Mode::empty()).map_err(at("open the new root"))?;
-    for (point, tree) in trees {
-        let below = point.strip_prefix("/").unwrap_or(&point);
-        match move_mount(&tree, "", &new_root, below, onto) {
-            // The mount point lies on a mount that is left out.
-            Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
-            Err(error) => return Err(at(format!("attach {}", point.display()))(error)),
-        }
+    let attached = attach(&new_root, trees)?;
+    for point in attached.iter().map(PathBuf::as_path).filter(|point| lasts(point)).chain([Path::new("/")]) {
+        let (none, path) = (None::<&str>, Path::new("/proc").join(below(point)));
+        mount(none, &path, none, MsFlags::MS_PRIVATE, none)
+            .map_err(at(format!("make {} private", point.display())))?;
     }
     rustix::process::fchdir(&new_root).map_err(at("enter the new root"))?;
     // pivot_root(2): with "." twice the old root lies on top of the new one and is detached with all below it.
@@ -179,10 +179,41 @@ fn populate(programs: &[PathBuf]) -> Result<OwnedFd, TemplateError> {
     Ok(new_root)
 }
 
+/// Attaches what is kept below the new root, and gives back what could be. The kernel looks for what goes with a mount of the host below the
+/// slaves of what that mount lies on, and brings what the host mounts to them as well. So what lies on a mount that is made private
+/// afterwards gets a slave of its own to lie on: the very place where it is mounted, at which nothing else arrives.
+fn attach(root: &OwnedFd, trees: Vec<(PathBuf, OwnedFd)>) -> Result<Vec<PathBuf>, TemplateError> {
+    let mut attached: Vec<PathBuf> = Vec::new();
+    for (point, tree) in trees {
+        let onto_it = |tree: OwnedFd| {
+            move_mount(&tree, "", root, below(&point), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        };
+        let lies_on = attached.iter().rfind(|other| point.starts_with(other));
+        let slave =
+            lies_on.is_none_or(|on| lasts(on)).then(|| open_tree(root, below(&point), CLONE)).transpose();
+        match slave.and_then(|slave| slave.map_or(Ok(()), onto_it)).and_then(|()| onto_it(tree)) {
+            Ok(()) => attached.push(point),
+            // The mount point lies on a mount that is left out.
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
+            Err(error) => return Err(at(format!("attach {}", point.display()))(error)),
+        }
+    }
+    Ok(attached)
+}
+
+pub(super) fn below(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}
+
+/// Whether a mount stays as long as the host runs: it is on these that pods' mounts come and go.
+fn lasts(point: &Path) -> bool {
+    SINGLE_MOUNTS.iter().any(|single| point == Path::new(single))
+}
+
 /// Which mount points of a mountinfo table are kept, parents before children.
 pub(super) fn kept_mounts(table: &str, programs: &[PathBuf]) -> BTreeSet<PathBuf> {
     let holds_programs = |point: &Path| {
-        SINGLE_MOUNTS.iter().any(|single| point == Path::new(single))
+        lasts(point)
             || PROGRAM_FOLDERS.iter().any(|folder| point.starts_with(folder))
             || programs.iter().any(|program| program.starts_with(point))
     };
@@ -240,6 +271,53 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    /// As on a host of systemd's, whose mounts are all shared.
+    #[test]
+    fn what_the_host_mounts_later_does_not_arrive_and_what_it_unmounts_goes() {
+        std::thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let none = None::<&str>;
+            for kind in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
+                mount(none, "/", none, MsFlags::MS_REC | kind, none).unwrap();
+            }
+            let tmpfs =
+                |point: &Path| mount(Some("tmpfs"), point, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+            let (pods, disks) =
+                (tempfile::tempdir_in("/var").unwrap(), tempfile::tempdir_in("/usr/local").unwrap());
+            let (disk, nested) = (disks.path().join("disk"), disks.path().join("disk/nested"));
+            std::fs::create_dir(&disk).unwrap();
+            tmpfs(&disk);
+            std::fs::create_dir(&nested).unwrap();
+            tmpfs(&nested);
+            std::fs::create_dir(nested.join("there")).unwrap();
+            let template = Template::build(&[]).unwrap();
+            assert!(template.shows(pods.path()) && template.shows(&nested.join("there")));
+
+            tmpfs(pods.path());
+            assert!(!template.shows(pods.path()), "it has arrived");
+            let copy = copy(&template);
+            for gone in [&nested, &disk] {
+                umount2(gone, MntFlags::empty()).unwrap();
+                assert!(template.shows(gone) && copy.shows(gone), "{} is pinned", gone.display());
+            }
+            umount2(pods.path(), MntFlags::empty()).unwrap();
+        })
+        .join()
+        .unwrap();
+    }
+
+    /// What a run has.
+    fn copy(template: &Template) -> Template {
+        let open = |folder: &OwnedFd, path| openat(folder, path, OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let (home, proc) =
+            (open_namespace().unwrap(), openat(rustix::fs::CWD, "/proc", FOLDER, Mode::empty()).unwrap());
+        setns(template.namespace(), CloneFlags::CLONE_NEWNS).unwrap();
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let copy = Template::received(open(&proc, "thread-self/ns/mnt"), open(&proc, "/"));
+        setns(home, CloneFlags::CLONE_NEWNS).unwrap();
+        copy
     }
 
     #[test]

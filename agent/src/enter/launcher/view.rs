@@ -12,10 +12,10 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{Mode, openat};
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use rustix::mount::{MoveMountFlags, move_mount, open_tree};
 
 use super::super::mountinfo::mounts;
-use super::template::{FOLDER, MAX_KEPT, Template, TemplateError, at, slave};
+use super::template::{CLONE, FOLDER, MAX_KEPT, Template, TemplateError, at, below, slave};
 
 /// Folders of programs and libraries; some are links into /usr on many distributions, and are links then.
 const PROGRAMS: [&str; 9] =
@@ -78,8 +78,6 @@ fn populate(programs: &[PathBuf]) -> Result<OwnedFd, TemplateError> {
         fs::read_to_string("/proc/thread-self/mountinfo").map_err(at("read /proc/thread-self/mountinfo"))?;
     let shown = shown(&table, programs);
     let settings: Vec<_> = SETTING_FILES.iter().filter_map(|path| Some((*path, setting(path)?))).collect();
-    let clone =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_NO_AUTOMOUNT;
     let cwd = rustix::fs::CWD;
     let devices = DEVICES.map(|name| PathBuf::from(format!("/dev/{name}")));
     let trees: Vec<(&Path, OwnedFd, bool)> = shown
@@ -87,7 +85,7 @@ fn populate(programs: &[PathBuf]) -> Result<OwnedFd, TemplateError> {
         .chain(&devices)
         // What has gone since cannot be reached and so is not needed.
         .filter_map(|path| {
-            let tree = open_tree(cwd, path, clone).ok()?;
+            let tree = open_tree(cwd, path, CLONE).ok()?;
             let folder = rustix::fs::fstat(&tree).ok()?.st_mode & libc::S_IFMT == libc::S_IFDIR;
             Some((path.as_path(), tree, folder))
         })
@@ -162,10 +160,6 @@ fn make_folder(path: &Path) -> Result<(), TemplateError> {
         .mode(0o755)
         .create(path)
         .map_err(at(format!("make {}", path.display())))
-}
-
-fn below(path: &Path) -> &Path {
-    path.strip_prefix("/").unwrap_or(path)
 }
 
 /// The bytes of a settings file; none of what is missing, special, too large, or not for everybody to read.
