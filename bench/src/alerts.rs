@@ -50,6 +50,14 @@ async fn row(bench: &Bench, socket: &Path, isolation: &str) -> anyhow::Result<Ro
         tokio::task::block_in_place(|| herd::spawn(&COMMANDS, AT_ONCE, |number| number < runs))?;
         bare.0.push(since.elapsed());
         ours.0.push(alerted(&agent, round, runs).await?);
+        // Its captures come to the disk afterwards, beside which nothing is to be measured.
+        let deadline = Instant::now() + DONE_WITHIN;
+        while herd::sum(&agent, "parachute_capture_written_total", ("", "")).await?
+            < ((round + 1) * runs) as f64
+        {
+            ensure!(Instant::now() < deadline, "the alert's captures do not come to the disk");
+            tokio::time::sleep(LOOK).await;
+        }
     }
     agent.check()?;
     Ok(Row {
