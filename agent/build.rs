@@ -24,6 +24,8 @@ const TEXTS: [(&str, Kept); 2] = [
     // Comments are for who reads the file.
     ("parachute.example.yml", |line| (!line.trim_start().starts_with('#')).then_some(line)),
 ];
+/// The folder of the probes that come with the program. Their lines keep their numbers, which mistakes are told by.
+const PROBES: &str = "probes";
 
 /// A compiler that can build `core` for the eBPF machine.
 enum Toolchain {
@@ -40,6 +42,7 @@ fn main() {
     println!("cargo::rerun-if-changed=../Cargo.lock");
     println!("cargo::rerun-if-changed=../Cargo.toml");
     println!("cargo::rerun-if-env-changed={SKIP}");
+    println!("cargo::rerun-if-changed=../{PROBES}");
     for (text, _) in TEXTS {
         println!("cargo::rerun-if-changed=../{text}");
     }
@@ -53,8 +56,15 @@ fn main() {
 }
 
 fn texts(out: &Path) -> Result<(), String> {
-    for (name, kept) in TEXTS {
-        let from = Path::new("..").join(name);
+    let probes = Path::new("..").join(PROBES);
+    let files = std::fs::read_dir(&probes).map_err(|error| format!("{}: {error}", probes.display()))?;
+    let files = files.flatten().filter_map(|file| Some(format!("{PROBES}/{}", file.file_name().to_str()?)));
+    // Further to the right it may be a line of a shell's.
+    let files = files
+        .map(|name| -> (String, Kept) { (name, |line| Some(if line.starts_with('#') { "" } else { line })) });
+    std::fs::create_dir_all(out.join(PROBES)).map_err(|error| format!("{}: {error}", out.display()))?;
+    for (name, kept) in TEXTS.map(|(name, kept)| (name.to_owned(), kept)).into_iter().chain(files) {
+        let from = Path::new("..").join(&name);
         let text = std::fs::read_to_string(&from).map_err(|error| format!("{}: {error}", from.display()))?;
         let lines: Vec<_> = text.lines().filter_map(kept).collect();
         let path = out.join(name);

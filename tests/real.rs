@@ -38,6 +38,7 @@ mod page;
 mod peers;
 mod plain;
 mod podman;
+mod realtime;
 mod restarts;
 mod runtimes;
 mod scrape_config;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use parachute::app::registry_counters;
 use parachute::config::Source;
 use parachute::containers::{Registry, Start};
@@ -43,6 +43,13 @@ type Seen = Arc<Mutex<HashMap<String, Known>>>;
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let bed = Containerd::start(&bench.path("starts")).await?;
+    let mut rows = started(bench, &bed, false).await?;
+    rows.extend(started(bench, &bed, true).await?);
+    Ok(rows)
+}
+
+/// With `--realtime` or without.
+async fn started(bench: &Bench, bed: &Containerd, realtime: bool) -> anyhow::Result<Vec<Row>> {
     let configuration = bench.path("starts.yml");
     std::fs::write(
         &configuration,
@@ -70,13 +77,14 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     });
     let agent = {
         let (seen, stop) = (Arc::clone(&seen), stop.clone());
-        tokio::task::spawn_blocking(move || {
+        // Of its own, as what it is given would stay with one of tokio's.
+        std::thread::Builder::new().name("agent".into()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(registry(configuration, seen, tell_ready, tell_up, stop))
-        })
+            runtime.block_on(registry(configuration, realtime, seen, tell_ready, tell_up, stop))
+        })?
     };
     if ready.await.is_err() {
-        return Err(agent.await?.err().context("the registry has ended")?);
+        return Err(ended(agent).await.err().context("the registry has ended")?);
     }
     let (mut ids, mut trips) = (Vec::new(), Times::default());
     for number in 0..bench.rounds(20) {
@@ -97,12 +105,18 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         pod.remove().await?;
     }
     stop.cancel();
-    agent.await??;
-    rows(&ids, &seen, &trips, &beside.await?)
+    ended(agent).await?;
+    rows(&ids, &seen, &trips, &beside.await?, realtime)
+}
+
+async fn ended(agent: std::thread::JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
+    let joined = tokio::task::spawn_blocking(|| agent.join()).await?;
+    joined.unwrap_or_else(|_| bail!("the registry's thread has panicked"))
 }
 
 async fn registry(
     configuration: PathBuf,
+    realtime: bool,
     seen: Seen,
     ready: tokio::sync::oneshot::Sender<()>,
     ups: tokio::sync::mpsc::UnboundedSender<String>,
@@ -110,7 +124,16 @@ async fn registry(
 ) -> anyhow::Result<()> {
     let source = Source::File(configuration);
     let config = source.load()?;
-    let launcher = LauncherProcess::start(&source, &LauncherOptions::default(), &[], true)?.attach(drop)?;
+    let launcher = LauncherProcess::start(
+        &source,
+        &LauncherOptions { realtime, ..LauncherOptions::default() },
+        &[],
+        true,
+    )?
+    .attach(drop)?;
+    if realtime {
+        parachute::enter::go_first().context("--realtime")?;
+    }
     let metrics = AgentMetrics::new()?;
     let counters = registry_counters(&metrics);
     let detection = counters.detection.clone();
@@ -155,7 +178,13 @@ async fn registry(
     Ok(())
 }
 
-fn rows(ids: &[String], seen: &Seen, trips: &Times, beside: &Times) -> anyhow::Result<Vec<Row>> {
+fn rows(
+    ids: &[String],
+    seen: &Seen,
+    trips: &Times,
+    beside: &Times,
+    realtime: bool,
+) -> anyhow::Result<Vec<Row>> {
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut found, mut named, mut labelled) = (Times::default(), Times::default(), Times::default());
     for id in ids {
@@ -178,9 +207,10 @@ fn rows(ids: &[String], seen: &Seen, trips: &Times, beside: &Times) -> anyhow::R
         ids.len()
     );
     let trip = format!("ContainerStatus while the runtime is idle: {}", trips.shown());
+    let how = if realtime { " (`--realtime`)" } else { "" };
     Ok(vec![
         Row {
-            what: format!("container's first exec to known by its id, p99 of {}", ids.len()),
+            what: format!("container's first exec to known by its id, p99 of {}{how}", ids.len()),
             measured: found.shown(),
             beside: format!("least {}", shown(found.quantile(0))),
             value: found.quantile(99).as_secs_f64() * 1e3,
@@ -188,7 +218,7 @@ fn rows(ids: &[String], seen: &Seen, trips: &Times, beside: &Times) -> anyhow::R
             target: Target::AtMost(1.0),
         },
         Row {
-            what: "from there to its names, in runtime round trips".to_owned(),
+            what: format!("from there to its names, in runtime round trips{how}"),
             measured: format!("{}, from its bundle on disk", named.shown()),
             beside: trip,
             value: named.ratio(trips),
@@ -196,7 +226,7 @@ fn rows(ids: &[String], seen: &Seen, trips: &Times, beside: &Times) -> anyhow::R
             target: Target::AtMost(1.0),
         },
         Row {
-            what: "from there to its labels, which the runtime alone has, in the same".to_owned(),
+            what: format!("from there to its labels, which the runtime alone has, in the same{how}"),
             measured: format!("{}, asked once while the runtime starts it", labelled.shown()),
             beside: format!(
                 "ContainerStatus, asked by another at that moment: {}; idle: {}",

@@ -17,6 +17,9 @@ use crate::http::{Access, Bound, ListenAddress};
 use crate::metrics::AgentMetrics;
 use crate::{detect, privileges};
 
+const NO_REALTIME: &str = "--realtime needs CAP_SYS_NICE or, in a unit, LimitRTPRIO=1 and RestrictRealtime=no; in a cgroup of v1 also \
+    a share of cpu.rt_runtime_us; leave the flag out, or give what is missing";
+
 #[derive(Debug, clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct Args {
@@ -45,6 +48,9 @@ pub(super) struct Args {
     /// Let observers take the procfs that the container has mounted, after a check, as they must before Linux 6.18.
     #[arg(long = "observer.mounted-procfs")]
     mounted_procfs: bool,
+    /// Give agent and launcher real-time priority (SCHED_RR, 1), so that on busy processors too a container is known at once.
+    #[arg(long)]
+    realtime: bool,
     /// Seconds by which the answer to GET /probe comes before the scrape's own timeout, which Prometheus tells.
     #[arg(long = "probe.timeout-offset", value_name = "SECONDS", default_value = "0.5", value_parser = offset)]
     timeout_offset: Duration,
@@ -69,12 +75,16 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     );
     let config = source.load()?;
     // Before there is a second thread, and with all capabilities.
+    if args.realtime {
+        enter::go_first().context(NO_REALTIME)?;
+    }
     let log = ["--log.level", &args.logging.level, "--log.format", args.logging.format.as_str()];
     let held = args.run_directory.hold()?;
     let storage = args.storage.hold()?;
     let options = LauncherOptions {
         run_directory: held.as_ref().map(|held| held.folder().to_owned()),
         mounted_procfs: args.mounted_procfs,
+        realtime: args.realtime,
         ..LauncherOptions::default()
     };
     let launcher = LauncherProcess::start(&source, &options, &log, true)?;

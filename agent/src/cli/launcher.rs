@@ -29,6 +29,8 @@ pub(super) struct Args {
     #[arg(long)]
     mounted_procfs: bool,
     #[arg(long)]
+    realtime: bool,
+    #[arg(long)]
     isolation: Option<enter::Word>,
     /// Without it: warnings only, as plain lines.
     #[arg(long = "log.level")]
@@ -61,10 +63,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         enter::keep(&socket, &rest).context("the keeper ended early")?;
         return Ok(ExitCode::SUCCESS);
     }
+    if args.realtime {
+        enter::go_first().context("real-time priority")?;
+    }
     let options = LauncherOptions {
         allow_unsafe_joined: args.allow_unsafe_joined,
         run_directory: args.run_directory,
         mounted_procfs: args.mounted_procfs,
+        realtime: args.realtime,
         isolation: args.isolation,
     };
     let without = if args.bare { Source::Bare } else { Source::BuiltIn };

@@ -22,7 +22,7 @@ pub(super) struct Shipped {
 
 macro_rules! shipped {
     ($($name:literal)*) => {
-        [$(Shipped { name: $name, text: include_str!(concat!("../../../probes/", $name, ".yml")) }),*]
+        [$(Shipped { name: $name, text: include_str!(concat!(env!("OUT_DIR"), "/probes/", $name, ".yml")) }),*]
     };
 }
 

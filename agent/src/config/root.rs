@@ -1,6 +1,7 @@
 //! Whose programs probes run, and the look at them: those that this process sees, or in a container the host's, which are
 //! seen through a process of the host's.
 
+use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -71,8 +72,11 @@ pub fn on_the_host() -> io::Result<Option<u32>> {
 
 /// Zero for one that is not of this pid namespace.
 fn parent(process: &str) -> io::Result<u32> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The fourth field, after the name in parentheses, which may hold any of these.
+    // The fourth field, after the name in parentheses, which may hold any of these, and bytes that are no text. In one piece: a file
+    // of /proc says no length, and would be read 32 bytes at a time at first.
+    let mut stat = [0; 512];
+    let length = fs::File::open(format!("/proc/{process}/stat"))?.read(&mut stat)?;
+    let stat = String::from_utf8_lossy(&stat[..length]);
     let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
     parent.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }

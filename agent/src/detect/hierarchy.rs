@@ -3,6 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -205,7 +206,13 @@ impl Cgroup {
 
     /// Whether the process is in this cgroup or below it now.
     pub fn holds(&self, pid: u32) -> bool {
-        let Ok(text) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
+        // It says no length, and with room for it it is read at once.
+        let mut text = String::with_capacity(4096);
+        let read =
+            File::open(format!("/proc/{pid}/cgroup")).and_then(|mut file| file.read_to_string(&mut text));
+        if read.is_err() {
+            return false;
+        }
         // hierarchy-ID:controllers:path, cgroups(7).
         text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|path| {
             let below = path.strip_prefix(self.named.path.as_str());

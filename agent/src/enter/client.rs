@@ -43,6 +43,8 @@ pub struct LauncherOptions {
     pub run_directory: Option<PathBuf>,
     /// Observers take the procfs that the container has mounted, as on kernels that have no other way.
     pub mounted_procfs: bool,
+    /// The launcher goes before whatever has no real-time priority.
+    pub realtime: bool,
     /// In place of what the probes say: for `parachute doctor`, which compares the two.
     pub isolation: Option<Word>,
 }
@@ -106,6 +108,9 @@ impl LauncherProcess {
         }
         if options.mounted_procfs {
             command.arg("--mounted-procfs");
+        }
+        if options.realtime {
+            command.arg("--realtime");
         }
         match options.isolation {
             Some(Word::Observer) => drop(command.args(["--isolation", "observer"])),

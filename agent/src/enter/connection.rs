@@ -1,6 +1,7 @@
 //! What the agent has with one launcher as long as that one lives: its socket, and who waits for which answer.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::EnterError;
 use super::client::watch_socket;
 use super::pipes::{Capped, read_capped};
 use super::protocol::{Answer, Ask, receive, send};
-use super::watch::watch;
+use super::watch::{watch, watch_for_room};
 use crate::model::ContainerId;
 
 #[derive(Debug)]
@@ -87,11 +88,13 @@ impl Connection {
 
     pub(super) async fn send(&self, ask: &Ask, fds: &[BorrowedFd<'_>]) -> Result<(), EnterError> {
         loop {
-            let mut ready = self.socket.writable().await.map_err(|_| EnterError::LauncherGone)?;
-            match ready.try_io(|socket| send(socket.as_fd(), ask, fds)) {
-                Ok(sent) => return sent.map_err(|_| EnterError::LauncherGone),
-                Err(_would_block) => {}
+            match send(self.socket.get_ref().as_fd(), ask, fds) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return sent.map_err(|_| EnterError::LauncherGone),
             }
+            let room = self.socket.get_ref().try_clone().and_then(watch_for_room);
+            let room = room.map_err(|source| EnterError::System { call: "watching for room", source })?;
+            let _ready = room.writable().await.map_err(|_| EnterError::LauncherGone)?;
         }
     }
 
@@ -132,7 +135,7 @@ impl Connection {
             let answer = match ready.try_io(|socket| receive::<Answer>(socket.as_fd())) {
                 Ok(Ok(Some((answer, _fds)))) => answer,
                 Ok(Ok(None)) => break,
-                Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => break,
                 Ok(Err(error)) => {
                     tracing::error!(%error, "the launcher's message could not be read");
                     break;
@@ -164,5 +167,40 @@ impl Connection {
             // The asker may have given up in the meantime.
             let _ = tell.send(answer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_finds_the_queue_full_waits_for_room() {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let connection = Connection::new(ours, [0; 32]).unwrap();
+        // A message takes at least a page's quarter of the buffer, which is some hundred KiB.
+        let all = 2000;
+        let sender = Arc::clone(&connection);
+        let sent = tokio::spawn(async move {
+            for id in 0..all {
+                sender.send(&Ask::Ping { id }, &[]).await?;
+            }
+            Ok::<_, EnterError>(())
+        });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!sent.is_finished(), "the queue holds them all");
+        for expected in 0..all {
+            let taken = tokio::task::block_in_place(|| receive::<Ask>(theirs.as_fd()));
+            assert!(
+                matches!(taken, Ok(Some((Ask::Ping { id }, _))) if id == expected),
+                "{expected}: {taken:?}"
+            );
+        }
+        sent.await.unwrap().unwrap();
+        drop(theirs);
+        assert!(matches!(connection.send(&Ask::Ping { id: all }, &[]).await, Err(EnterError::LauncherGone)));
     }
 }

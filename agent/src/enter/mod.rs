@@ -106,6 +106,7 @@ mod pipes;
 #[cfg(test)]
 pub mod played;
 mod protocol;
+mod realtime;
 mod resident;
 pub mod session;
 mod watch;
@@ -120,6 +121,7 @@ pub use keeper::keep;
 pub use kept::Restart;
 pub use launcher::{STEPS, confine_agent, device_rule, serve};
 pub use pipes::Copies;
+pub use realtime::go_first;
 pub use resident::give_program_back;
 pub use watch::watch;
 

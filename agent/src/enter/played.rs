@@ -8,7 +8,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::sync::watch;
 
 use super::connection::Connection;
-use super::launcher::inspect;
+use super::launcher::{Own, inspect};
 use super::protocol::{Answer, Ask, receive, send};
 use super::{Inspection, Launcher};
 
@@ -37,10 +37,11 @@ impl Played {
         let alter = self.alter;
         // It ends when the agent's end closes.
         std::thread::spawn(move || {
+            let own = Own::find().unwrap();
             while let Ok(Some((ask, fds))) = receive::<Ask>(theirs.as_fd()) {
                 let answer = match ask {
                     Ask::Inspect { id } => {
-                        let mut inspection = fds.first().and_then(|pidfd| inspect(pidfd.as_fd()));
+                        let mut inspection = fds.first().and_then(|pidfd| inspect(pidfd.as_fd(), &own));
                         inspection.as_mut().map(alter);
                         Answer::Inspected { id, inspection }
                     }

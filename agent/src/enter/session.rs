@@ -24,7 +24,7 @@ use rustix::termios::{Termios, Winsize};
 
 use super::EnterError;
 use super::launcher::guard::{self, Charge};
-use super::launcher::{Image, TARGET_PID, Template, handout, ignore_sigchld, inspect, is_exiting};
+use super::launcher::{Image, Own, TARGET_PID, Template, handout, ignore_sigchld, inspect, is_exiting};
 use super::protocol::{Answer, receive};
 use crate::model::End;
 
@@ -121,7 +121,9 @@ impl Session {
     /// [`EnterError::Refused`] for a target or namespaces that are not safe to join; [`EnterError::TargetGone`].
     pub fn start(plan: SessionPlan) -> Result<Self, EnterError> {
         only_one_thread()?;
-        let inspection = inspect(plan.target.as_fd()).ok_or_else(|| unknown(plan.target.as_fd()))?;
+        let own =
+            Own::find().map_err(|source| EnterError::System { call: "stat of /proc/self/ns", source })?;
+        let inspection = inspect(plan.target.as_fd(), &own).ok_or_else(|| unknown(plan.target.as_fd()))?;
         policy::check(&plan, &inspection)?;
         let (guard, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)

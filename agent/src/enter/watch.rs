@@ -8,11 +8,22 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Watches `fd` for readiness with the running tokio runtime.
+/// Watches `fd` with the running tokio runtime for what can be read from it, and for its end.
 pub fn watch(fd: impl Into<OwnedFd>) -> io::Result<AsyncFd<OwnedFd>> {
+    register(fd.into(), Interest::READABLE)
+}
+
+/// Watches it for room to write. Each message that the other end of a socket takes makes some, and wakes whoever watches for it: so
+/// only a socket whose queue is full is watched for that.
+pub(super) fn watch_for_room(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    register(fd, Interest::WRITABLE)
+}
+
+fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd is open, is closed by its drop alone, always answers the same number, and is owned by the
     // AsyncFd from here on.
-    unsafe { AsyncFd::register(fd.into()) }.map_err(io::Error::from)
+    unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(io::Error::from)
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::{ProgramFile, check, root};
 use crate::config::host::Host;
-use crate::config::include::{self, SHIPPED};
+use crate::config::include::{self, SHIPPED, Shipped};
 use crate::config::load::from_str_on;
 use crate::config::raw::{RawAbout, RawIsolation, RawProbe};
 use crate::config::yaml::at::Tried;
@@ -34,6 +34,23 @@ fn the_folder_and_the_program_have_the_same_files() {
     files.sort();
     let shipped: Vec<_> = SHIPPED.iter().map(|shipped| format!("{}.yml", shipped.name)).collect();
     assert_eq!(files, shipped);
+}
+
+/// The program has them without their comments, and nothing else is left out.
+#[test]
+fn what_the_program_has_is_what_the_folder_has() {
+    let probes = |shipped: &Shipped| {
+        let found = crate::config::error::Found::default();
+        let probes = format!("{:#?}", include::probes(shipped, &found));
+        let mistakes = found.into_vec();
+        assert!(mistakes.is_empty(), "{}: {mistakes:?}", shipped.name);
+        probes
+    };
+    for shipped in SHIPPED {
+        let text = std::fs::read_to_string(root().join(format!("probes/{}.yml", shipped.name))).unwrap();
+        let whole = Shipped { name: shipped.name, text: text.leak() };
+        assert!(whole.text.len() > 500 && probes(&whole) == probes(shipped), "{}", shipped.name);
+    }
 }
 
 /// Each is a configuration by itself, too: `parachute check-config probes/network.yml`.

@@ -81,7 +81,7 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() || stat.st_uid != 0 || size > MAX_SIZE {
         return Err(io::Error::other("not a bundle's config.json"));
     }
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
     File::from(file).take(MAX_SIZE).read_to_end(&mut text)?;
     Ok(text)
 }

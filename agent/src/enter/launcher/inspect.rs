@@ -24,10 +24,9 @@ const FLAGS: usize = 9;
 pub(super) const START_TICKS: usize = 22;
 
 /// Everything known of the process behind `pidfd`; `None` when it has gone.
-pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
+pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>, own: &Own) -> Option<Inspection> {
     let pid = pid_of(pidfd)?;
     let proc = folder(&format!("/proc/{pid}"))?;
-    let own = folder("/proc/self")?;
     let status = read(proc.as_fd(), "status").ok()?;
     let stat = read(proc.as_fd(), "stat").ok()?;
     // Before the namespaces: what it has when it is no executor any more it keeps.
@@ -35,7 +34,6 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
     let field = |name: &str| field(&status, name);
     let mnt_ns = namespace(&proc, "mnt")?;
     let net_ns = namespace(&proc, "net")?;
-    let first_net_ns = folder("/proc/1").and_then(|first| namespace(&first, "net"));
     let user_ns = namespace(&proc, "user")?;
     let pid_ns = namespace(&proc, "pid")?;
     let parent: u32 = field("PPid")?.parse().ok()?;
@@ -46,10 +44,11 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
         net_ns,
         mnt_ns,
         user_ns,
-        in_host_pid_ns: namespace(&own, "pid") == Some(pid_ns),
-        in_host_net_ns: [namespace(&own, "net"), first_net_ns].contains(&Some(net_ns)),
-        in_host_mnt_ns: [namespace(&own, "mnt"), hosts_mounts()].contains(&Some(mnt_ns)),
-        in_host_user_ns: namespace(&own, "user") == Some(user_ns),
+        in_host_pid_ns: own.pid_ns == pid_ns,
+        in_host_net_ns: own.net_ns == net_ns || own.first_net_ns == Some(net_ns),
+        // Those that this process is among now, which need not be those that it was started among.
+        in_host_mnt_ns: [namespace(&folder("/proc/self")?, "mnt"), hosts_mounts()].contains(&Some(mnt_ns)),
+        in_host_user_ns: own.user_ns == user_ns,
         inner_pid: field("NSpid")?.split_whitespace().last()?.parse().ok()?,
         comm: field("Name")?.to_owned(),
         is_executor,
@@ -60,8 +59,8 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>) -> Option<Inspection> {
             .map(PathBuf::from),
         cap_bounding: u64::from_str_radix(field("CapBnd")?, 16).ok()?,
     };
-    // Still the same process: so `proc` was its folder all the while, and not that of a successor with its pid.
-    pid_of(pidfd).is_some().then_some(inspection)
+    // It has not ended yet: so `proc` was its folder all the while, and not that of a successor with its pid.
+    (!is_readable(pidfd)).then_some(inspection)
 }
 
 /// systemd's child before it executes a service's program, in whose cgroup it is already: from version 255 on a program of
@@ -90,20 +89,29 @@ pub(super) struct Target {
     pub(super) cap_bounding: u64,
 }
 
-/// This process's own namespaces, which it never leaves.
+/// This process's own namespaces: those that it never leaves, and the mounts that it was started among.
 #[derive(Debug)]
 #[allow(clippy::struct_field_names, reason = "each is a namespace")]
-pub(super) struct Own {
+pub(in crate::enter) struct Own {
     pid_ns: u64,
     user_ns: u64,
     mnt_ns: u64,
+    net_ns: u64,
+    /// Of the first process that is to be seen; none where nobody may look at that.
+    first_net_ns: Option<u64>,
 }
 
 impl Own {
     /// Without it every container would count as one of another user namespace, of which nothing is to be feared.
-    pub(super) fn find() -> io::Result<Self> {
+    pub(in crate::enter) fn find() -> io::Result<Self> {
         let inode = |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).map(|about| about.ino());
-        Ok(Self { pid_ns: inode("pid")?, user_ns: inode("user")?, mnt_ns: inode("mnt")? })
+        Ok(Self {
+            pid_ns: inode("pid")?,
+            user_ns: inode("user")?,
+            mnt_ns: inode("mnt")?,
+            net_ns: inode("net")?,
+            first_net_ns: folder("/proc/1").and_then(|first| namespace(&first, "net")),
+        })
     }
 }
 
@@ -212,9 +220,9 @@ mod tests {
             }
         };
         let pidfd = pidfd_open(rustix::process::Pid::from_child(&child), PidfdFlags::empty()).unwrap();
-        assert!(inspect(pidfd.as_fd()).unwrap().is_executor);
+        assert!(inspect(pidfd.as_fd(), &Own::find().unwrap()).unwrap().is_executor);
         std::fs::remove_file(&program).unwrap();
-        assert!(inspect(pidfd.as_fd()).unwrap().is_executor);
+        assert!(inspect(pidfd.as_fd(), &Own::find().unwrap()).unwrap().is_executor);
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -223,13 +231,13 @@ mod tests {
     fn a_process_is_described_while_it_lives_and_not_after() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pidfd = pidfd_open(rustix::process::Pid::from_child(&child), PidfdFlags::empty()).unwrap();
-        let mut got = inspect(pidfd.as_fd());
+        let mut got = inspect(pidfd.as_fd(), &Own::find().unwrap());
         // Between fork and exec the child still has our name.
         for _ in 0..1000 {
             if got.as_ref().is_some_and(|i| i.comm == "sleep") {
                 break;
             }
-            got = inspect(pidfd.as_fd());
+            got = inspect(pidfd.as_fd(), &Own::find().unwrap());
         }
         let got = got.unwrap();
         assert_eq!((got.pid, got.comm.as_str(), got.is_executor), (child.id(), "sleep", false));
@@ -243,7 +251,7 @@ mod tests {
         );
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(inspect(pidfd.as_fd()).is_none());
+        assert!(inspect(pidfd.as_fd(), &Own::find().unwrap()).is_none());
         assert!(super::target(pidfd.as_fd(), &Own::find().unwrap()).is_none());
     }
 }

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::handout::Handout;
-use self::inspect::Own;
+
 use self::mounts::Mounts;
 use self::observed::{Observers, Task};
 use self::roots::{Roots, programs};
@@ -43,7 +43,7 @@ use super::resident;
 use crate::config::{Config, Observer, Source};
 use crate::model::{Capability, End, ProbeName, TriggerName};
 pub use agent_stub::STEPS;
-pub(super) use inspect::{inspect, is_exiting};
+pub(super) use inspect::{Own, inspect, is_exiting};
 pub(super) use joined::takeover;
 pub(super) use plan::{Image, TARGET_PID};
 pub(super) use procfs::Procfs;
@@ -218,7 +218,7 @@ impl Launcher {
     fn answer(&mut self, ask: Ask, fds: Vec<OwnedFd>) -> io::Result<()> {
         match ask {
             Ask::Inspect { id } => {
-                let inspection = fds.first().and_then(|pidfd| inspect(pidfd.as_fd()));
+                let inspection = fds.first().and_then(|pidfd| inspect(pidfd.as_fd(), &self.own));
                 self.say(&Answer::Inspected { id, inspection })
             }
             Ask::Run { id, probe, trigger } => {

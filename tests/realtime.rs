@@ -1,0 +1,97 @@
+//! `--realtime`: the agent's own thread and its launcher go before others, and neither their helpers nor any command does.
+
+use std::fs;
+use std::process::Command;
+
+use testbed::WORKLOAD_IMAGE;
+
+use crate::common::{self, Rig};
+
+const CONFIGURATION: &str = "
+probes:
+  joined: { command: [cat, /proc/self/stat], isolation: joined, parse: none }
+  observer: { command: [cat, /proc/self/stat], parse: none }
+triggers:
+  by-hand: { http: {}, probes: [joined, observer] }
+";
+/// SCHED_OTHER and SCHED_RR of sched(7).
+const OTHER: &str = "0";
+const RR: &str = "2";
+
+/// Priority and policy, fields 40 and 41 of proc_pid_stat(5).
+fn scheduled(stat: &str) -> (String, String) {
+    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    (fields[37].to_owned(), fields[38].to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agent_and_launcher_go_first_and_no_command_does() {
+    let rig = Rig::new().await;
+    let pod = rig.bed.pod("shop", "cart-0").container("cart", WORKLOAD_IMAGE, &["/workload", "sleep"]);
+    let pod = pod.start().await.unwrap();
+    let agent = rig.agent_with(CONFIGURATION, &["--realtime"]).await;
+    let policies = || -> Vec<(String, String)> {
+        let tasks = common::family(agent.pid()).into_iter().flat_map(|pid| {
+            fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().map(|entry| entry.path())
+        });
+        let told = |task: std::path::PathBuf| {
+            let read = |name| fs::read_to_string(task.join(name)).ok();
+            Some((read("comm")?.trim().to_owned(), scheduled(&read("stat")?).1))
+        };
+        let mut all: Vec<_> = tasks.filter_map(told).collect();
+        all.sort();
+        all.dedup();
+        all
+    };
+    common::knows(&agent, std::slice::from_ref(&pod)).await;
+    for probe in ["joined", "observer"] {
+        let body = serde_json::json!({ "probe": probe, "target": { "id": pod.containers[0].id } });
+        let answer = agent.post("/api/v1/run", &body.to_string()).await.unwrap();
+        let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        let stat = answer["stdout"].as_str().unwrap_or_else(|| panic!("{answer}"));
+        assert_eq!(scheduled(stat), ("0".to_owned(), OTHER.to_owned()), "{probe}: {stat}");
+    }
+    let found = policies();
+    for (name, policy) in &found {
+        let goes_first = ["parachute", "parachute-launc"].contains(&name.as_str());
+        assert_eq!(policy, if goes_first { RR } else { OTHER }, "{name}: {found:?}");
+    }
+    let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
+    for name in ["parachute", "parachute-launc", "parachute-keep", "parachute-spawn"] {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
+    drop(pod);
+    rig.finish(agent);
+}
+
+#[test]
+fn who_may_not_have_it_is_told_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = folder.path().join("parachute.yml");
+    fs::write(&configuration, "probes: { nothing: { command: ['true'], parse: none } }\n").unwrap();
+    let said = Command::new("setpriv")
+        .args([
+            "--bounding-set",
+            "-sys_nice",
+            "prlimit",
+            "--rtprio=0",
+            env!("CARGO_BIN_EXE_parachute"),
+            "agent",
+        ])
+        .args(["--realtime", "--web.allow-unauthenticated", "--web.listen-address", "127.0.0.1:0"])
+        .arg("--config.file")
+        .arg(&configuration)
+        .arg("--run-directory")
+        .arg(folder.path().join("run"))
+        .arg("--storage.path")
+        .arg(folder.path().join("storage"))
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&said.stderr);
+    assert_eq!(said.status.code(), Some(1), "{error}");
+    assert!(
+        error.contains("--realtime needs CAP_SYS_NICE") && error.contains("Operation not permitted"),
+        "{error}"
+    );
+    assert!(!folder.path().join("run").exists(), "it had begun");
+}
