@@ -58,7 +58,11 @@ fn main() {
 fn texts(out: &Path) -> Result<(), String> {
     let probes = Path::new("..").join(PROBES);
     let files = std::fs::read_dir(&probes).map_err(|error| format!("{}: {error}", probes.display()))?;
-    let files = files.flatten().filter_map(|file| Some(format!("{PROBES}/{}", file.file_name().to_str()?)));
+    // An editor's own files are none of them.
+    let names = files.flatten().filter_map(|file| file.file_name().into_string().ok());
+    let files = names
+        .filter(|name| Path::new(name).extension().is_some_and(|kind| kind == "yml"))
+        .map(|name| format!("{PROBES}/{name}"));
     // Further to the right it may be a line of a shell's.
     let files = files
         .map(|name| -> (String, Kept) { (name, |line| Some(if line.starts_with('#') { "" } else { line })) });

@@ -37,13 +37,20 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
             })?;
             bare.push(spawned as f64 / since.elapsed().as_secs_f64());
         }
+        let spread = |all: &[f64]| {
+            let (least, most) =
+                (all.iter().copied().fold(f64::INFINITY, f64::min), all.iter().copied().fold(0.0, f64::max));
+            format!("{least:.0} to {most:.0}")
+        };
+        let windows = [spread(&ours), spread(&bare)];
         let (ours, bare) = (median(ours), median(bare));
         rows.push(Row {
             what: format!("sustained runs per second ({isolation})"),
             measured: format!(
-                "{ours:.0} runs per second of `/usr/bin/true` in {containers} containers, {AT_ONCE} at once"
+                "{ours:.0} runs per second ({} in {rounds} windows) of `/usr/bin/true` in {containers} containers, {AT_ONCE} at once",
+                windows[0]
             ),
-            beside: format!("{bare:.0} bare spawns per second, {AT_ONCE} at once"),
+            beside: format!("{bare:.0} bare spawns per second ({}), {AT_ONCE} at once", windows[1]),
             value: ours / bare,
             figure: Figure::Ratio,
             target: Target::AtLeast(0.7),

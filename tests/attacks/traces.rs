@@ -10,7 +10,7 @@ use super::{ALLOWED, Held, MOMENT, by_hand, tried};
 use crate::common::{self, Rig, SOON};
 
 /// 11: With all mounts shared, as systemd has them, a hundred runs, some of which mount something themselves, change nothing in
-/// the host's table: every run's mounts are slaves (`mount_namespaces(7)`), and its /proc is its own.
+/// the host's table: every run's mounts are slaves or private (`mount_namespaces(7)`), and its /proc is its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a11_mounts_of_runs_do_not_reach_the_host() {
     let rig = Rig::new().await;

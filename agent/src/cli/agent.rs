@@ -17,8 +17,8 @@ use crate::http::{Access, Bound, ListenAddress};
 use crate::metrics::AgentMetrics;
 use crate::{detect, privileges};
 
-const NO_REALTIME: &str = "--realtime needs CAP_SYS_NICE or, in a unit, LimitRTPRIO=1 and RestrictRealtime=no; in a cgroup of v1 also \
-    a share of cpu.rt_runtime_us; leave the flag out, or give what is missing";
+const NO_REALTIME: &str = "--realtime needs CAP_SYS_NICE or RLIMIT_RTPRIO, in a unit also RestrictRealtime=no, and on a kernel with \
+    CONFIG_RT_GROUP_SCHED a cgroup without the cpu controller or with a share of cpu.rt_runtime_us; leave it out, or give what is missing";
 
 #[derive(Debug, clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
@@ -75,9 +75,6 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     );
     let config = source.load()?;
     // Before there is a second thread, and with all capabilities.
-    if args.realtime {
-        enter::go_first().context(NO_REALTIME)?;
-    }
     let log = ["--log.level", &args.logging.level, "--log.format", args.logging.format.as_str()];
     let held = args.run_directory.hold()?;
     let storage = args.storage.hold()?;
@@ -89,6 +86,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let launcher = LauncherProcess::start(&source, &options, &log, true)?;
     ensure!(launcher.digest == config.digest, "{source} changed while it was read; start again");
+    if args.realtime {
+        enter::go_first().context(NO_REALTIME)?;
+    }
     let access =
         Access::new(args.web_config.as_deref(), args.token_file.as_deref(), args.allow_unauthenticated)?;
     access.suits(&args.listen)?;

@@ -63,9 +63,6 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         enter::keep(&socket, &rest).context("the keeper ended early")?;
         return Ok(ExitCode::SUCCESS);
     }
-    if args.realtime {
-        enter::go_first().context("real-time priority")?;
-    }
     let options = LauncherOptions {
         allow_unsafe_joined: args.allow_unsafe_joined,
         run_directory: args.run_directory,

@@ -90,12 +90,27 @@ impl Connection {
         loop {
             match send(self.socket.get_ref().as_fd(), ask, fds) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                sent => return sent.map_err(|_| EnterError::LauncherGone),
+                Ok(()) => return Ok(()),
+                Err(_) => return Err(self.unsent(ask, EnterError::LauncherGone)),
             }
             let room = self.socket.get_ref().try_clone().and_then(watch_for_room);
-            let room = room.map_err(|source| EnterError::System { call: "watching for room", source })?;
-            let _ready = room.writable().await.map_err(|_| EnterError::LauncherGone)?;
+            let system = |source| EnterError::System { call: "watching for room", source };
+            let room = room.map_err(|source| self.unsent(ask, system(source)))?;
+            let _ready = room.writable().await.map_err(|_| self.unsent(ask, EnterError::LauncherGone))?;
         }
+    }
+
+    /// Nobody waits for the answer to what was not asked.
+    fn unsent(&self, ask: &Ask, error: EnterError) -> EnterError {
+        let id = match ask {
+            Ask::Inspect { id } | Ask::Run { id, .. } | Ask::Ping { id } | Ask::Reload { id, .. } => id,
+            // The run that it is about is waited for as before.
+            Ask::Cancel { .. } => return error,
+        };
+        if let Some(pending) = self.waiting().as_mut() {
+            pending.remove(id);
+        }
+        error
     }
 
     pub(super) async fn answer(

@@ -5,14 +5,16 @@
 
 use std::io;
 
+use rustix::process::{Resource, Rlimit, setrlimit};
+
 /// The least of 1 to 99 (sched(7)): whatever else was given one on purpose goes before it.
 const PRIORITY: libc::c_int = 1;
 
 /// Gives it to the calling thread. Children and further threads do not inherit it (`SCHED_RESET_ON_FORK`).
 ///
 /// # Errors
-/// EPERM without CAP_SYS_NICE where RLIMIT_RTPRIO is 0, and in a cgroup of v1 that has no share of real time
-/// (`cpu.rt_runtime_us`).
+/// EPERM without CAP_SYS_NICE where RLIMIT_RTPRIO is 0, and with CONFIG_RT_GROUP_SCHED in a cgroup whose cpu controller gives no
+/// share of real time (`cpu.rt_runtime_us` of v1; v2 has none to give).
 pub fn go_first() -> io::Result<()> {
     let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
     // By its number: musl's sched_setscheduler(3) does nothing but fail.
@@ -20,4 +22,17 @@ pub fn go_first() -> io::Result<()> {
     // (include/uapi/linux/sched/types.h), and nothing is written; 0 is the calling thread.
     let done = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &PRIORITY) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// For a launcher, before it starts anything. One that cannot have it goes on without: the agent, which was strict, may have had it
+/// from before its cgroup changed.
+pub(super) fn launcher_goes_first() {
+    if let Err(error) = go_first() {
+        tracing::error!(%error, "the launcher has no real-time priority and goes on without");
+    }
+    // Commands would inherit the right to it.
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Rtprio, none) {
+        tracing::error!(%error, "commands may have real-time priority");
+    }
 }

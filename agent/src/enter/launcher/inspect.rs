@@ -89,7 +89,7 @@ pub(super) struct Target {
     pub(super) cap_bounding: u64,
 }
 
-/// This process's own namespaces: those that it never leaves, and the mounts that it was started among.
+/// This process's own namespaces: those that it never leaves, and the mounts that its commands are made of at its start.
 #[derive(Debug)]
 #[allow(clippy::struct_field_names, reason = "each is a namespace")]
 pub(in crate::enter) struct Own {

@@ -30,7 +30,6 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::handout::Handout;
-
 use self::mounts::Mounts;
 use self::observed::{Observers, Task};
 use self::roots::{Roots, programs};
@@ -39,7 +38,7 @@ use self::spawner::Spawners;
 use super::capabilities;
 use super::client::{LauncherOptions, Word};
 use super::protocol::{self, Answer, Ask, receive, send};
-use super::resident;
+use super::{realtime, resident};
 use crate::config::{Config, Observer, Source};
 use crate::model::{Capability, End, ProbeName, TriggerName};
 pub use agent_stub::STEPS;
@@ -111,6 +110,10 @@ impl Launcher {
         // Rather than what came of it.
         if let Some(reason) = capabilities::stopping(&lacks) {
             return Err(reason);
+        }
+        // Not before the slots: a kernel that has groups of real-time processes gives no controller to a tree with such a process.
+        if options.realtime {
+            realtime::launcher_goes_first();
         }
         let mounted = options.mounted_procfs || lacks.contains(&Capability::ProcfsPidns);
         let procfs = if mounted { Procfs::Mounted } else { Procfs::Pidns };

@@ -54,6 +54,8 @@ pub(super) const MAX_KEPT: usize = 256;
 /// The same for all others: data disks, home folders.
 const MAX_OTHERS: usize = 32;
 
+/// `AUTOFS_SUPER_MAGIC` of linux/magic.h.
+const AUTOFS: i64 = 0x0187;
 /// One mount, without what is mounted on it.
 pub(super) const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE
     .union(OpenTreeFlags::OPEN_TREE_CLOEXEC)
@@ -167,10 +169,19 @@ fn populate(programs: &[PathBuf]) -> Result<OwnedFd, TemplateError> {
     move_mount(&root, "", cwd, "/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(at("attach /"))?;
     let new_root = openat(cwd, "/proc", FOLDER, Mode::empty()).map_err(at("open the new root"))?;
     let attached = attach(&new_root, trees)?;
-    for point in attached.iter().map(PathBuf::as_path).filter(|point| lasts(point)).chain([Path::new("/")]) {
+    let is_leaf =
+        |point: &Path| !attached.iter().any(|(other, _)| other != point && other.starts_with(point));
+    // What is found at an automount arrives from the host.
+    let closed = attached.iter().filter(|(point, automount)| lasts(point) || (is_leaf(point) && !automount));
+    let closed = closed.map(|(point, _)| point.as_path());
+    for point in closed.chain([Path::new("/")]) {
         let (none, path) = (None::<&str>, Path::new("/proc").join(below(point)));
-        mount(none, &path, none, MsFlags::MS_PRIVATE, none)
-            .map_err(at(format!("make {} private", point.display())))?;
+        match mount(none, &path, none, MsFlags::MS_PRIVATE, none) {
+            Ok(()) => {}
+            // The host has unmounted it meanwhile.
+            Err(nix::Error::EINVAL | nix::Error::ENOENT) if point != Path::new("/") => {}
+            Err(error) => return Err(at(format!("make {} private", point.display()))(error)),
+        }
     }
     rustix::process::fchdir(&new_root).map_err(at("enter the new root"))?;
     // pivot_root(2): with "." twice the old root lies on top of the new one and is detached with all below it.
@@ -179,20 +190,23 @@ fn populate(programs: &[PathBuf]) -> Result<OwnedFd, TemplateError> {
     Ok(new_root)
 }
 
-/// Attaches what is kept below the new root, and gives back what could be. The kernel looks for what goes with a mount of the host below the
+/// Attaches what is kept below the new root, and gives back what could be, and which of it are automounts. The kernel looks for what goes with a mount of the host below the
 /// slaves of what that mount lies on, and brings what the host mounts to them as well. So what lies on a mount that is made private
-/// afterwards gets a slave of its own to lie on: the very place where it is mounted, at which nothing else arrives.
-fn attach(root: &OwnedFd, trees: Vec<(PathBuf, OwnedFd)>) -> Result<Vec<PathBuf>, TemplateError> {
-    let mut attached: Vec<PathBuf> = Vec::new();
+/// afterwards gets a slave of its own to lie on: the very place where it is mounted, at which nothing else arrives as long as it is.
+fn attach(root: &OwnedFd, trees: Vec<(PathBuf, OwnedFd)>) -> Result<Vec<(PathBuf, bool)>, TemplateError> {
+    let mut attached: Vec<(PathBuf, bool)> = Vec::new();
     for (point, tree) in trees {
         let onto_it = |tree: OwnedFd| {
             move_mount(&tree, "", root, below(&point), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         };
-        let lies_on = attached.iter().rfind(|other| point.starts_with(other));
-        let slave =
-            lies_on.is_none_or(|on| lasts(on)).then(|| open_tree(root, below(&point), CLONE)).transpose();
+        let lies_on = attached.iter().rfind(|(other, _)| point.starts_with(other));
+        let automount = rustix::fs::fstatfs(&tree).is_ok_and(|about| about.f_type == AUTOFS);
+        let slave = lies_on
+            .is_none_or(|(on, _)| lasts(on))
+            .then(|| open_tree(root, below(&point), CLONE))
+            .transpose();
         match slave.and_then(|slave| slave.map_or(Ok(()), onto_it)).and_then(|()| onto_it(tree)) {
-            Ok(()) => attached.push(point),
+            Ok(()) => attached.push((point, automount)),
             // The mount point lies on a mount that is left out.
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
             Err(error) => return Err(at(format!("attach {}", point.display()))(error)),
@@ -205,7 +219,8 @@ pub(super) fn below(path: &Path) -> &Path {
     path.strip_prefix("/").unwrap_or(path)
 }
 
-/// Whether a mount stays as long as the host runs: it is on these that pods' mounts come and go.
+/// Whether a mount stays as long as the host runs. It is on these that pods' mounts come and go, and one that goes all the same after
+/// what lay on it stays here, with the place of that, until the template is made anew.
 fn lasts(point: &Path) -> bool {
     SINGLE_MOUNTS.iter().any(|single| point == Path::new(single))
 }
@@ -292,13 +307,24 @@ mod tests {
             std::fs::create_dir(&nested).unwrap();
             tmpfs(&nested);
             std::fs::create_dir(nested.join("there")).unwrap();
-            let template = Template::build(&[]).unwrap();
-            assert!(template.shows(pods.path()) && template.shows(&nested.join("there")));
+            // As systemd has it; this machine need not.
+            tmpfs(Path::new("/run"));
+            let [more_pods, tool] = ["/run/pods", "/run/tool"].map(PathBuf::from);
+            std::fs::create_dir(&more_pods).unwrap();
+            std::fs::create_dir(&tool).unwrap();
+            tmpfs(&tool);
+            let template = Template::build(&[tool.join("probe")]).unwrap();
+            let on_the_disk = nested.join("there");
+            let later = [pods.path(), &more_pods, &on_the_disk];
+            assert!(later.iter().all(|point| template.shows(point)) && template.shows(&tool));
 
-            tmpfs(pods.path());
-            assert!(!template.shows(pods.path()), "it has arrived");
+            for point in later {
+                tmpfs(point);
+                assert!(!template.shows(point), "{} has arrived", point.display());
+            }
+            umount2(&on_the_disk, MntFlags::empty()).unwrap();
             let copy = copy(&template);
-            for gone in [&nested, &disk] {
+            for gone in [&nested, &disk, &tool] {
                 umount2(gone, MntFlags::empty()).unwrap();
                 assert!(template.shows(gone) && copy.shows(gone), "{} is pinned", gone.display());
             }
