@@ -1,7 +1,7 @@
 //! When the template and the observers' view are made anew: soon after a change of the host's mounts that they show, and a while
 //! after any other. A busy node's table has thousands of mounts and changes with each pod, and hardly any of it is theirs; to make
-//! both anew takes tens of milliseconds there, in which the launcher does nothing else. But below disks and folders of programs new
-//! mounts of the host arrive in them, and what a path leads to may have changed, too.
+//! both anew takes tens of milliseconds there, in which the launcher does nothing else. But below folders of programs and
+//! disks with others on them new mounts of the host arrive, and what a path leads to may have changed, too.
 
 use std::fs;
 use std::path::{Path, PathBuf};

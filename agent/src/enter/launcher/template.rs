@@ -190,9 +190,11 @@ fn populate(programs: &[PathBuf]) -> Result<OwnedFd, TemplateError> {
     Ok(new_root)
 }
 
-/// Attaches what is kept below the new root, and gives back what could be, and which of it are automounts. The kernel looks for what goes with a mount of the host below the
-/// slaves of what that mount lies on, and brings what the host mounts to them as well. So what lies on a mount that is made private
-/// afterwards gets a slave of its own to lie on: the very place where it is mounted, at which nothing else arrives as long as it is.
+/// Attaches what is kept below the new root, and gives back what could be, and which of it are automounts.
+///
+/// The kernel looks for what goes with a mount of the host below the slaves of what that mount lies on, and brings what the host
+/// mounts to them as well. So what lies on a mount that is made private afterwards gets a slave of its own to lie on: the very place
+/// where it is mounted, at which nothing else arrives as long as it is.
 fn attach(root: &OwnedFd, trees: Vec<(PathBuf, OwnedFd)>) -> Result<Vec<(PathBuf, bool)>, TemplateError> {
     let mut attached: Vec<(PathBuf, bool)> = Vec::new();
     for (point, tree) in trees {
