@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use testbed::WORKLOAD_IMAGE;
+use testbed::{Agent, Pod, WORKLOAD_IMAGE};
 
 use crate::common::{self, Rig};
 
@@ -24,34 +24,37 @@ fn scheduled(stat: &str) -> (String, String) {
     (fields[37].to_owned(), fields[38].to_owned())
 }
 
+async fn container(rig: &Rig) -> Pod {
+    let pod = rig.bed.pod("shop", "cart-0").container("cart", WORKLOAD_IMAGE, &["/workload", "sleep"]);
+    pod.start().await.unwrap()
+}
+
+/// What the probe prints there.
+async fn printed(agent: &Agent, pod: &Pod, probe: &str) -> String {
+    let body = serde_json::json!({ "probe": probe, "target": { "id": pod.containers[0].id } });
+    let answer = agent.post("/api/v1/run", &body.to_string()).await.unwrap();
+    let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    answer["stdout"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn agent_and_launcher_go_first_and_no_command_does() {
     let rig = Rig::new().await;
-    let pod = rig.bed.pod("shop", "cart-0").container("cart", WORKLOAD_IMAGE, &["/workload", "sleep"]);
-    let pod = pod.start().await.unwrap();
+    let pod = container(&rig).await;
     let agent = rig.agent_with(CONFIGURATION, &["--realtime"]).await;
-    let policies = || -> Vec<(String, String)> {
-        let tasks = common::family(agent.pid()).into_iter().flat_map(|pid| {
-            fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().map(|entry| entry.path())
-        });
-        let told = |task: std::path::PathBuf| {
-            let read = |name| fs::read_to_string(task.join(name)).ok();
-            Some((read("comm")?.trim().to_owned(), scheduled(&read("stat")?).1))
-        };
-        let mut all: Vec<_> = tasks.filter_map(told).collect();
-        all.sort();
-        all.dedup();
-        all
-    };
     common::knows(&agent, std::slice::from_ref(&pod)).await;
     for probe in ["joined", "observer"] {
-        let body = serde_json::json!({ "probe": probe, "target": { "id": pod.containers[0].id } });
-        let answer = agent.post("/api/v1/run", &body.to_string()).await.unwrap();
-        let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-        let stat = answer["stdout"].as_str().unwrap_or_else(|| panic!("{answer}"));
-        assert_eq!(scheduled(stat), ("0".to_owned(), OTHER.to_owned()), "{probe}: {stat}");
+        let stat = printed(&agent, &pod, probe).await;
+        assert_eq!(scheduled(&stat), ("0".to_owned(), OTHER.to_owned()), "{probe}: {stat}");
     }
-    let found = policies();
+    let tasks = common::family(agent.pid()).into_iter().flat_map(|pid| {
+        fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().map(|entry| entry.path())
+    });
+    let told = |task: std::path::PathBuf| {
+        let read = |name| fs::read_to_string(task.join(name)).ok();
+        Some((read("comm")?.trim().to_owned(), scheduled(&read("stat")?).1))
+    };
+    let found: Vec<_> = tasks.filter_map(told).collect();
     for (name, policy) in &found {
         let goes_first = ["parachute", "parachute-launc"].contains(&name.as_str());
         assert_eq!(policy, if goes_first { RR } else { OTHER }, "{name}: {found:?}");
@@ -64,13 +67,12 @@ async fn agent_and_launcher_go_first_and_no_command_does() {
     rig.finish(agent);
 }
 
-/// A unit's `LimitRTPRIO=1` is for agent and launcher. A root without CAP_SYS_RESOURCE cannot give it, as on some machines that tests run on:
-/// there it is the class alone that the commands do not have.
+/// A unit's `LimitRTPRIO=1` is for agent and launcher. A root without CAP_SYS_RESOURCE cannot give it, as on some machines that
+/// tests run on: there it is the class alone that the commands do not have.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_command_inherits_the_right_to_it() {
     let rig = Rig::new().await;
-    let pod = rig.bed.pod("shop", "cart-0").container("cart", WORKLOAD_IMAGE, &["/workload", "sleep"]);
-    let pod = pod.start().await.unwrap();
+    let pod = container(&rig).await;
     let words = "prlimit --pid $$ --rtprio=1\nexec \"$AGENT\" \"$@\" --realtime\n";
     let agent = rig.agent_by(&rig.script(words), &CONFIGURATION.replace("/stat]", "/limits]")).await;
     common::knows(&agent, std::slice::from_ref(&pod)).await;
@@ -81,11 +83,8 @@ async fn no_command_inherits_the_right_to_it() {
     let own = priority(&fs::read_to_string(format!("/proc/{}/limits", agent.pid())).unwrap());
     println!("the agent's own: {own:?}");
     for probe in ["joined", "observer"] {
-        let body = serde_json::json!({ "probe": probe, "target": { "id": pod.containers[0].id } });
-        let answer = agent.post("/api/v1/run", &body.to_string()).await.unwrap();
-        let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-        let limits = answer["stdout"].as_str().unwrap_or_else(|| panic!("{answer}"));
-        assert_eq!(priority(limits), ["0", "0"], "{probe}, of an agent with {own:?}");
+        let limits = printed(&agent, &pod, probe).await;
+        assert_eq!(priority(&limits), ["0", "0"], "{probe}, of an agent with {own:?}");
     }
     drop(pod);
     rig.finish(agent);

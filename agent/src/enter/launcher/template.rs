@@ -174,8 +174,9 @@ fn populate(programs: &[PathBuf]) -> Result<OwnedFd, TemplateError> {
     // What is found at an automount arrives from the host.
     let closed = attached.iter().filter(|(point, automount)| lasts(point) || (is_leaf(point) && !automount));
     let closed = closed.map(|(point, _)| point.as_path());
+    let none = None::<&str>;
     for point in closed.chain([Path::new("/")]) {
-        let (none, path) = (None::<&str>, Path::new("/proc").join(below(point)));
+        let path = Path::new("/proc").join(below(point));
         match mount(none, &path, none, MsFlags::MS_PRIVATE, none) {
             Ok(()) => {}
             // The host has unmounted it meanwhile.
