@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
@@ -31,6 +31,9 @@ const RESTART_DEADLINE: Duration = Duration::from_secs(2);
 const INSPECT_DEADLINE: Duration = Duration::from_secs(5);
 /// The launcher answers a run at the latest 4 s after its deadline; an answer later than this means that it hangs.
 const RUN_BACKSTOP: Duration = Duration::from_secs(8);
+/// Most commands have ended by then and have printed less than a pipe holds: nothing wakes the agent before the launcher's answer. One
+/// that prints more waits so long with its 65th KiB.
+const UNWATCHED: Duration = Duration::from_millis(10);
 /// After the launcher said that all of a run has gone, its pipes close at once.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -225,13 +228,17 @@ impl Launcher {
         let mut stdout = Capped::new(Stream::Stdout, hold, copies.clone());
         let mut stderr = Capped::new(Stream::Stderr, hold, copies);
         let (mut read_all, mut cancelled) = (false, false);
+        let ended = Notify::new();
+        let begin = tokio::time::timeout(UNWATCHED, ended.notified());
         let end = {
-            let read = connection.read_both(id, [stdout_read, stderr_read], cap, [&mut stdout, &mut stderr]);
+            let pipes = [stdout_read, stderr_read];
+            let read = connection.read_both(id, begin, pipes, cap, [&mut stdout, &mut stderr]);
             let wait = connection.answer(id, answer, probe.timeout + RUN_BACKSTOP);
             tokio::pin!(read, wait);
             loop {
                 tokio::select! {
                     end = &mut wait => {
+                        ended.notify_one();
                         // The tree has gone, so the pipes are closing; a stuck process may still hold them.
                         read_all = read_all || tokio::time::timeout(DRAIN_DEADLINE, read).await.is_ok();
                         break end;

@@ -13,7 +13,7 @@ use super::EnterError;
 use super::client::watch_socket;
 use super::pipes::{Capped, read_capped};
 use super::protocol::{Answer, Ask, receive, send};
-use super::watch::{watch, watch_for_room};
+use super::watch::watch_for_room;
 use crate::model::ContainerId;
 
 #[derive(Debug)]
@@ -130,12 +130,19 @@ impl Connection {
         }
     }
 
-    /// Reads both streams to their caps; the first to exceed its cap ends the run.
-    pub(super) async fn read_both(&self, id: u64, pipes: [OwnedFd; 2], cap: usize, into: [&mut Capped; 2]) {
-        let [a, b] = pipes.map(watch);
+    /// Reads both streams to their caps, from `begin` on; the first to exceed its cap ends the run.
+    pub(super) async fn read_both(
+        &self,
+        id: u64,
+        begin: impl Future,
+        pipes: [OwnedFd; 2],
+        cap: usize,
+        into: [&mut Capped; 2],
+    ) {
+        begin.await;
+        let [a, b] = pipes;
         let [into_a, into_b] = into;
-        let (Ok(a), Ok(b)) = (a, b) else { return };
-        let one = async |pipe: &AsyncFd<OwnedFd>, into: &mut Capped| {
+        let one = async |pipe: &OwnedFd, into: &mut Capped| {
             if read_capped(pipe, cap, into).await.is_err() || into.truncated {
                 let _ = self.send(&Ask::Cancel { id }, &[]).await;
             }

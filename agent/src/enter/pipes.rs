@@ -4,10 +4,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
+use super::watch::watch;
 use crate::model::Stream;
 
 /// Read in pieces of this many bytes: most commands print no more than the first of them, and the other is the default capacity
@@ -44,50 +45,75 @@ impl Capped {
         Self { bytes: Vec::new(), truncated: false, stream, seen: 0, hold, copies }
     }
 
-    async fn take(&mut self, piece: &[u8]) {
+    async fn take(&mut self, piece: Vec<u8>) {
         self.seen += piece.len();
         if self.hold {
-            self.bytes.extend_from_slice(piece);
+            self.bytes.extend_from_slice(&piece);
         }
         if let Some(copies) = &self.copies
-            && copies.send((self.stream, Bytes::copy_from_slice(piece))).await.is_err()
+            && copies.send((self.stream, Bytes::from(piece))).await.is_err()
         {
             self.copies = None;
         }
     }
 }
 
-/// Reads until the end of the stream or until there is one byte more than `cap`.
-pub(super) async fn read_capped(pipe: &AsyncFd<OwnedFd>, cap: usize, into: &mut Capped) -> io::Result<()> {
-    let most = PIECE.min(cap.saturating_add(1));
-    let mut piece = vec![0; FIRST.min(most)];
+/// Reads until the end of the stream or until there is one byte more than `cap`. What is there already is read at once: a pipe is
+/// watched only if it has more to say. The pipe stays open, as a command that has printed too much is to be ended, and not by SIGPIPE.
+pub(super) async fn read_capped(pipe: &OwnedFd, cap: usize, into: &mut Capped) -> io::Result<()> {
+    let mut size = FIRST;
+    if read_all_there(pipe, cap, &mut size, into).await? {
+        return Ok(());
+    }
+    let pipe = watch(pipe.try_clone()?)?;
     loop {
         let mut ready = pipe.readable().await?;
-        let got = match ready.try_io(|fd| rustix::io::read(fd.get_ref(), &mut piece).map_err(io::Error::from))
-        {
-            Ok(Ok(0)) => return Ok(()),
-            Ok(Ok(got)) => got,
-            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Ok(Err(error)) => return Err(error),
-            Err(_would_block) => continue,
-        };
-        let room = cap - into.seen;
-        if got > room {
-            into.truncated = true;
-        }
-        into.take(&piece[..got.min(room)]).await;
-        if into.truncated {
+        if read_all_there(pipe.get_ref(), cap, &mut size, into).await? {
             return Ok(());
         }
-        if got == piece.len() {
-            piece.resize(most, 0);
+        ready.clear_ready();
+    }
+}
+
+/// Reads what there is at the moment, in pieces of `size`; true when there will be no more, or it is too much.
+async fn read_all_there(pipe: &OwnedFd, cap: usize, size: &mut usize, into: &mut Capped) -> io::Result<bool> {
+    loop {
+        let most = (*size).min(cap.saturating_add(1));
+        let mut piece = match read_piece(pipe, most) {
+            Ok(piece) if piece.is_empty() => return Ok(true),
+            Ok(piece) => piece,
+            Err(Errno::AGAIN) => return Ok(false),
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if piece.len() == *size {
+            *size = PIECE;
+        }
+        let room = cap - into.seen;
+        into.truncated = piece.len() > room;
+        piece.truncate(room);
+        into.take(piece).await;
+        if into.truncated {
+            return Ok(true);
         }
     }
 }
 
+/// Most pipes end without a byte, and most others have a few: those are not worth a buffer.
+fn read_piece(pipe: &OwnedFd, most: usize) -> rustix::io::Result<Vec<u8>> {
+    if most <= FIRST {
+        let mut piece = [0; FIRST];
+        let got = rustix::io::read(pipe, &mut piece[..most])?;
+        return Ok(piece[..got].to_vec());
+    }
+    let mut piece = vec![0; most];
+    let got = rustix::io::read(pipe, &mut piece)?;
+    piece.truncate(got);
+    Ok(piece)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::watch::watch;
     use super::*;
 
     async fn capped(written: usize, cap: usize, mut into: Capped) -> Capped {
@@ -96,10 +122,8 @@ mod tests {
             // A closed pipe is how the reader says that it has enough.
             let _ = io::Write::write_all(&mut std::fs::File::from(write), &vec![b'x'; written]);
         });
-        {
-            let pipe = watch(read).unwrap();
-            read_capped(&pipe, cap, &mut into).await.unwrap();
-        }
+        read_capped(&read, cap, &mut into).await.unwrap();
+        drop(read);
         writer.await.unwrap();
         into
     }

@@ -36,10 +36,12 @@ const MAX_STUCK: usize = 16;
 const MAX_KEEPING: usize = 64;
 
 /// Alerts' captures that wait for a quiet moment first, each with 16 KiB in memory at most.
-const MAX_WAITING: usize = 256;
+const MAX_WAITING: usize = 512;
 
-/// So long at most does an alert's capture wait while other runs wait for a place.
+/// So long at most does an alert's capture wait while other runs wait for a place, and so long then for the last of them: a capture's
+/// compression and its syncs take from runs what they would have had.
 const MAX_PUT_OFF: Duration = Duration::from_secs(1);
+const MAX_PUT_OFF_AT_LAST: Duration = Duration::from_millis(50);
 
 /// The metrics that this room moves.
 #[derive(Clone, Debug)]
@@ -115,7 +117,7 @@ struct Shared {
     /// Those that wait for a quiet moment first, and then for their turn to be written, so many at once.
     put_off: Arc<Semaphore>,
     afterwards: Semaphore,
-    /// Nothing waits for a place any more.
+    /// Nothing waits for a place any more, or nothing runs any more either.
     quiet: Notify,
     /// A std mutex: it is held for a few instructions and never across an await.
     state: Mutex<State>,
@@ -296,6 +298,7 @@ impl Pool {
     fn pump(&self) {
         let concurrent = self.shared.config.load().limits.concurrent_runs;
         let mut state = self.shared.state();
+        let some_waited = state.waiting() > 0;
         while state.running.len() < concurrent
             && let Some(job) = state.next()
         {
@@ -308,7 +311,7 @@ impl Pool {
             });
         }
         self.shared.show(&state);
-        if state.waiting() == 0 {
+        if state.waiting() == 0 && (some_waited || state.running.is_empty()) {
             self.shared.quiet.notify_waiters();
         }
     }
@@ -362,15 +365,20 @@ impl Drop for Place {
 }
 
 impl Shared {
-    /// Waits until nothing waits for a place, but not for ever, and then for a turn to write.
+    /// Waits until nothing waits for a place and nothing runs, but not for ever, and then for a turn to write.
     async fn quiet(&self) -> Option<SemaphorePermit<'_>> {
         let quiet = async {
             loop {
                 let notified = self.quiet.notified();
-                if self.state().waiting() == 0 {
+                let (waiting, running) = {
+                    let state = self.state();
+                    (state.waiting(), state.running.len())
+                };
+                if waiting > 0 {
+                    notified.await;
+                } else if running == 0 || tokio::time::timeout(MAX_PUT_OFF_AT_LAST, notified).await.is_err() {
                     return;
                 }
-                notified.await;
             }
         };
         let _ = tokio::time::timeout(MAX_PUT_OFF, quiet).await;

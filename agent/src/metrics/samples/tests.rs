@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::metrics::promtool;
-use crate::metrics::{AgentMetrics, encode, render};
+use crate::metrics::{AgentMetrics, encode, render, render_within};
 use crate::model::Metadata;
 use crate::model::testing::{container, named, result};
 
@@ -295,4 +295,29 @@ fn a_captures_mark_stays_until_a_newer_one_or_the_containers_end() {
     assert_eq!(lines(&render(&agent, &samples), docs::LAST_CAPTURE), [mark(last.request.id.as_str())]);
     samples.expire(Instant::now() + Duration::from_hours(1));
     assert_eq!(lines(&render(&agent, &samples), docs::LAST_CAPTURE), [""; 0]);
+}
+
+/// Allocations of one scrape into the room of the last one, with so many containers of 30 series each.
+fn allocations(containers: usize) -> u64 {
+    let (agent, samples) = store(100_000);
+    let states: Vec<String> = (0..30).map(|number| format!("state-{number}")).collect();
+    let series: Vec<(&str, f64)> = states.iter().map(|state| (state.as_str(), 1.5)).collect();
+    for number in 0..containers {
+        let shop = container(&format!("{number:04}"), named("shop", &format!("cart-{number}"), "cart"));
+        samples.container_up(&shop);
+        samples.publish(&result("sockets", &shop, Outcome::Ok, vec![gauge("tcp", &series)]));
+    }
+    let text = render(&agent, &samples);
+    assert_eq!(lines(&text, "tcp").len(), containers * 30);
+    let mut room = Some(text);
+    let counted =
+        allocation_counter::measure(|| room = room.take().map(|room| render_within(room, &agent, &samples)));
+    assert_eq!(lines(&room.unwrap(), "tcp").len(), containers * 30);
+    counted.count_total
+}
+
+#[test]
+fn a_scrape_allocates_no_more_for_a_thousand_containers_than_for_one() {
+    let (one, thousand) = (allocations(1), allocations(1000));
+    assert!(thousand <= one + 8, "{thousand} allocations for 30,000 series, {one} for 30");
 }
