@@ -70,8 +70,10 @@ fn main() -> anyhow::Result<ExitCode> {
     if std::env::args_os().nth(1).is_some_and(|verb| verb == "launcher") {
         return parachute::cli::Cli::parse().run();
     }
+    let asked = Asked::parse();
+    mounts::keep_to_ourselves()?;
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(all(Asked::parse())).map(|()| ExitCode::SUCCESS)
+    runtime.block_on(all(asked)).map(|()| ExitCode::SUCCESS)
 }
 
 async fn all(asked: Asked) -> anyhow::Result<()> {

@@ -1,34 +1,32 @@
-//! Many mounts on the host, as kubelet makes them, and their end.
+//! Mounts of the bench's own: its namespace, many of them as kubelet makes them, and their end.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 
-/// The host's mounts as systemd has them: what is mounted later arrives wherever they are shown. They are private again when this is
-/// dropped, if they were.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    were_private: bool,
+/// Nothing that is mounted or changed from here on is anybody else's, and all of it goes with the last process that was started,
+/// also where this one is killed. To be called while there is one thread.
+pub(crate) fn keep_to_ourselves() -> anyhow::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)
+        .context("a mount namespace for the bench, which is to be run as root")?;
+    propagate(MsFlags::MS_PRIVATE)
 }
+
+/// Mounts as systemd has them: what is mounted later arrives wherever they are shown. They are private again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Shared(());
 
 impl Shared {
     pub(crate) fn make() -> anyhow::Result<Self> {
-        let table = std::fs::read_to_string("/proc/self/mountinfo")?;
-        let root = table.lines().find(|line| line.split(' ').nth(4) == Some("/")).context("no root")?;
-        let shared = Self { were_private: !root.contains(" shared:") };
-        if shared.were_private {
-            propagate(MsFlags::MS_SHARED)?;
-        }
-        Ok(shared)
+        propagate(MsFlags::MS_SHARED).map(|()| Self(()))
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if self.were_private {
-            let _ = propagate(MsFlags::MS_PRIVATE);
-        }
+        let _ = propagate(MsFlags::MS_PRIVATE);
     }
 }
 

@@ -34,7 +34,7 @@ use tokio::sync::{Notify, watch};
 
 pub use disk::{Fault, Folder, FolderError, Found};
 pub use index::{Filter, Index, Summary};
-pub use keeping::{Keeping, Kept, NotKept, Pieces};
+pub use keeping::{Keeping, Kept, MOST_PUT_OFF, NotKept, Pieces};
 pub use moment::moment;
 pub use read::StreamReader;
 pub use record::{Kind, Part, Place, Record};

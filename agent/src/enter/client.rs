@@ -32,7 +32,7 @@ const INSPECT_DEADLINE: Duration = Duration::from_secs(5);
 /// The launcher answers a run at the latest 4 s after its deadline; an answer later than this means that it hangs.
 const RUN_BACKSTOP: Duration = Duration::from_secs(8);
 /// Most commands have ended by then and have printed less than a pipe holds: nothing wakes the agent before the launcher's answer. One
-/// that prints more waits so long with its 65th KiB.
+/// that fills its pipe before stands still until then.
 const UNWATCHED: Duration = Duration::from_millis(10);
 /// After the launcher said that all of a run has gone, its pipes close at once.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(1);

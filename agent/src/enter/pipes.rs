@@ -45,13 +45,13 @@ impl Capped {
         Self { bytes: Vec::new(), truncated: false, stream, seen: 0, hold, copies }
     }
 
-    async fn take(&mut self, piece: Vec<u8>) {
+    async fn take(&mut self, piece: &[u8]) {
         self.seen += piece.len();
         if self.hold {
-            self.bytes.extend_from_slice(&piece);
+            self.bytes.extend_from_slice(piece);
         }
         if let Some(copies) = &self.copies
-            && copies.send((self.stream, Bytes::from(piece))).await.is_err()
+            && copies.send((self.stream, Bytes::copy_from_slice(piece))).await.is_err()
         {
             self.copies = None;
         }
@@ -59,57 +59,62 @@ impl Capped {
 }
 
 /// Reads until the end of the stream or until there is one byte more than `cap`. What is there already is read at once: a pipe is
-/// watched only if it has more to say. The pipe stays open, as a command that has printed too much is to be ended, and not by SIGPIPE.
+/// watched only if it has more to say, by a descriptor of its own. This one stays open: a command that has printed too much is to be
+/// ended, and not by SIGPIPE.
 pub(super) async fn read_capped(pipe: &OwnedFd, cap: usize, into: &mut Capped) -> io::Result<()> {
-    let mut size = FIRST;
-    if read_all_there(pipe, cap, &mut size, into).await? {
+    let mut buffer = Vec::new();
+    if read_all_there(pipe, cap, &mut buffer, into).await? {
         return Ok(());
     }
     let pipe = watch(pipe.try_clone()?)?;
     loop {
         let mut ready = pipe.readable().await?;
-        if read_all_there(pipe.get_ref(), cap, &mut size, into).await? {
+        if read_all_there(pipe.get_ref(), cap, &mut buffer, into).await? {
             return Ok(());
         }
         ready.clear_ready();
     }
 }
 
-/// Reads what there is at the moment, in pieces of `size`; true when there will be no more, or it is too much.
-async fn read_all_there(pipe: &OwnedFd, cap: usize, size: &mut usize, into: &mut Capped) -> io::Result<bool> {
+/// Reads what there is at the moment; true when there will be no more, or it is too much.
+async fn read_all_there(
+    pipe: &OwnedFd,
+    cap: usize,
+    buffer: &mut Vec<u8>,
+    into: &mut Capped,
+) -> io::Result<bool> {
     loop {
-        let most = (*size).min(cap.saturating_add(1));
-        let mut piece = match read_piece(pipe, most) {
-            Ok(piece) if piece.is_empty() => return Ok(true),
-            Ok(piece) => piece,
+        let got = match read_piece(pipe, PIECE.min(cap.saturating_add(1)), buffer) {
+            Ok(0) => return Ok(true),
+            Ok(got) => got,
             Err(Errno::AGAIN) => return Ok(false),
             Err(Errno::INTR) => continue,
             Err(error) => return Err(error.into()),
         };
-        if piece.len() == *size {
-            *size = PIECE;
-        }
         let room = cap - into.seen;
-        into.truncated = piece.len() > room;
-        piece.truncate(room);
-        into.take(piece).await;
+        into.truncated = got > room;
+        into.take(&buffer[..got.min(room)]).await;
         if into.truncated {
             return Ok(true);
+        }
+        if got == buffer.len() {
+            buffer.resize(PIECE, 0);
         }
     }
 }
 
-/// Most pipes end without a byte, and most others have a few: those are not worth a buffer.
-fn read_piece(pipe: &OwnedFd, most: usize) -> rustix::io::Result<Vec<u8>> {
-    if most <= FIRST {
-        let mut piece = [0; FIRST];
-        let got = rustix::io::read(pipe, &mut piece[..most])?;
-        return Ok(piece[..got].to_vec());
+/// Most pipes end without a byte: there is no buffer before there is one.
+fn read_piece(pipe: &OwnedFd, most: usize, buffer: &mut Vec<u8>) -> rustix::io::Result<usize> {
+    if buffer.is_empty() {
+        let mut first = [0; FIRST];
+        let got = rustix::io::read(pipe, &mut first[..FIRST.min(most)])?;
+        if got > 0 {
+            buffer.extend_from_slice(&first);
+        }
+        return Ok(got);
     }
-    let mut piece = vec![0; most];
-    let got = rustix::io::read(pipe, &mut piece)?;
-    piece.truncate(got);
-    Ok(piece)
+    let most = most.min(buffer.len());
+    rustix::io::read(pipe, &mut buffer[..most])
 }
 
 #[cfg(test)]

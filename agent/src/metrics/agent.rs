@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use prometheus::core::{Collector, Metric, MetricVec, MetricVecBuilder};
+use prometheus::core::{Collector as _, Metric, MetricVec, MetricVecBuilder};
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
 };
 
 use super::docs;
+use super::make::{Maker, MetricsError, histogram_opts, opts};
 use crate::config::{Config, Trigger, When};
 use crate::model::{Capability, Outcome};
 
@@ -29,14 +29,6 @@ pub const HTTP_CODES: [&str; 19] = [
     "200", "202", "206", "304", "400", "401", "403", "404", "405", "408", "409", "413", "415", "416", "429",
     "431", "500", "503", "504",
 ];
-
-#[derive(Debug, thiserror::Error)]
-pub enum MetricsError {
-    #[error("metric {0} is not in the table of metrics")]
-    Undocumented(&'static str),
-    #[error("metric could not be made: {0}")]
-    Prometheus(#[from] prometheus::Error),
-}
 
 /// Every field is cheap to clone and to count on; clones count together.
 #[derive(Clone, Debug)]
@@ -159,115 +151,82 @@ pub struct AlertWords<'a> {
     pub peer_failures: &'a [&'a str],
 }
 
-/// Makes metrics from rows of the table and registers them.
-struct Maker(Registry);
-
-impl Maker {
-    fn keep<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C, MetricsError> {
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn counter(&self, name: &'static str) -> Result<IntCounter, MetricsError> {
-        self.keep(IntCounter::with_opts(opts(name)?.0)?)
-    }
-
-    fn counters(&self, name: &'static str) -> Result<IntCounterVec, MetricsError> {
-        let (opts, labels) = opts(name)?;
-        self.keep(IntCounterVec::new(opts, labels)?)
-    }
-
-    fn gauges(&self, name: &'static str) -> Result<IntGaugeVec, MetricsError> {
-        let (opts, labels) = opts(name)?;
-        self.keep(IntGaugeVec::new(opts, labels)?)
-    }
-
-    fn gauge(&self, name: &'static str) -> Result<IntGauge, MetricsError> {
-        self.keep(IntGauge::with_opts(opts(name)?.0)?)
-    }
-}
-
-fn opts(name: &'static str) -> Result<(Opts, &'static [&'static str]), MetricsError> {
-    let doc = docs::find(name).ok_or(MetricsError::Undocumented(name))?;
-    Ok((Opts::new(doc.name, doc.help), doc.labels))
-}
-
-fn histogram_opts(name: &'static str, buckets: &[f64]) -> Result<HistogramOpts, MetricsError> {
-    Ok(HistogramOpts::from(opts(name)?.0).buckets(buckets.to_vec()))
-}
-
 impl AgentMetrics {
     /// Makes and registers every row of the table that is not rendered from containers (`samples` does those).
     pub fn new() -> Result<Self, MetricsError> {
-        let make = Maker(Registry::new());
+        let make = Maker::new()?;
         let (build, labels) = opts(docs::BUILD_INFO)?;
         let build = make.keep(GaugeVec::new(build, labels)?)?;
         let revision = option_env!("PARACHUTE_REVISION").unwrap_or("unknown");
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, std::env::consts::ARCH]).set(1.0);
         let process = prometheus::process_collector::ProcessCollector::for_self();
-        make.0.register(Box::new(process))?;
+        make.registry.register(Box::new(process))?;
 
         let detection = histogram_opts("parachute_container_detection_seconds", DETECTION_BUCKETS)?;
+        let detection = make.keep(Histogram::with_opts(detection)?)?;
         let duration = histogram_opts("parachute_probe_duration_seconds", RUN_BUCKETS)?;
+        let duration = make.keep(HistogramVec::new(duration, &["probe"])?)?;
         let forward = histogram_opts("parachute_alert_forward_seconds", FORWARD_BUCKETS)?;
+        let forward = make.keep(Histogram::with_opts(forward)?)?;
         let reloaded_at = opts("parachute_config_last_reload_success_timestamp_seconds")?.0;
+        let reloaded_at = make.keep(Gauge::with_opts(reloaded_at)?)?;
         let metrics = Self {
-            kernel_capability: make.gauges("parachute_kernel_capability")?,
-            containers: make.gauge("parachute_containers")?,
-            exec_events: make.counter("parachute_exec_events_total")?,
-            exec_events_lost: make.counter("parachute_exec_events_lost_total")?,
-            resyncs: make.counters("parachute_resyncs_total")?,
-            container_detection_seconds: make.keep(Histogram::with_opts(detection)?)?,
-            runtime_requests: make.counters("parachute_runtime_requests_total")?,
-            runtime_request_failures: make.counters("parachute_runtime_request_failures_total")?,
-            probe_runs: make.counters("parachute_probe_runs_total")?,
-            probe_failures: make.counters("parachute_probe_failures_total")?,
-            probe_duration_seconds: make.keep(HistogramVec::new(duration, &["probe"])?)?,
-            probe_stuck: make.gauge("parachute_probe_stuck")?,
-            probe_quarantined: make.gauges("parachute_probe_quarantined")?,
-            launcher_restarts: make.counters("parachute_launcher_restarts_total")?,
-            runs_by_way: make.counters("parachute_runs_by_way_total")?,
-            parse_errors: make.counters("parachute_parse_errors_total")?,
-            series_dropped: make.counters("parachute_series_dropped_total")?,
-            enter_errors: make.counters("parachute_enter_errors_total")?,
-            runs_refused: make.counters("parachute_runs_refused_total")?,
-            runs_running: make.gauge("parachute_runs_running")?,
-            runs_queued: make.gauge("parachute_runs_queued")?,
-            alert_webhooks: make.counters("parachute_alert_webhooks_total")?,
-            alerts_received: make.counters("parachute_alerts_received_total")?,
-            alerts_dropped: make.counters("parachute_alerts_dropped_total")?,
-            alert_runs: make.counters("parachute_alert_runs_total")?,
-            alert_runs_dropped: make.counters("parachute_alert_runs_dropped_total")?,
-            alert_runs_queued: make.gauge("parachute_alert_runs_queued")?,
-            peers: make.gauge("parachute_peers")?,
-            alerts_forwarded: make.counters("parachute_alerts_forwarded_total")?,
-            alerts_forward_queued: make.gauge("parachute_alerts_forward_queued")?,
-            alert_forward_seconds: make.keep(Histogram::with_opts(forward)?)?,
-            peer_requests: make.counters("parachute_peer_requests_total")?,
-            peer_failures: make.counters("parachute_peer_failures_total")?,
-            capture_uploads: make.counter("parachute_capture_uploads_total")?,
-            capture_upload_bytes: make.counter("parachute_capture_upload_bytes_total")?,
-            capture_upload_failures: make.counters("parachute_capture_upload_failures_total")?,
-            capture_uploads_missed: make.counter("parachute_capture_uploads_missed_total")?,
-            capture_uploads_pending: make.gauge("parachute_capture_uploads_pending")?,
-            alert_journal_failures: make.counter("parachute_alert_journal_failures_total")?,
-            alert_journals_set_aside: make.counter("parachute_alert_journals_set_aside_total")?,
-            config_last_reload_successful: make.gauge("parachute_config_last_reload_successful")?,
-            config_last_reload_success_timestamp_seconds: make.keep(Gauge::with_opts(reloaded_at)?)?,
-            probe_module_unknown: make.counter("parachute_probe_module_unknown_total")?,
-            captures: make.gauge("parachute_captures")?,
-            capture_bytes: make.gauge("parachute_capture_bytes")?,
-            capture_budget_bytes: make.gauge("parachute_capture_budget_bytes")?,
-            capture_working: make.gauge("parachute_capture_working")?,
-            captures_written: make.counter("parachute_capture_written_total")?,
-            capture_failures: make.counters("parachute_capture_failures_total")?,
-            captures_evicted: make.counters("parachute_capture_evicted_total")?,
-            captures_set_aside: make.counters("parachute_capture_set_aside_total")?,
-            http_requests: make.counters("parachute_http_requests_total")?,
-            http_connections: make.gauge("parachute_http_connections")?,
-            http_connections_closed: make.counters("parachute_http_connections_closed_total")?,
-            web_config_last_reload_successful: make.gauge("parachute_web_config_last_reload_successful")?,
-            registry: make.0,
+            kernel_capability: make.gauges("parachute_kernel_capability"),
+            containers: make.gauge("parachute_containers"),
+            exec_events: make.counter("parachute_exec_events_total"),
+            exec_events_lost: make.counter("parachute_exec_events_lost_total"),
+            resyncs: make.counters("parachute_resyncs_total"),
+            container_detection_seconds: detection,
+            runtime_requests: make.counters("parachute_runtime_requests_total"),
+            runtime_request_failures: make.counters("parachute_runtime_request_failures_total"),
+            probe_runs: make.counters("parachute_probe_runs_total"),
+            probe_failures: make.counters("parachute_probe_failures_total"),
+            probe_duration_seconds: duration,
+            probe_stuck: make.gauge("parachute_probe_stuck"),
+            probe_quarantined: make.gauges("parachute_probe_quarantined"),
+            launcher_restarts: make.counters("parachute_launcher_restarts_total"),
+            runs_by_way: make.counters("parachute_runs_by_way_total"),
+            parse_errors: make.counters("parachute_parse_errors_total"),
+            series_dropped: make.counters("parachute_series_dropped_total"),
+            enter_errors: make.counters("parachute_enter_errors_total"),
+            runs_refused: make.counters("parachute_runs_refused_total"),
+            runs_running: make.gauge("parachute_runs_running"),
+            runs_queued: make.gauge("parachute_runs_queued"),
+            alert_webhooks: make.counters("parachute_alert_webhooks_total"),
+            alerts_received: make.counters("parachute_alerts_received_total"),
+            alerts_dropped: make.counters("parachute_alerts_dropped_total"),
+            alert_runs: make.counters("parachute_alert_runs_total"),
+            alert_runs_dropped: make.counters("parachute_alert_runs_dropped_total"),
+            alert_runs_queued: make.gauge("parachute_alert_runs_queued"),
+            peers: make.gauge("parachute_peers"),
+            alerts_forwarded: make.counters("parachute_alerts_forwarded_total"),
+            alerts_forward_queued: make.gauge("parachute_alerts_forward_queued"),
+            alert_forward_seconds: forward,
+            peer_requests: make.counters("parachute_peer_requests_total"),
+            peer_failures: make.counters("parachute_peer_failures_total"),
+            capture_uploads: make.counter("parachute_capture_uploads_total"),
+            capture_upload_bytes: make.counter("parachute_capture_upload_bytes_total"),
+            capture_upload_failures: make.counters("parachute_capture_upload_failures_total"),
+            capture_uploads_missed: make.counter("parachute_capture_uploads_missed_total"),
+            capture_uploads_pending: make.gauge("parachute_capture_uploads_pending"),
+            alert_journal_failures: make.counter("parachute_alert_journal_failures_total"),
+            alert_journals_set_aside: make.counter("parachute_alert_journals_set_aside_total"),
+            config_last_reload_successful: make.gauge("parachute_config_last_reload_successful"),
+            config_last_reload_success_timestamp_seconds: reloaded_at,
+            probe_module_unknown: make.counter("parachute_probe_module_unknown_total"),
+            captures: make.gauge("parachute_captures"),
+            capture_bytes: make.gauge("parachute_capture_bytes"),
+            capture_budget_bytes: make.gauge("parachute_capture_budget_bytes"),
+            capture_working: make.gauge("parachute_capture_working"),
+            captures_written: make.counter("parachute_capture_written_total"),
+            capture_failures: make.counters("parachute_capture_failures_total"),
+            captures_evicted: make.counters("parachute_capture_evicted_total"),
+            captures_set_aside: make.counters("parachute_capture_set_aside_total"),
+            http_requests: make.counters("parachute_http_requests_total"),
+            http_connections: make.gauge("parachute_http_connections"),
+            http_connections_closed: make.counters("parachute_http_connections_closed_total"),
+            web_config_last_reload_successful: make.gauge("parachute_web_config_last_reload_successful"),
+            registry: make.end()?,
         };
         zero(&metrics.http_requests, &HTTP_CODES);
         Ok(metrics)

@@ -6,12 +6,14 @@ pub mod admit;
 pub mod agent;
 pub mod docs;
 pub mod encode;
+mod make;
 pub mod samples;
 
 #[cfg(test)]
 pub(crate) mod promtool;
 
 pub use agent::{AgentMetrics, AlertWords, Words};
+pub use make::MetricsError;
 pub use samples::Samples;
 
 /// The content type of [`render`]'s text. Prometheus 3 refuses a scrape that names none.

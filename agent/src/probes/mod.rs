@@ -4,6 +4,7 @@
 mod history;
 mod judge;
 mod keep;
+mod put_off;
 mod quarantine;
 mod queue;
 mod refusal;
@@ -15,12 +16,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::history::History;
 pub use self::history::Record;
 pub use self::keep::Keeper;
+use self::put_off::PutOff;
 pub use self::quarantine::Quarantined;
 use self::queue::{Early, Job, State};
 pub use self::refusal::Refusal;
@@ -34,14 +36,6 @@ const MAX_STUCK: usize = 16;
 
 /// Captures that are brought to the disk behind the runs' back, at once: each has a writer.
 const MAX_KEEPING: usize = 64;
-
-/// Alerts' captures that wait for a quiet moment first, each with 16 KiB in memory at most.
-const MAX_WAITING: usize = 512;
-
-/// So long at most does an alert's capture wait while other runs wait for a place, and so long then for the last of them: a capture's
-/// compression and its syncs take from runs what they would have had.
-const MAX_PUT_OFF: Duration = Duration::from_secs(1);
-const MAX_PUT_OFF_AT_LAST: Duration = Duration::from_millis(50);
 
 /// The metrics that this room moves.
 #[derive(Clone, Debug)]
@@ -114,11 +108,7 @@ struct Shared {
     keeper: Option<Keeper>,
     /// Runs that have ended and whose capture is still on its way to the disk, without a place of their own.
     keeping: Arc<Semaphore>,
-    /// Those that wait for a quiet moment first, and then for their turn to be written, so many at once.
-    put_off: Arc<Semaphore>,
-    afterwards: Semaphore,
-    /// Nothing waits for a place any more, or nothing runs any more either.
-    quiet: Notify,
+    put_off: PutOff,
     /// A std mutex: it is held for a few instructions and never across an await.
     state: Mutex<State>,
     history: Mutex<History>,
@@ -145,21 +135,8 @@ impl Pool {
         let state = Mutex::new(State::default());
         let history = Mutex::default();
         let keeping = Arc::new(Semaphore::new(MAX_KEEPING));
-        let put_off = Arc::new(Semaphore::new(MAX_WAITING));
-        let (afterwards, quiet) = (Semaphore::new(MAX_KEEPING), Notify::new());
-        let shared = Shared {
-            launcher,
-            config,
-            counters,
-            publish,
-            keeper,
-            keeping,
-            put_off,
-            afterwards,
-            quiet,
-            state,
-            history,
-        };
+        let put_off = PutOff::default();
+        let shared = Shared { launcher, config, counters, publish, keeper, keeping, put_off, state, history };
         Self { shared: Arc::new(shared) }
     }
 
@@ -238,16 +215,15 @@ impl Pool {
             let mut state = self.shared.state();
             state.closed = true;
             state.clear();
+            self.shared.put_off.tell(state.load());
         }
-        self.shared.quiet.notify_waiters();
-        // What was put off is written now, all at once: the time is short.
-        self.shared.afterwards.close();
+        self.shared.put_off.hurry();
         let deadline = Instant::now() + grace;
         // Once, at the end of the process: a tick is simpler than a signal that only this would wait for.
         let is_busy = || {
             !self.shared.state().running.is_empty()
                 || self.shared.keeping.available_permits() < MAX_KEEPING
-                || self.shared.put_off.available_permits() < MAX_WAITING
+                || !self.shared.put_off.is_empty()
         };
         while is_busy() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -298,7 +274,6 @@ impl Pool {
     fn pump(&self) {
         let concurrent = self.shared.config.load().limits.concurrent_runs;
         let mut state = self.shared.state();
-        let some_waited = state.waiting() > 0;
         while state.running.len() < concurrent
             && let Some(job) = state.next()
         {
@@ -311,9 +286,7 @@ impl Pool {
             });
         }
         self.shared.show(&state);
-        if state.waiting() == 0 && (some_waited || state.running.is_empty()) {
-            self.shared.quiet.notify_waiters();
-        }
+        self.shared.put_off.tell(state.load());
     }
 
     async fn finish(self, mut job: Job, place: Place) {
@@ -334,12 +307,15 @@ impl Pool {
             // The next run does not wait for this one's disk, unless that is far behind. Nobody waits for an alert's capture
             // as others do for its next runs.
             let put_off = result.request.alert.is_some() && keeping.is_held();
-            let behind = if put_off { &self.shared.put_off } else { &self.shared.keeping };
-            disk = Arc::clone(behind).try_acquire_owned().ok();
+            disk = if put_off {
+                self.shared.put_off.place()
+            } else {
+                Arc::clone(&self.shared.keeping).try_acquire_owned().ok()
+            };
             if disk.is_some() {
                 place = None;
             }
-            let _turn = if put_off && disk.is_some() { self.shared.quiet().await } else { None };
+            let _turn = if put_off && disk.is_some() { self.shared.put_off.turn().await } else { None };
             result.captured = !cut_short && self.shared.keep(keeping, &result, &probe).await;
         }
         self.shared.history().ended(&result, job.publish);
@@ -365,26 +341,6 @@ impl Drop for Place {
 }
 
 impl Shared {
-    /// Waits until nothing waits for a place and nothing runs, but not for ever, and then for a turn to write.
-    async fn quiet(&self) -> Option<SemaphorePermit<'_>> {
-        let quiet = async {
-            loop {
-                let notified = self.quiet.notified();
-                let (waiting, running) = {
-                    let state = self.state();
-                    (state.waiting(), state.running.len())
-                };
-                if waiting > 0 {
-                    notified.await;
-                } else if running == 0 || tokio::time::timeout(MAX_PUT_OFF_AT_LAST, notified).await.is_err() {
-                    return;
-                }
-            }
-        };
-        let _ = tokio::time::timeout(MAX_PUT_OFF, quiet).await;
-        self.afterwards.acquire().await.ok()
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

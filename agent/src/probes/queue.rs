@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::UntilPublished;
+use super::put_off::Load;
 use super::quarantine::Quarantine;
 use crate::model::{Container, Outcome, ProbeName, RunId, RunRequest, RunResult, TriggerName};
 
@@ -64,6 +65,17 @@ impl State {
     /// How many wait.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// What there is to do. At the agent's end nothing is begun any more, and what is under way is not waited for.
+    pub(super) fn load(&self) -> Load {
+        if self.closed || (self.waiting.is_empty() && self.running.is_empty()) {
+            Load::Idle
+        } else if self.waiting.is_empty() {
+            Load::Running
+        } else {
+            Load::Queued
+        }
     }
 
     /// Whether the very same waits already, and nobody for it.
