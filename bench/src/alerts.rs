@@ -1,6 +1,6 @@
 //! An alert for many containers: from the webhook's first byte until its last sample is published, beside bare spawns of the same
 //! commands, as many at once. The agent is left alone for most of that time, and its own list of runs says when the last one ended.
-//! How long it took from there to its samples, the log of one more alert says, which is not among those that are timed: logging each
+//! How long it took from there to its samples, the log of another agent says, whose alerts are not those that are timed: logging each
 //! run takes some of the processors' time as well.
 
 use std::fmt::Write as _;
@@ -58,6 +58,12 @@ async fn row(bench: &Bench, socket: &Path, isolation: &str) -> anyhow::Result<Ro
                 .await?
                 .duration_since(since)
                 .context("a run ended before it was asked for")?,
+        );
+        let written = herd::sum(&agent, "parachute_capture_written_total", ("", "")).await?;
+        ensure!(
+            written >= ((round + 1) * runs) as f64,
+            "{written} captures were written in {} alerts",
+            round + 1
         );
     }
     agent.check()?;

@@ -7,14 +7,16 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
 /// Nothing that is mounted or changed from here on is anybody else's, and all of it goes with the last process that was started,
-/// also where this one is killed. To be called while there is one thread.
+/// also where this one is killed. What the host mounts and unmounts arrives as before. To be called while there is one thread.
+///
+/// An agent with `probe_root: host` would go back to the host's namespace, and would not see what is measured here.
 pub(crate) fn keep_to_ourselves() -> anyhow::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)
         .context("a mount namespace for the bench, which is to be run as root")?;
-    propagate(MsFlags::MS_PRIVATE)
+    propagate(MsFlags::MS_SLAVE)
 }
 
-/// Mounts as systemd has them: what is mounted later arrives wherever they are shown. They are private again when this is dropped.
+/// Mounts as systemd has them: what is mounted later arrives wherever they are shown. They are not any more when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Shared(());
 
@@ -26,7 +28,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let _ = propagate(MsFlags::MS_PRIVATE);
+        let _ = propagate(MsFlags::MS_SLAVE);
     }
 }
 

@@ -22,10 +22,10 @@ use super::record::Record;
 /// Captures that are being made: of as many runs as there can be (256, `limits.concurrent_runs`), of those that have ended and
 /// wait for the disk (64) or for a quiet moment, and of those that hang.
 const MOST_WRITERS: usize = 256 + 64 + MOST_PUT_OFF + MOST_LATE;
-/// So many may wait for a quiet moment (`probes`): those of an alert for 170 containers with three probes.
-pub const MOST_PUT_OFF: usize = 512;
 /// Of these so many may hang: beyond that the disk gets no more to do until it has done something.
 const MOST_LATE: usize = 8;
+/// So many may wait for a quiet moment (`probes`): those of an alert for 170 containers with three probes.
+pub const MOST_PUT_OFF: usize = 512;
 /// Pieces that wait for the disk, of 64 KiB at most; as many again are in the run's hands.
 const WAITING: usize = 4;
 /// So long may the disk hold up a command.

@@ -160,7 +160,7 @@ impl AgentMetrics {
         let revision = option_env!("PARACHUTE_REVISION").unwrap_or("unknown");
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, std::env::consts::ARCH]).set(1.0);
         let process = prometheus::process_collector::ProcessCollector::for_self();
-        make.registry.register(Box::new(process))?;
+        make.register(process)?;
 
         let detection = histogram_opts("parachute_container_detection_seconds", DETECTION_BUCKETS)?;
         let detection = make.keep(Histogram::with_opts(detection)?)?;

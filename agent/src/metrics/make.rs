@@ -18,7 +18,7 @@ pub enum MetricsError {
 /// Makes metrics from rows of the table and registers them. In the place of one that cannot be made stands a spare one, until
 /// [`Maker::end`] says so: to end at once would take code for each metric that drops all that were made before it, 60 KB in all.
 pub(super) struct Maker {
-    pub(super) registry: Registry,
+    registry: Registry,
     spare: (IntCounter, IntCounterVec, IntGauge, IntGaugeVec),
     failed: Cell<Option<MetricsError>>,
 }
@@ -35,14 +35,19 @@ impl Maker {
         Ok(Self { registry: Registry::new(), spare, failed: Cell::new(None) })
     }
 
+    /// One that has no row of its own.
+    pub(super) fn register(&self, others: impl Collector + 'static) -> Result<(), MetricsError> {
+        Ok(self.registry.register(Box::new(others))?)
+    }
+
     pub(super) fn keep<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C, MetricsError> {
-        self.registry.register(Box::new(metric.clone()))?;
+        self.register(metric.clone())?;
         Ok(metric)
     }
 
     fn or<C: Clone>(&self, spare: &C, made: Result<C, MetricsError>) -> C {
         made.unwrap_or_else(|error| {
-            self.failed.set(Some(error));
+            self.failed.set(self.failed.take().or(Some(error)));
             spare.clone()
         })
     }
@@ -69,7 +74,7 @@ impl Maker {
         )
     }
 
-    /// The registry, or the last error of all that were made.
+    /// The registry, or the first error of all that were made.
     pub(super) fn end(self) -> Result<Registry, MetricsError> {
         self.failed.into_inner().map_or(Ok(self.registry), Err)
     }

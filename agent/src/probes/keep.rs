@@ -29,11 +29,15 @@ impl Shared {
         if never { None } else { keeper.captures.begin(&job.request.id) }
     }
 
+    /// Whether what the run came to is worth keeping.
+    pub(super) fn is_wanted(result: &RunResult, probe: &Probe) -> bool {
+        keeps(probe.keep, result.request.alert.is_some(), &result.outcome)
+    }
+
     /// Keeps it, or throws it away if its outcome is not worth keeping. True once it is on the disk.
     pub(super) async fn keep(&self, keeping: Keeping, result: &RunResult, probe: &Probe) -> bool {
         let Some(keeper) = &self.keeper else { return false };
-        let wanted = keeps(probe.keep, result.request.alert.is_some(), &result.outcome);
-        let record = wanted.then(|| Record::of(result, Some(probe), &keeper.node));
+        let record = Self::is_wanted(result, probe).then(|| Record::of(result, Some(probe), &keeper.node));
         match keeper.captures.finish(keeping, record).await {
             Ok(Some(_)) => {
                 (keeper.kept)(result);

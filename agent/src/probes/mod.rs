@@ -306,7 +306,12 @@ impl Pool {
                 && matches!(&result.outcome, Outcome::EnterFailed { step, .. } if step == work::LAUNCHER_STEP);
             // The next run does not wait for this one's disk, unless that is far behind. Nobody waits for an alert's capture
             // as others do for its next runs.
-            let put_off = result.request.alert.is_some() && keeping.is_held();
+            let may_wait = result.request.alert.is_some() && !cut_short && Shared::is_wanted(&result, &probe);
+            if may_wait {
+                // Whoever holds the output has yet to see its last piece.
+                tokio::task::yield_now().await;
+            }
+            let put_off = may_wait && keeping.is_held();
             disk = if put_off {
                 self.shared.put_off.place()
             } else {

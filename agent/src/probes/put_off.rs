@@ -1,5 +1,6 @@
 //! Captures of alerts' runs that wait until the runs have the processors no more: compressing and syncing them takes from runs
-//! what those would have had. Bounded in number and in time; what is in them is in memory meanwhile, 16 KiB at most each.
+//! what those would have had. Bounded in number, and in time until they stand in line for the disk; what was printed is in memory
+//! meanwhile, 16 KiB at most each, and beside it what was made of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::captures::MOST_PUT_OFF;
 
 /// So many are written at once then.
 const AT_ONCE: usize = 64;
-/// So long at most does one wait in all.
+/// So long at most does one wait for a quiet moment.
 const MOST: Duration = Duration::from_secs(1);
 /// And so long of it, once no run waits for a place any more, for the last ones to end.
 const AT_LAST: Duration = Duration::from_millis(50);
@@ -135,6 +136,10 @@ mod tests {
         }
         assert!(timeout(Duration::from_mins(1), put_off.turn()).await.is_err());
         put_off.hurry();
-        assert!(timeout(Duration::from_mins(1), put_off.turn()).await.is_ok());
+        for _ in 0..AT_ONCE {
+            turns.push(put_off.turn().await);
+        }
+        assert!(turns.iter().all(Option::is_some));
+        assert!(timeout(Duration::from_mins(1), put_off.turn()).await.is_err());
     }
 }

@@ -159,4 +159,18 @@ mod tests {
         state.clear();
         assert!(!state.has_unasked(&wanted) && state.waiting() == 0);
     }
+
+    #[test]
+    fn the_load_is_what_runs_wait_for_and_nothing_at_the_end() {
+        let cart = container("a", named("shop", "cart-0", "a"));
+        let mut state = State::default();
+        assert_eq!(state.load(), Load::Idle);
+        state.push(job("p", &cart, None));
+        assert_eq!(state.load(), Load::Queued);
+        let begun = state.next().unwrap();
+        state.running.push(begun.request.container);
+        assert_eq!(state.load(), Load::Running);
+        state.closed = true;
+        assert_eq!(state.load(), Load::Idle);
+    }
 }
