@@ -45,7 +45,13 @@ impl Maker {
         Ok(metric)
     }
 
-    fn or<C: Clone>(&self, spare: &C, made: Result<C, MetricsError>) -> C {
+    fn of_row<C: Collector + Clone + 'static>(
+        &self,
+        name: &'static str,
+        spare: &C,
+        new: impl FnOnce(Opts, &[&str]) -> prometheus::Result<C>,
+    ) -> C {
+        let made = opts(name).and_then(|(opts, labels)| self.keep(new(opts, labels)?));
         made.unwrap_or_else(|error| {
             self.failed.set(self.failed.take().or(Some(error)));
             spare.clone()
@@ -53,25 +59,19 @@ impl Maker {
     }
 
     pub(super) fn counter(&self, name: &'static str) -> IntCounter {
-        self.or(&self.spare.0, opts(name).and_then(|(opts, _)| self.keep(IntCounter::with_opts(opts)?)))
+        self.of_row(name, &self.spare.0, |opts, _| IntCounter::with_opts(opts))
     }
 
     pub(super) fn counters(&self, name: &'static str) -> IntCounterVec {
-        self.or(
-            &self.spare.1,
-            opts(name).and_then(|(opts, labels)| self.keep(IntCounterVec::new(opts, labels)?)),
-        )
+        self.of_row(name, &self.spare.1, IntCounterVec::new)
     }
 
     pub(super) fn gauge(&self, name: &'static str) -> IntGauge {
-        self.or(&self.spare.2, opts(name).and_then(|(opts, _)| self.keep(IntGauge::with_opts(opts)?)))
+        self.of_row(name, &self.spare.2, |opts, _| IntGauge::with_opts(opts))
     }
 
     pub(super) fn gauges(&self, name: &'static str) -> IntGaugeVec {
-        self.or(
-            &self.spare.3,
-            opts(name).and_then(|(opts, labels)| self.keep(IntGaugeVec::new(opts, labels)?)),
-        )
+        self.of_row(name, &self.spare.3, IntGaugeVec::new)
     }
 
     /// The registry, or the first error of all that were made.
