@@ -340,10 +340,7 @@ fn apply(queue: &mut Queue, planned: &mut [Planned], now: u64) -> Vec<Op> {
             }
         }
         for (id, entry) in &planned.runs {
-            // What has no JSON form is none of the texts and numbers in it.
-            if let Ok(record) = serde_json::to_vec(&entry.record) {
-                ops.push(Op::Put(id.to_string(), record));
-            }
+            ops.extend(entry.record.written().map(|record| Op::Put(id.to_string(), record)));
             queue.entries.insert(id.clone(), entry.clone());
         }
         if let Some(key) = planned.seen {

@@ -17,6 +17,7 @@ mod queue;
 mod recent;
 mod run;
 mod select;
+mod turns;
 mod webhook;
 mod writer;
 
@@ -315,7 +316,7 @@ impl Shared {
             let kept = (self.kept)(id);
             let mut queue = self.queue();
             let Some(entry) = queue.entries.get_mut(id) else { continue };
-            let record = entry.record.clone();
+            let record = Arc::clone(&entry.record);
             let container = live.iter().find(|container| record.is_in(container));
             let configured = config
                 .triggers

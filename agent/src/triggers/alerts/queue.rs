@@ -1,7 +1,7 @@
 //! What is known of alerts at this moment: the runs that wait or are under way, which alerts have been answered, and when
 //! which probe last ran where. Who comes in is decided in `admit`; this only keeps, and says whose turn it is.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,9 +12,8 @@ use super::journal::{Contents, Op};
 use super::pass::Passes;
 use super::payload::{Key, Status, Told, key};
 use super::recent::Recent;
-use crate::model::{
-    Alert, Container, ContainerId, ContainerLabels, ProbeName, RunId, RunRequest, TriggerName,
-};
+use super::turns::Turns;
+use crate::model::{Alert, Container, ContainerLabels, ProbeName, RunId, RunRequest, TriggerName};
 
 /// For so long an alert is known again.
 const SEEN_AGE: Duration = Duration::from_hours(24);
@@ -27,17 +26,12 @@ const OVER_AGE: Duration = Duration::from_mins(20);
 const KNOWN: usize = 100_000;
 /// Runs that are handed to the pool beyond those that it runs at once: they wait there before others.
 const AHEAD: usize = 64;
-/// Of the runs that wait, so many are looked at for one whose container is free.
-const LOOKED_AT: usize = 1000;
 
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) entries: BTreeMap<RunId, Entry>,
-    /// Those whose turn may come, oldest first.
-    waiting: BTreeSet<RunId>,
-    /// Containers for which one of them was handed to the pool, until its result is published. The pool runs one at a time
-    /// there, and one that hangs there must not take the places of the others.
-    busy: HashSet<ContainerId>,
+    /// Those whose turn may come. A container is busy from when one of them was handed to the pool until its result is published.
+    turns: Turns,
     pub(super) seen: Recent,
     pub(super) rests: Recent,
     /// Alerts that were resolved, in whatever group. Stands in no journal.
@@ -52,8 +46,7 @@ impl Default for Queue {
         let millis = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         Self {
             entries: BTreeMap::new(),
-            waiting: BTreeSet::new(),
-            busy: HashSet::new(),
+            turns: Turns::default(),
             seen: Recent::new(millis(SEEN_AGE), KNOWN),
             rests: Recent::new(millis(REST_AGE), KNOWN),
             over: Recent::new(millis(OVER_AGE), KNOWN),
@@ -66,7 +59,7 @@ impl Default for Queue {
 /// A run for an alert, from when it is asked for until nothing more is to be done for it.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    pub(super) record: Record,
+    pub(super) record: Arc<Record>,
     /// Absent until it is found again after a restart.
     pub(super) container: Option<Arc<Container>>,
     pub(super) running: bool,
@@ -78,7 +71,7 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(record: Record, container: Option<Arc<Container>>) -> Self {
         let cancel = CancellationToken::new();
-        Self { record, container, running: false, in_container: false, cancel }
+        Self { record: Arc::new(record), container, running: false, in_container: false, cancel }
     }
 }
 
@@ -100,6 +93,13 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// As it stands in the journal; None for what has no JSON form, which is none of the texts and numbers in it.
+    pub(super) fn written(&self) -> Option<Vec<u8>> {
+        // With room from the start: it is made anew some ten times otherwise, for hundreds of runs at once.
+        let mut json = Vec::with_capacity(1024);
+        serde_json::to_writer(&mut json, self).is_ok().then_some(json)
+    }
+
     pub(super) fn is_of(&self, occasion: &Key) -> bool {
         Told::occasion(&self.alert) == *occasion
     }
@@ -123,23 +123,22 @@ pub(super) fn millis(time: SystemTime) -> u64 {
 impl Queue {
     /// Makes it the turn of these as soon as there is room; those that have gone in the meantime stay gone.
     pub(super) fn release(&mut self, runs: &[RunId]) {
-        self.waiting.extend(runs.iter().filter(|run| self.entries.contains_key(*run)).cloned());
+        for run in runs {
+            if let Some(container) = self.entries.get(run).and_then(|entry| entry.container.as_ref()) {
+                self.turns.add(run, &container.id);
+            }
+        }
     }
 
     /// The oldest run whose container is free, if there is room in a pool that runs so many at once.
     pub(super) fn next(&mut self, concurrent: usize) -> Option<(RunRequest, CancellationToken)> {
-        if self.busy.len() >= concurrent + AHEAD {
+        if self.turns.busy() >= concurrent + AHEAD {
             return None;
         }
-        let free = |run: &&RunId| {
-            self.entries.get(*run).is_some_and(|entry| !self.busy.contains(entry.record.id.as_str()))
-        };
-        let id = self.waiting.iter().take(LOOKED_AT).find(free)?.clone();
-        self.waiting.remove(&id);
+        let id = self.turns.take()?;
         let entry = self.entries.get_mut(&id)?;
         (entry.running, entry.in_container) = (true, true);
         let container = Arc::clone(entry.container.as_ref()?);
-        self.busy.insert(container.id.clone());
         let request = RunRequest {
             id,
             probe: ProbeName::new(&entry.record.probe),
@@ -152,17 +151,21 @@ impl Queue {
 
     /// Its result is published, so that its container's next run may begin.
     pub(super) fn published(&mut self, run: &RunId) {
-        if let Some(entry) = self.entries.get_mut(run).filter(|entry| entry.in_container) {
-            entry.in_container = false;
-            self.busy.remove(entry.record.id.as_str());
+        let Some(entry) = self.entries.get_mut(run).filter(|entry| entry.in_container) else { return };
+        entry.in_container = false;
+        if let Some(container) = &entry.container {
+            self.turns.free(&container.id);
         }
     }
 
     /// Nothing more is to be done for it.
     pub(super) fn remove(&mut self, run: &RunId) -> Option<Entry> {
         self.published(run);
-        self.waiting.remove(run);
-        self.entries.remove(run)
+        let entry = self.entries.remove(run)?;
+        if let Some(container) = &entry.container {
+            self.turns.remove(run, &container.id);
+        }
+        Some(entry)
     }
 
     /// The run has gone from the queue and was never begun: its probe did not run there, so that the next alert's may.
@@ -178,8 +181,7 @@ impl Queue {
 
     /// All that is to be in the journal.
     pub(super) fn contents(&self) -> Contents {
-        let record =
-            |(id, entry): (&RunId, &Entry)| Some((id.to_string(), serde_json::to_vec(&entry.record).ok()?));
+        let record = |(id, entry): (&RunId, &Entry)| Some((id.to_string(), entry.record.written()?));
         Contents {
             runs: self.entries.iter().filter_map(record).collect(),
             seen: self.seen.iter().collect(),

@@ -212,6 +212,8 @@ async fn settle(shared: &Shared, taken: Taken) -> Answer {
     }
     shared.work.notify_one();
     shared.to_pass.notify_one();
+    // The first runs begin before the answer is made, which takes a millisecond where there are hundreds.
+    tokio::task::yield_now().await;
     if !written {
         for _ in decisions.iter().filter(|decision| AS_WRITTEN.contains(&decision.result)) {
             shared.counters.drop_alert(Reason::NotWritten);
