@@ -123,6 +123,14 @@ def check_peers(values, resources):
         assert any({"protocol": "UDP", "port": 53} in rule["ports"] for rule in spec["egress"]), "names cannot be looked up"
 
 
+def check_realtime(values, resources):
+    """Who asks for real-time priority gives the right to it as well, and nobody else does."""
+    pod = next(one for one in resources if one["kind"] == "DaemonSet")["spec"]["template"]["spec"]
+    agent = pod["containers"][0]
+    asked, given = "--realtime" in agent["args"], "SYS_NICE" in agent["securityContext"]["capabilities"]["add"]
+    assert asked == given == values.get("realtime", False), f"--realtime: {asked}, SYS_NICE: {given}"
+
+
 def check_refusals(chart):
     """The values' schema is looked at, and refuses what is wrong; so does what the chart writes into the configuration."""
     for wrong, says in (
@@ -130,6 +138,7 @@ def check_refusals(chart):
         ({"probeRoot": "guest"}, "probeRoot"),
         ({"web": {"port": "10068"}}, "port"),
         ({"runtimeFolders": []}, "runtimeFolders"),
+        ({"realtime": "yes"}, "realtime"),
         ({"securityContext": {"capabilities": ["CAP_BPF"]}}, "capabilities"),
         ({"image": {"digest": "latest"}}, "digest"),
         ({"peers": {"settings": {"max_peers": 5000}}}, "max_peers"),
@@ -209,6 +218,7 @@ def main():
                 count += 1
         try:
             check_peers(values, resources)
+            check_realtime(values, resources)
         except Exception as error:
             raise ValueError(f"{path.name}: peers: {error!r}") from error
         print(f"{path.name}: {' '.join(kinds)}")

@@ -37,6 +37,7 @@ const KERNEL_TESTS: &[&str] = &[
     "launcher_restarts::a_launcher_that_dies_or_hangs_is_replaced",
     "launcher_restarts::without_its_keeper_the_agent_ends_and_leaves_nothing",
     "losses::losses_are_counted_exactly_and_made_up_for",
+    "realtime::agent_and_launcher_go_first_and_no_command_does",
     "restarts::nothing_is_lost_when_agent_or_runtime_restart",
     "truth::each_container_shows_its_own_truth",
 ];
