@@ -14,7 +14,8 @@ pub(crate) fn run(words: &[String]) -> anyhow::Result<()> {
     dist::run()?;
     let build = ["build", "--locked", "--release", "--package", "bench"];
     progress::openly("building the bench", progress::cargo().args(build))?;
-    let status = Command::new(BENCH).args(words).status()?;
+    // Cargo's own, in which each program's loader would look for its libraries first.
+    let status = Command::new(BENCH).args(words).env_remove("LD_LIBRARY_PATH").status()?;
     ensure!(status.success(), "the bench ended with {status}");
     Ok(())
 }
