@@ -216,11 +216,11 @@ def main():
                 kinds.append(resource["kind"])
                 resources.append(resource)
                 count += 1
-        try:
-            check_peers(values, resources)
-            check_realtime(values, resources)
-        except Exception as error:
-            raise ValueError(f"{path.name}: peers: {error!r}") from error
+        for check in (check_peers, check_realtime):
+            try:
+                check(values, resources)
+            except Exception as error:
+                raise ValueError(f"{path.name}: {check.__name__}: {error!r}") from error
         print(f"{path.name}: {' '.join(kinds)}")
     check_refusals(chart)
     check_pages(chart, pathlib.Path("docs"))

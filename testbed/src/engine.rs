@@ -61,7 +61,7 @@ pub trait Engine {
         command: &[&str],
     ) -> anyhow::Result<PodContainer> {
         let program = command.first().context("a container needs a program")?;
-        // The first process of a namespace does not hear SIGTERM, and Podman would wait ten seconds for it at each removal.
+        // A workload does not hear SIGTERM as the first process of a namespace, and Podman would wait ten seconds for it at each removal.
         let run = ["run", "--detach", "--name", name, "--entrypoint", program, "--stop-signal=KILL"];
         let words = [&run, options, &[image], &command[1..]];
         let id = self.ask(&words.concat()).with_context(|| format!("starting {name} by {}", self.name()))?;

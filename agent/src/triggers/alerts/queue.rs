@@ -95,7 +95,7 @@ pub(super) struct Record {
 impl Record {
     /// As it stands in the journal; None for what has no JSON form, which is none of the texts and numbers in it.
     pub(super) fn written(&self) -> Option<Vec<u8>> {
-        // With room from the start: it is made anew some ten times otherwise, for hundreds of runs at once.
+        // With room from the start, as there are hundreds at once.
         let mut json = Vec::with_capacity(1024);
         serde_json::to_writer(&mut json, self).is_ok().then_some(json)
     }
@@ -135,6 +135,7 @@ impl Queue {
         if self.turns.busy() >= concurrent + AHEAD {
             return None;
         }
+        // What waits has an entry with a container: `release` sees to it, and `remove` takes it out of both.
         let id = self.turns.take()?;
         let entry = self.entries.get_mut(&id)?;
         (entry.running, entry.in_container) = (true, true);

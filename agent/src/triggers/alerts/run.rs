@@ -52,7 +52,7 @@ pub(super) async fn dispatch(shared: Arc<Shared>) {
             running.spawn(async move {
                 (id, run.await.unwrap_or_else(|_| RunEnd::Refused("the agent's own mistake".into())))
             });
-            // As many as run at once begin before the others are handed over.
+            // On a quiet agent as many as run at once begin before the others are handed over.
             if running.len() == concurrent {
                 tokio::task::yield_now().await;
             }
