@@ -353,9 +353,8 @@ impl Footprint {
         let memory = |pid: u32| {
             // Exact on every kernel, as VmRSS is not.
             let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-            let line =
-                rollup.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap_or("0 kB").trim().to_owned();
-            line.trim_end_matches(" kB").parse::<u64>().unwrap_or(0)
+            let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap_or_default();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0)
         };
         let processes = fs::read_dir("/proc").unwrap().flatten();
         let namespaces = processes.filter_map(|entry| fs::read_link(entry.path().join("ns/net")).ok());

@@ -63,15 +63,13 @@ pub(super) struct Entry {
     /// Absent until it is found again after a restart.
     pub(super) container: Option<Arc<Container>>,
     pub(super) running: bool,
-    /// Its container is busy with it.
-    in_container: bool,
     pub(super) cancel: CancellationToken,
 }
 
 impl Entry {
     pub(super) fn new(record: Record, container: Option<Arc<Container>>) -> Self {
         let cancel = CancellationToken::new();
-        Self { record: Arc::new(record), container, running: false, in_container: false, cancel }
+        Self { record: Arc::new(record), container, running: false, cancel }
     }
 }
 
@@ -138,7 +136,7 @@ impl Queue {
         // What waits has an entry with a container: `release` sees to it, and `remove` takes it out of both.
         let id = self.turns.take()?;
         let entry = self.entries.get_mut(&id)?;
-        (entry.running, entry.in_container) = (true, true);
+        entry.running = true;
         let container = Arc::clone(entry.container.as_ref()?);
         let request = RunRequest {
             id,
@@ -152,16 +150,13 @@ impl Queue {
 
     /// Its result is published, so that its container's next run may begin.
     pub(super) fn published(&mut self, run: &RunId) {
-        let Some(entry) = self.entries.get_mut(run).filter(|entry| entry.in_container) else { return };
-        entry.in_container = false;
-        if let Some(container) = &entry.container {
-            self.turns.free(&container.id);
+        if let Some(container) = self.entries.get(run).and_then(|entry| entry.container.as_ref()) {
+            self.turns.free(run, &container.id);
         }
     }
 
     /// Nothing more is to be done for it.
     pub(super) fn remove(&mut self, run: &RunId) -> Option<Entry> {
-        self.published(run);
         let entry = self.entries.remove(run)?;
         if let Some(container) = &entry.container {
             self.turns.remove(run, &container.id);

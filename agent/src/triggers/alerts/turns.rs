@@ -19,12 +19,13 @@ pub(super) struct Turns {
 struct Line {
     /// Oldest first, as the ids say.
     waiting: BTreeSet<RunId>,
-    busy: bool,
+    /// The one that has the container.
+    busy: Option<RunId>,
 }
 
 impl Line {
     fn head(&self) -> Option<&RunId> {
-        if self.busy { None } else { self.waiting.first() }
+        if self.busy.is_some() { None } else { self.waiting.first() }
     }
 }
 
@@ -43,17 +44,19 @@ impl Turns {
         let (run, container) = self.heads.pop_first()?;
         self.change(&container, |line| {
             line.waiting.remove(&run);
-            line.busy = true;
+            line.busy = Some(run.clone());
         });
         Some(run)
     }
 
-    pub(super) fn free(&mut self, container: &ContainerId) {
-        self.change(container, |line| line.busy = false);
+    /// The container is free again, if it was busy with this run.
+    pub(super) fn free(&mut self, run: &RunId, container: &ContainerId) {
+        self.change(container, |line| _ = line.busy.take_if(|busy| busy == run));
     }
 
-    /// It does not wait any more, if it did.
+    /// It neither waits nor has its container any more, if it did.
     pub(super) fn remove(&mut self, run: &RunId, container: &ContainerId) {
+        self.free(run, container);
         self.change(container, |line| _ = line.waiting.remove(run));
     }
 
@@ -62,13 +65,13 @@ impl Turns {
         if let Some(head) = line.head() {
             self.heads.remove(head);
         }
-        self.busy -= usize::from(line.busy);
+        self.busy -= usize::from(line.busy.is_some());
         change(line);
-        self.busy += usize::from(line.busy);
+        self.busy += usize::from(line.busy.is_some());
         if let Some(head) = line.head() {
             self.heads.insert(head.clone(), container.clone());
         }
-        if line.waiting.is_empty() && !line.busy {
+        if line.waiting.is_empty() && line.busy.is_none() {
             self.lines.remove(container);
         }
     }
@@ -95,11 +98,13 @@ mod tests {
         turns.add(&run(4), &b);
         assert_eq!(turns.take(), None, "it comes to a container that is busy");
         turns.remove(&run(1), &a);
-        turns.free(&a);
+        turns.free(&run(1), &a);
+        assert_eq!(turns.take(), None, "a is busy with another one");
+        turns.free(&run(0), &a);
         assert_eq!(turns.take(), Some(run(2)), "the one before it has gone");
-        turns.free(&b);
+        turns.free(&run(3), &b);
         turns.remove(&run(4), &b);
-        turns.free(&a);
+        turns.remove(&run(2), &a);
         assert_eq!(turns.take(), None);
         assert_eq!((turns.busy(), turns.lines.len(), turns.heads.len()), (0, 0, 0), "nothing is left behind");
     }
@@ -109,7 +114,7 @@ mod tests {
         #[test]
         fn it_is_what_a_walk_through_all_would_find(steps in proptest::collection::vec((0..4_usize, 0..5_usize, 0..40_usize), 0..200)) {
             let containers: Vec<_> = (0..5).map(|number| ContainerId::new(&number.to_string())).collect();
-            let (mut turns, mut waiting, mut busy) = (Turns::default(), BTreeMap::new(), BTreeSet::new());
+            let (mut turns, mut waiting, mut busy) = (Turns::default(), BTreeMap::new(), BTreeMap::new());
             for (what, container, number) in steps {
                 // A run is in one container only.
                 let (container, of_run) = (&containers[container], &containers[number % 5]);
@@ -121,18 +126,20 @@ mod tests {
                     1 => {
                         turns.remove(&run(number), of_run);
                         waiting.remove(&run(number));
+                        busy.retain(|_, of| *of != run(number));
                     }
                     2 => {
-                        turns.free(container);
-                        busy.remove(container);
+                        if let Some(of) = busy.remove(container) {
+                            turns.free(&of, container);
+                        }
                     }
                     _ => {
-                        let found = waiting.iter().find(|(_, of)| !busy.contains(*of));
+                        let found = waiting.iter().find(|(_, of)| !busy.contains_key(*of));
                         let found = found.map(|(run, of)| (run.clone(), of.clone()));
                         proptest::prop_assert_eq!(turns.take(), found.as_ref().map(|(run, _)| run.clone()));
                         if let Some((run, of)) = found {
                             waiting.remove(&run);
-                            busy.insert(of);
+                            busy.insert(of, run);
                         }
                     }
                 }
