@@ -1,5 +1,5 @@
-//! `cargo xtask test`: sets up, builds the agent and runs every test of the workspace; ends with how many there were, and with
-//! what those that failed said.
+//! `cargo xtask test`: sets up, builds the program as it is shipped and runs every test of the workspace; ends with how many
+//! there were, and with what those that failed said.
 //!
 //! Tests on real containers, browsers and servers wait for things with deadlines, and a machine that stands still for a while
 //! lets one of them go by. So a few that fail are run a second time, alone; what then passes is told as unsteady, with what
@@ -26,10 +26,6 @@ struct Asked<'a> {
 
 pub(crate) fn run() -> anyhow::Result<()> {
     setup::ensure("test")?;
-    progress::openly(
-        "building the agent",
-        progress::cargo().args(["build", "--locked", "--package", "parachute"]),
-    )?;
     // Of the program as it is shipped, as are the tests of image and package.
     dist::run()?;
     image::make()?;

@@ -59,13 +59,19 @@ fn listed(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 fn build() -> anyhow::Result<PathBuf> {
     eprintln!("building the whole-agent tests ...");
     let mut cargo = progress::cargo();
-    cargo.args(["test", "--locked", "--package", "parachute", "--test", "real", "--no-run"]);
+    // All that `cargo xtask test` builds: by themselves tests and program have other features of what they need, and much of that
+    // would be built a second time.
+    cargo.args(["test", "--locked", "--workspace", "--no-run"]);
     let output = cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit()).output();
     let output = output.with_context(|| progress::starting(&cargo))?;
     ensure!(output.status.success(), "building the whole-agent tests ended with {}", output.status);
     let messages = String::from_utf8_lossy(&output.stdout);
     let mut built = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let real = built.rfind(|message| message["target"]["name"] == "real");
+    // The testbed has a test of that name, too.
+    let of_agent = |message: &serde_json::Value| {
+        message["package_id"].as_str().is_some_and(|package| package.contains("#parachute@"))
+    };
+    let real = built.rfind(|message| message["target"]["name"] == "real" && of_agent(message));
     let path = real.as_ref().and_then(|message| message["executable"].as_str());
     path.map(PathBuf::from).context("cargo does not say where the whole-agent tests are")
 }
