@@ -27,6 +27,7 @@ mod exec_killed;
 mod exec_streams;
 mod exec_targets;
 mod exec_terminal;
+mod exec_together;
 mod fleet;
 mod hostile;
 mod killed;

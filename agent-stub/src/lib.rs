@@ -43,7 +43,9 @@ pub use neighbours::TAKEOVER;
 pub use order::Order;
 pub use passing::MOST_FDS;
 pub use serve::serve;
-pub use steps::{ALIVE, END, ENDED, ENDED_BY_KILL, ENDED_TAMPERED, GONE, PING, RECORD, STEPS, Step};
+pub use steps::{
+    ALIVE, ASKS, END, ENDED, ENDED_BY_KILL, ENDED_TAMPERED, GONE, OURS, PING, RECORD, STEPS, Step,
+};
 #[cfg(feature = "std")]
 pub use tries::{
     has_clone_into_cgroup, has_clone3, has_close_range, has_move_mount, has_pidfd_setns, has_seccomp_listener,

@@ -1,14 +1,18 @@
 //! Looks for a process in the joined pid namespace that could take a command over: not only the container itself may be
 //! in it, but a privileged debug container, `docker exec --privileged`, or another container of a pod that shares its
-//! processes. Runs in the stub, under its rules: system calls only. A process that comes later is not seen.
+//! processes. A process of another run's, which has root's rights as well, is none: the launcher knows those. Runs in the
+//! stub, under its rules: system calls only. A process that comes later is not seen.
 
 #![allow(unsafe_code, reason = "system calls in the stub; DESIGN, law 4")]
 
 use core::ffi::CStr;
 
 use libc::{c_int, pid_t};
+use rustix_core::fd::RawFd;
 
 use crate::calls::{check, numbered_path};
+use crate::passing::say;
+use crate::steps::{ASKS, END, OURS};
 
 /// Capabilities with which a container can take over a process beside it: SYS_PTRACE, SYS_ADMIN, PERFMON
 /// (linux/capability.h).
@@ -21,11 +25,15 @@ const STATE: &[u8] = b"\nState:\t";
 /// Bytes of `struct linux_dirent64` before the name (getdents64(2)).
 const DIRENT_HEAD: usize = 19;
 
-/// The first such process, by its pid as the namespace has it. `/proc` must be the namespace's own.
+/// The first such process that is not `known`, by its pid as the namespace has it. `/proc` must be the namespace's own.
 ///
 /// # Errors
 /// The errno of a look at /proc that failed: then nobody knows.
-pub(crate) fn dangerous(own: pid_t, own_user_ns: u64) -> Result<Option<pid_t>, i32> {
+pub(crate) fn dangerous(
+    own: pid_t,
+    own_user_ns: u64,
+    mut known: impl FnMut(pid_t) -> bool,
+) -> Result<Option<pid_t>, i32> {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
     // SAFETY: a static path and numbers.
     let folder = check(unsafe { libc::open(c"/proc".as_ptr(), flags) })?;
@@ -49,11 +57,38 @@ pub(crate) fn dangerous(own: pid_t, own_user_ns: u64) -> Result<Option<pid_t>, i
                     && matches!(user_ns(pid), Ok(ns) if ns == own_user_ns)
                     || user_ns(pid) == Err(libc::EACCES)
             };
-            if let Some(pid) = pid.filter(|pid| *pid != own && is_dangerous(*pid)) {
+            if let Some(pid) = pid.filter(|pid| *pid != own && is_dangerous(*pid) && !known(*pid)) {
                 return Ok(Some(pid));
             }
         }
     }
+}
+
+/// Asks the launcher whether a neighbour is a process of another run's. A signal for the command that comes meanwhile is left in
+/// `early`, the last one of them; the launcher gives no other answer before that run is to end.
+pub(crate) fn is_ours(pid: pid_t, launcher: RawFd, early: &mut u8) -> bool {
+    // SAFETY: numbers. The descriptor is this function's own, and closed when the launcher has been sent a copy.
+    let asked = unsafe {
+        let opened = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        let pidfd = match check(c_int::try_from(opened).unwrap_or(-1)) {
+            Ok(pidfd) => pidfd,
+            // One that has gone does nothing any more.
+            Err(errno) => return errno == libc::ESRCH,
+        };
+        let asked = say(launcher, [ASKS, 0], &[pidfd]);
+        libc::close(pidfd);
+        asked
+    };
+    let mut byte = END;
+    while asked.is_ok() {
+        // SAFETY: the buffer is as long as said. It ends with the launcher at the latest, whose run has a deadline.
+        match unsafe { libc::recv(launcher, core::ptr::from_mut(&mut byte).cast(), 1, 0) } {
+            1 if byte == OURS => return true,
+            1 if byte != END => *early = byte,
+            _ => return false,
+        }
+    }
+    false
 }
 
 fn can_take_over(bounding: u64) -> bool {
@@ -181,6 +216,8 @@ mod tests {
         assert!(user_ns(own).is_ok());
         assert_eq!(bounding_set(i32::MAX), None);
         // The tests run as root on a host, where every process of root's can do everything.
-        assert!(dangerous(own, user_ns(own).unwrap()).unwrap().is_some());
+        let dangerous = |known: bool| dangerous(own, user_ns(own).unwrap(), |_| known).unwrap();
+        assert!(dangerous(false).is_some());
+        assert_eq!(dangerous(true), None);
     }
 }

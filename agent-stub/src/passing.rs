@@ -7,6 +7,7 @@ use rustix_core::fd::{FromRawFd, OwnedFd, RawFd};
 use libc::{c_int, c_uint};
 
 use crate::calls::errno;
+use crate::steps::RECORD;
 
 /// Most descriptors in one message.
 pub const MOST_FDS: usize = 24;
@@ -55,6 +56,15 @@ pub(crate) fn send(socket: RawFd, bytes: &[u8], fds: &[RawFd]) -> Result<c_int, 
         }
     }
     Ok(0)
+}
+
+/// Sends the launcher a record.
+pub(crate) fn say(socket: RawFd, record: [i32; 2], fds: &[RawFd]) -> Result<c_int, i32> {
+    let mut bytes = [0; RECORD];
+    for (place, byte) in bytes.iter_mut().zip(record.into_iter().flat_map(i32::to_ne_bytes)) {
+        *place = byte;
+    }
+    send(socket, &bytes, fds)
 }
 
 /// Receives one message into `bytes`, with the descriptors beside it; gives back its length, 0 at the other end's close.

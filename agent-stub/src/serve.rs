@@ -5,7 +5,7 @@
 
 use rustix_core::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use libc::{c_int, c_ulong, c_void};
+use libc::{c_ulong, c_void};
 
 use crate::calls::{CloneArgs, check, clone_here, close_range, errno, forbid_core};
 use crate::cpus::Cpus;
@@ -13,8 +13,8 @@ use crate::frame::{Frame, Own};
 use crate::layout::MOST_INLINE;
 use crate::limits::limits;
 use crate::neighbours::own_user_ns;
-use crate::passing::{receive, send};
-use crate::steps::{ALIVE, PING, RECORD, Step};
+use crate::passing::{receive, say};
+use crate::steps::{ALIVE, PING, Step};
 use crate::stub::{Failure, block_all_signals, default_signal, live, stub, take_record};
 
 /// Serves the launcher at the other end of standard input until that end closes.
@@ -36,7 +36,7 @@ pub fn serve() -> Result<(), i32> {
         if fds.iter().all(Option::is_none) {
             // Another byte was for a command that has gone.
             if bytes(&mut room).first() == Some(&PING) {
-                say(&socket, [ALIVE, 0])?;
+                say(socket.as_raw_fd(), [ALIVE, 0], &[])?;
             }
             continue;
         }
@@ -56,20 +56,13 @@ pub fn serve() -> Result<(), i32> {
         // The next stub is in another container's sight.
         room.fill(0);
         let record = take_record();
-        say(&socket, obeyed.map_or_else(|(step, errno)| [step as i32, errno], |()| record))?;
+        let record = obeyed.map_or_else(|(step, errno)| [step as i32, errno], |()| record);
+        say(socket.as_raw_fd(), record, &[])?;
         own.cpus.allow();
         // The run's mounts go now.
         // SAFETY: numbers.
         check(unsafe { libc::setns(own.mnt_ns.as_raw_fd(), libc::CLONE_NEWNS) })?;
     }
-}
-
-fn say(socket: &OwnedFd, record: [i32; 2]) -> Result<c_int, i32> {
-    let mut bytes = [0; RECORD];
-    for (place, byte) in bytes.iter_mut().zip(record.into_iter().flat_map(i32::to_ne_bytes)) {
-        *place = byte;
-    }
-    send(socket.as_raw_fd(), &bytes, &[])
 }
 
 fn bytes(cells: &mut [u64]) -> &mut [u8] {

@@ -72,6 +72,9 @@ pub const ENDED_TAMPERED: i32 = -3;
 pub const GONE: i32 = -4;
 /// What the spawner answers to [`PING`]. The second half is 0.
 pub const ALIVE: i32 = -5;
+/// In a record's place while the run is not over, with a pidfd beside it: is this neighbour a process of another run? The second
+/// half is 0.
+pub const ASKS: i32 = -6;
 /// Size in bytes of a run's record: two native-endian `i32`.
 pub const RECORD: usize = 8;
 
@@ -79,6 +82,9 @@ pub const RECORD: usize = 8;
 pub const PING: u8 = 255;
 /// A byte to the command's parent: end the run. Any other is the number of a signal for the command.
 pub const END: u8 = 0;
+/// A byte to a stub that has asked about a neighbour: it is one of ours. Where it is not, [`END`] is the answer. No signal has this
+/// number.
+pub const OURS: u8 = 254;
 
 #[cfg(test)]
 mod tests {

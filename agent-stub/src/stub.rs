@@ -69,8 +69,10 @@ pub(crate) fn live(frame: &Frame<'_>) -> Result<(), Failure> {
         (libc::getpid(), libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))
     };
     check(signals).map_err(|e| (Step::Prepare, e))?;
+    let mut early = END;
     if frame.way.check_neighbours {
-        match frame.own.user_ns.and_then(|own| neighbours::dangerous(own_pid, own)) {
+        let known = |pid| neighbours::is_ours(pid, frame.socket, &mut early);
+        match frame.own.user_ns.and_then(|own| neighbours::dangerous(own_pid, own, known)) {
             Ok(None) => {}
             Ok(Some(pid)) => return Err((Step::Neighbours, pid)),
             Err(e) => return Err((Step::MountProc, e)),
@@ -109,6 +111,10 @@ pub(crate) fn live(frame: &Frame<'_>) -> Result<(), Failure> {
         unsafe { libc::close(fd) };
     }
     let hearing = if own_end < 0 { Hearing::Nothing } else { Hearing::Waiting(own_end) };
+    if early != END {
+        // SAFETY: numbers. Only this process reaps the command, so that the pid is still the command's.
+        unsafe { libc::kill(pid, c_int::from(early)) };
+    }
     watch(frame, pid, signals, hearing, closed.is_err());
     Ok(())
 }

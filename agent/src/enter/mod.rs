@@ -21,8 +21,9 @@
 //! 2. The launcher sends an order to a spawner, which makes a copy of the *template* mount namespace and is in it until the run
 //!    is over. It sets its children's pid namespace to the container's (`setns(pidfd, CLONE_NEWPID)`), clones the **stub**,
 //!    waits until that has gone, and takes its own namespaces back. The pidfd makes a reused pid impossible.
-//! 3. The stub joins the container's network namespace and mounts a fresh `/proc` and `/sys` in the copy. It clones the
-//!    **command** into the cgroup of a run slot.
+//! 3. The stub joins the container's network namespace and mounts a fresh `/proc` and `/sys` in the copy. It looks for a neighbour
+//!    that could take the command over, and asks the launcher whether that is another run's (`ours`). It clones the **command**
+//!    into the cgroup of a run slot.
 //! 4. The command gets its own session, `/dev/null`, the two pipes, no other fd, no core dumps, and is exec'd.
 //! 5. The stub is a child subreaper: every orphan of the command becomes its child. When the command ends, or when
 //!    the launcher says so or closes its end of the spawner's socket, it kills the slot's cgroup, reaps until nothing is left,

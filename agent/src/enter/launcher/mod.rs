@@ -10,6 +10,7 @@ mod joined;
 mod mounts;
 mod observed;
 mod of_host;
+mod ours;
 mod plan;
 mod procfs;
 mod program;

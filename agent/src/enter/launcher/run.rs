@@ -3,15 +3,16 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use agent_stub::{END, ENDED, ENDED_BY_KILL, ENDED_TAMPERED, Fds, GONE, Order, STEPS, Step, Way};
+use agent_stub::{END, ENDED, ENDED_BY_KILL, ENDED_TAMPERED, Fds, GONE, OURS, Order, STEPS, Step, Way};
 use rustix::net::RecvFlags;
 use rustix::process::Signal;
 
 use super::super::protocol::Answer;
 use super::inspect::{is_exiting, is_readable, signal};
+use super::ours;
 use super::plan::Image;
 use super::slots::{Slot, Slots};
-use super::spawner::{Spawner, Spawners};
+use super::spawner::{Heard, Spawner, Spawners};
 use crate::config::RunLimits;
 use crate::model::{self, End, Limit};
 
@@ -281,17 +282,22 @@ impl Run {
         }
     }
 
-    /// Reads the record if it has come; true when the stub is no process any more. Before that the next run in the container
+    /// Reads what has come, and answers what was asked; true when the stub is no process any more. Before that the next run in the container
     /// would find it there, as a neighbour with all of root's rights.
     fn stub_has_gone(&mut self) -> bool {
-        match self.spawner.record(RecvFlags::DONTWAIT) {
-            Ok(record) => {
-                self.orphaned = record.is_none();
-                self.record = record.filter(|record| record.first() != Some(&GONE));
-                true
+        self.record = match self.spawner.heard(RecvFlags::DONTWAIT) {
+            Ok(Some(Heard::Asks(neighbour))) => {
+                self.spawner.tell(if ours::is_of_a_run(neighbour.as_fd()) { OURS } else { END });
+                return false;
             }
-            Err(_nothing) => false,
-        }
+            Ok(Some(Heard::Record(record))) => Some(record).filter(|[first, _]| *first != GONE),
+            Ok(None) => {
+                self.orphaned = true;
+                None
+            }
+            Err(_nothing) => return false,
+        };
+        true
     }
 
     fn how_it_ended(&self) -> End {

@@ -2,19 +2,19 @@
 //! containers, so that neither this process's memory nor its program is ever in sight of one.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Write as _};
+use std::io::{self, IoSlice, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use agent_stub::{ALIVE, MOST_FDS, MOST_INLINE, Order, PING, RECORD};
+use agent_stub::{ALIVE, ASKS, MOST_FDS, MOST_INLINE, Order, PING, RECORD};
 use rustix::cmsg_space;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-    recv, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
@@ -68,11 +68,20 @@ impl Spawners {
         let Some(spawner) = self.free.first() else { return Ok(()) };
         let nothing = &mut SendAncillaryBuffer::default();
         sendmsg(&spawner.socket, &[IoSlice::new(&[PING])], nothing, SendFlags::NOSIGNAL)?;
-        match spawner.record(RecvFlags::empty())? {
-            Some([ALIVE, _]) => Ok(()),
+        match spawner.heard(RecvFlags::empty())? {
+            Some(Heard::Record([ALIVE, _])) => Ok(()),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
+}
+
+/// What a spawner, or its stub, has said.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Record([i32; 2]),
+    /// Whether this neighbour is a process of another run; the stub waits for [`OURS`](agent_stub::OURS) or
+    /// [`END`](agent_stub::END).
+    Asks(OwnedFd),
 }
 
 /// It ends with this, stopped or not, and the kernel reaps it. A run that goes on ends itself then.
@@ -136,28 +145,38 @@ impl Spawner {
         Ok(())
     }
 
-    /// Tells the stub: a signal for the command, or [`END`](agent_stub::END). One that is stopped and has been told hundreds
+    /// Tells the stub: a signal for the command, [`END`](agent_stub::END), or what it has asked. One that is stopped and has been told hundreds
     /// of times is told no more.
     pub(super) fn tell(&self, word: u8) {
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         let _ = sendmsg(&self.socket, &[IoSlice::new(&[word])], &mut SendAncillaryBuffer::default(), flags);
     }
 
-    /// The next record; none when neither spawner nor stub is left to write one.
-    pub(super) fn record(&self, flags: RecvFlags) -> io::Result<Option<[i32; 2]>> {
+    /// What comes next; none when neither spawner nor stub is left to say anything.
+    pub(super) fn heard(&self, flags: RecvFlags) -> io::Result<Option<Heard>> {
         let mut bytes = [0; RECORD];
-        loop {
-            match recv(&self.socket, &mut bytes, flags) {
-                Ok((RECORD, _)) => {
-                    let [a, b, c, d, rest @ ..] = bytes;
-                    return Ok(Some([i32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes(rest)]));
-                }
-                Ok((0, _)) | Err(rustix::io::Errno::CONNRESET) => return Ok(None),
-                Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+        let mut beside = RecvAncillaryBuffer::new(&mut space);
+        let got = rustix::io::retry_on_intr(|| {
+            let parts = &mut [IoSliceMut::new(&mut bytes)];
+            recvmsg(&self.socket, parts, &mut beside, flags | RecvFlags::CMSG_CLOEXEC)
+        });
+        match got.map(|got| got.bytes) {
+            Ok(RECORD) => {}
+            Ok(0) | Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
+            Err(error) => return Err(error.into()),
         }
+        let [a, b, c, d, rest @ ..] = bytes;
+        let record = [i32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes(rest)];
+        let fd = beside.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        Ok(Some(match (record, fd) {
+            ([ASKS, _], Some(neighbour)) => Heard::Asks(neighbour),
+            _ => Heard::Record(record),
+        }))
     }
 
     /// The stub, or an observer's command that has none: the spawner has one child or no child. Looked for only where it has to be
