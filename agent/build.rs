@@ -96,7 +96,7 @@ fn stub(out: &Path) -> Result<(), String> {
         "-fuse-ld=bfd -Wl,-z,noseparate-code -Wl,-Bstatic -lc -lgcc_eh -lgcc -lc"
     };
     let flags = ["-Ctarget-feature=+crt-static", &format!("-Clink-args={libraries}")];
-    let target_dir = out.join("stub");
+    let target_dir = carried(out).join("stub");
     let mut cargo = clean(env::var_os("CARGO").unwrap_or("cargo".into()));
     // What the outer cargo was told to link this machine's programs with, if that is another machine than the one that builds.
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
@@ -128,7 +128,8 @@ fn ebpf(out: &Path) -> Result<(), String> {
     if !env::split_paths(&path).any(|dir| dir.join("bpf-linker").is_file()) {
         return Err(format!("bpf-linker is missing: run `cargo xtask setup`, or set {SKIP}=1 to check only"));
     }
-    let target_dir = out.join("ebpf");
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+    let target_dir = carried(out).join(format!("ebpf-{arch}"));
     let mut cargo = match toolchain(&path)? {
         Toolchain::Distribution(rustc) => {
             let mut cargo = clean(env::var_os("CARGO").unwrap_or("cargo".into()));
@@ -142,7 +143,6 @@ fn ebpf(out: &Path) -> Result<(), String> {
             cargo
         }
     };
-    let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let flags = ["-Cdebuginfo=2", "-Clink-arg=--btf", "--cfg", &format!("bpf_target_arch=\"{arch}\"")];
     cargo
         .args(["--locked", "--release", "--package", "agent-ebpf", "--features", "program"])
@@ -160,6 +160,12 @@ fn ebpf(out: &Path) -> Result<(), String> {
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1");
     finish(cargo, "agent-ebpf", &target_dir.join(TARGET).join("release"), &OBJECTS, out)?;
     OBJECTS.iter().map(|name| out.join(name)).try_for_each(|path| without_dwarf(&path))
+}
+
+/// Where both are built: in the outer cargo's target folder, which it marks so (bford.info/cachedir), and not in `out`, of which there
+/// is one for each profile, for clippy, for docs and for other features.
+fn carried(out: &Path) -> PathBuf {
+    out.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file()).unwrap_or(out).join("carried")
 }
 
 /// The loader needs the BTF alone, which the linker has made of the DWARF: nine tenths of the object are left out.

@@ -65,8 +65,9 @@ fn processes() -> Vec<String> {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
-        let Some((name, parent, start)) = stat(pid) else { continue };
-        if parent == 1 || descends_from(parent, std::process::id()) {
+        let Some((name, parent, start, is_zombie)) = stat(pid) else { continue };
+        // What has ended and lost its parent waits for init, which here looks once a second.
+        if (parent == 1 && !is_zombie) || descends_from(parent, std::process::id()) {
             found.push(format!("process {pid} {name} started at {start}"));
         }
     }
@@ -78,17 +79,18 @@ fn descends_from(mut pid: u32, ancestor: u32) -> bool {
         if pid == ancestor {
             return true;
         }
-        pid = stat(pid).map_or(0, |(_, parent, _)| parent);
+        pid = stat(pid).map_or(0, |(_, parent, ..)| parent);
     }
     false
 }
 
-/// Name, parent and start time (clock ticks since boot) from `proc_pid_stat(5)`, fields 2, 4 and 22.
-fn stat(pid: u32) -> Option<(String, u32, String)> {
+/// Name, parent, start time (clock ticks since boot), and whether it is a zombie, from `proc_pid_stat(5)`, fields 2, 4, 22 and 3.
+fn stat(pid: u32) -> Option<(String, u32, String, bool)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (head, rest) = text.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
-    Some((head.split_once('(')?.1.to_owned(), fields.get(1)?.parse().ok()?, (*fields.get(19)?).to_owned()))
+    let (name, start) = (head.split_once('(')?.1.to_owned(), (*fields.get(19)?).to_owned());
+    Some((name, fields.get(1)?.parse().ok()?, start, *fields.first()? == "Z"))
 }
 
 fn folders(kind: &str, folder: &Path, lines: &mut BTreeSet<String>) {
