@@ -32,6 +32,7 @@ const KERNEL_TESTS: &[&str] = &[
     "exec_killed::nothing_of_a_killed_exec_stays",
     "exec_streams::streams_statuses_signals_and_options",
     "exec_terminal::the_seeds_transcript_and_the_terminal_afterwards",
+    "exec_together::people_and_probes_are_in_one_container_together",
     "killed::a_container_killed_in_mid_run_leaves_nothing",
     "killed::an_agent_killed_in_mid_run_leaves_nothing",
     "launcher_restarts::a_launcher_that_dies_or_hangs_is_replaced",
