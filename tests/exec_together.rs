@@ -16,8 +16,8 @@ probes:
 triggers:
   by-hand: { http: {}, probes: [processes, long] }
 ";
-/// One at work, with something that has left its parents.
-const AT_WORK: &str = "setsid --fork sleep 1000; echo ready; sleep 1001";
+/// One at work, with something that has left its parents, and something that has ended and is waited for by nobody.
+const AT_WORK: &str = "setsid --fork sleep 1000; true & echo ready; exec sleep 1001";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn people_and_probes_are_in_one_container_together() {

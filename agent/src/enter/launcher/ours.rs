@@ -17,28 +17,32 @@ const SPAWNER: &str = "/memfd:parachute-stub (deleted)";
 const MOST_PARENTS: usize = 128;
 
 /// Whether the process behind `pidfd`, which is in another pid namespace than this one, was put there by a spawner, or comes from
-/// one that was.
+/// one that was. One that has ended is nobody to be afraid of, whoever's it was.
 pub(super) fn is_of_a_run(pidfd: BorrowedFd<'_>) -> bool {
-    let comes_from_spawner = || -> io::Result<bool> {
-        let own = pid_ns("self")?;
-        let mut child = pid_of(pidfd).ok_or(io::ErrorKind::NotFound)?.to_string();
-        for _ in 0..MOST_PARENTS {
-            let parent = parent(&child)?;
-            let is_outside = pid_ns(&parent)? == own;
-            let program =
-                is_outside.then(|| std::fs::read_link(format!("/proc/{parent}/exe"))).transpose()?;
-            // Once more: as long as the child has it, its number is nobody else's.
-            if self::parent(&child)? != parent {
-                return Ok(false);
-            }
-            if let Some(program) = program {
-                return Ok(program.as_os_str() == SPAWNER);
-            }
-            child = parent;
+    comes_from_spawner(pidfd).unwrap_or(false) || is_readable(pidfd)
+}
+
+fn comes_from_spawner(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+    let own = namespace("self", "pid")?;
+    let mut chain = vec![pid_of(pidfd).ok_or(io::ErrorKind::NotFound)?.to_string()];
+    while let Some(child) = chain.last().filter(|_| chain.len() <= MOST_PARENTS) {
+        let parent = parent(child)?;
+        if namespace(&parent, "pid")? != own {
+            chain.push(parent);
+            continue;
         }
-        Ok(false)
-    };
-    comes_from_spawner().unwrap_or(false) && !is_readable(pidfd)
+        let is_spawner = std::fs::read_link(format!("/proc/{parent}/exe"))?.as_os_str() == SPAWNER;
+        // Its stub is in the run's mounts, as it is itself; one that went to the container's mounts has the container's own program
+        // run, which has no more rights than the container.
+        let is_in_its_mounts = namespace(child, "mnt")? == namespace(&parent, "mnt")?;
+        chain.push(parent);
+        // Once more: whose child was there all the while has been nobody else, and the first of them is held.
+        let links = chain.windows(2);
+        let lasted =
+            |link: &[String]| matches!(link, [child, of] if self::parent(child).is_ok_and(|now| now == *of));
+        return Ok(is_spawner && is_in_its_mounts && links.rev().all(lasted));
+    }
+    Ok(false)
 }
 
 fn parent(pid: &str) -> io::Result<String> {
@@ -46,9 +50,9 @@ fn parent(pid: &str) -> io::Result<String> {
     Ok(stat_field(&String::from_utf8_lossy(&stat), PARENT).unwrap_or_default().to_string())
 }
 
-/// The inode of a process's pid namespace.
-fn pid_ns(pid: &str) -> io::Result<u64> {
-    std::fs::metadata(format!("/proc/{pid}/ns/pid")).map(|about| about.ino())
+/// The inode of a process's namespace.
+fn namespace(pid: &str, kind: &str) -> io::Result<u64> {
+    std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).map(|about| about.ino())
 }
 
 #[cfg(test)]
@@ -68,12 +72,12 @@ mod tests {
         let inner = loop {
             let inner: Option<i32> = std::fs::read_to_string(&children).unwrap().trim().parse().ok();
             // Its number is known before it is there.
-            if let Some(inner) = inner.filter(|inner| pid_ns(&inner.to_string()).is_ok()) {
+            if let Some(inner) = inner.filter(|inner| namespace(&inner.to_string(), "pid").is_ok()) {
                 break inner;
             }
         };
         let pidfd = pidfd_open(Pid::from_raw(inner).unwrap(), PidfdFlags::empty()).unwrap();
-        assert_ne!(pid_ns(&inner.to_string()).unwrap(), pid_ns("self").unwrap());
+        assert_ne!(namespace(&inner.to_string(), "pid").unwrap(), namespace("self", "pid").unwrap());
         assert!(!is_of_a_run(pidfd.as_fd()));
         child.kill().unwrap();
         child.wait().unwrap();

@@ -287,7 +287,8 @@ impl Run {
     fn stub_has_gone(&mut self) -> bool {
         self.record = match self.spawner.heard(RecvFlags::DONTWAIT) {
             Ok(Some(Heard::Asks(neighbour))) => {
-                self.spawner.tell(if ours::is_of_a_run(neighbour.as_fd()) { OURS } else { END });
+                let is_ours = neighbour.is_some_and(|neighbour| ours::is_of_a_run(neighbour.as_fd()));
+                self.spawner.tell(if is_ours { OURS } else { END });
                 return false;
             }
             Ok(Some(Heard::Record(record))) => Some(record).filter(|[first, _]| *first != GONE),

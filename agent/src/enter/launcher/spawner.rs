@@ -81,7 +81,8 @@ pub(super) enum Heard {
     Record([i32; 2]),
     /// Whether this neighbour is a process of another run; the stub waits for [`OURS`](agent_stub::OURS) or
     /// [`END`](agent_stub::END).
-    Asks(OwnedFd),
+    /// None where there was no room for its descriptor.
+    Asks(Option<OwnedFd>),
 }
 
 /// It ends with this, stopped or not, and the kernel reaps it. A run that goes on ends itself then.
@@ -173,10 +174,7 @@ impl Spawner {
             RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
             _ => None,
         });
-        Ok(Some(match (record, fd) {
-            ([ASKS, _], Some(neighbour)) => Heard::Asks(neighbour),
-            _ => Heard::Record(record),
-        }))
+        Ok(Some(if record.first() == Some(&ASKS) { Heard::Asks(fd) } else { Heard::Record(record) }))
     }
 
     /// The stub, or an observer's command that has none: the spawner has one child or no child. Looked for only where it has to be
