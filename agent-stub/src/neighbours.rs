@@ -18,9 +18,9 @@ use crate::steps::{ASKS, END, OURS};
 /// (linux/capability.h).
 pub const TAKEOVER: [(u32, &str); 3] = [(19, "SYS_PTRACE"), (21, "SYS_ADMIN"), (38, "PERFMON")];
 
-/// Lines of /proc/PID/status (proc_pid_status(5)): the capability bounding set, and before it the state. A name cannot forge
-/// them, because the kernel writes a newline in it as `\n`.
-const SET: &[u8] = b"\nCapBnd:\t";
+/// Lines of /proc/PID/status (proc_pid_status(5)): the sets of capabilities, in its order, and before them the state. A name cannot
+/// forge them, because the kernel writes a newline in it as `\n`. Whoever drops one from his bounding set keeps what he has of it.
+const SETS: [&[u8]; 3] = [b"\nCapInh:\t", b"\nCapPrm:\t", b"\nCapBnd:\t"];
 const STATE: &[u8] = b"\nState:\t";
 /// Bytes of `struct linux_dirent64` before the name (getdents64(2)).
 const DIRENT_HEAD: usize = 19;
@@ -53,7 +53,7 @@ pub(crate) fn dangerous(
             // One in a user namespace of its own has its capabilities in there alone. One that may not be looked at has
             // more of them than this process.
             let is_dangerous = |pid| {
-                bounding_set(pid).is_some_and(can_take_over)
+                capabilities(pid).is_some_and(can_take_over)
                     && matches!(user_ns(pid), Ok(ns) if ns == own_user_ns)
                     || user_ns(pid) == Err(libc::EACCES)
             };
@@ -91,8 +91,8 @@ pub(crate) fn is_ours(pid: pid_t, launcher: RawFd, early: &mut u8) -> bool {
     false
 }
 
-fn can_take_over(bounding: u64) -> bool {
-    TAKEOVER.iter().any(|(bit, _)| bounding & (1 << bit) != 0)
+fn can_take_over(capabilities: u64) -> bool {
+    TAKEOVER.iter().any(|(bit, _)| capabilities & (1 << bit) != 0)
 }
 
 /// The first entry of what getdents64(2) gave, if its name is a pid, and the entries after it.
@@ -127,13 +127,14 @@ fn inode(path: &CStr) -> Result<u64, i32> {
 
 /// None for a process that has gone. Read piece by piece, because a container chooses how long the lines before it are
 /// (`Groups:`).
-fn bounding_set(pid: pid_t) -> Option<u64> {
+fn capabilities(pid: pid_t) -> Option<u64> {
     let path = numbered_path(pid, b"/status");
     let path = CStr::from_bytes_until_nul(&path).ok()?;
     // SAFETY: the path ends in NUL.
     let file = check(unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }).ok()?;
-    let mut reader = Reader::default();
-    let found = loop {
+    let mut readers = SETS.map(Reader::of);
+    let mut found = [None; SETS.len()];
+    let found = 'read: loop {
         let mut piece = [0u8; 2048];
         // SAFETY: the buffer is as long as said.
         let got = unsafe { libc::read(file, piece.as_mut_ptr().cast(), piece.len()) };
@@ -141,8 +142,14 @@ fn bounding_set(pid: pid_t) -> Option<u64> {
         if piece.is_empty() {
             break None;
         }
-        if let Some(set) = piece.iter().find_map(|byte| reader.take(*byte)) {
-            break Some(set);
+        for byte in piece {
+            for (reader, found) in readers.iter_mut().zip(&mut found).filter(|(_, found)| found.is_none()) {
+                *found = reader.take(*byte);
+            }
+            // The last of them in the file.
+            if let [inheritable, permitted, Some(bounding)] = found {
+                break 'read Some(inheritable.unwrap_or(0) | permitted.unwrap_or(0) | bounding);
+            }
         }
     };
     // SAFETY: this function's own descriptor.
@@ -150,15 +157,19 @@ fn bounding_set(pid: pid_t) -> Option<u64> {
     found
 }
 
-/// Finds the number after [`SET`], byte by byte.
-#[derive(Default)]
+/// Finds the number after one of the [`SETS`], byte by byte.
 struct Reader {
+    line: &'static [u8],
     state: usize,
     set: usize,
     value: u64,
 }
 
 impl Reader {
+    fn of(line: &'static [u8]) -> Self {
+        Self { line, state: 0, set: 0, value: 0 }
+    }
+
     /// The number, once the byte after its last digit has come.
     fn take(&mut self, byte: u8) -> Option<u64> {
         // X (EXIT_DEAD): all of its threads have ended and it is being reaped, as the last run's stub may be. It makes no call
@@ -167,8 +178,8 @@ impl Reader {
             return Some(0);
         }
         advance(&mut self.state, STATE, byte);
-        if self.set < SET.len() {
-            advance(&mut self.set, SET, byte);
+        if self.set < self.line.len() {
+            advance(&mut self.set, self.line, byte);
             return None;
         }
         match char::from(byte).to_digit(16) {
@@ -204,7 +215,7 @@ mod tests {
             ("CapBnd:\t1\n", None),
             ("", None),
         ] {
-            let mut reader = Reader::default();
+            let mut reader = Reader::of(SETS[2]);
             assert_eq!(text.bytes().find_map(|byte| reader.take(byte)), set, "{text:.40}");
         }
     }
@@ -212,9 +223,9 @@ mod tests {
     #[test]
     fn processes_are_read_from_a_real_proc() {
         let own = i32::try_from(std::process::id()).unwrap();
-        assert!(bounding_set(own).is_some());
+        assert!(capabilities(own).is_some());
         assert!(user_ns(own).is_ok());
-        assert_eq!(bounding_set(i32::MAX), None);
+        assert_eq!(capabilities(i32::MAX), None);
         // The tests run as root on a host, where every process of root's can do everything.
         let dangerous = |known: bool| dangerous(own, user_ns(own).unwrap(), |_| known).unwrap();
         assert!(dangerous(false).is_some());

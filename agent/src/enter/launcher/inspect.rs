@@ -57,7 +57,7 @@ pub(in crate::enter) fn inspect(pidfd: BorrowedFd<'_>, own: &Own) -> Option<Insp
             .ok()
             .and_then(|path| path.into_string().ok())
             .map(PathBuf::from),
-        cap_bounding: u64::from_str_radix(field("CapBnd")?, 16).ok()?,
+        cap_bounding: capabilities(&status)?,
     };
     // It has not ended yet: so `proc` was its folder all the while, and not that of a successor with its pid.
     (!is_readable(pidfd)).then_some(inspection)
@@ -127,7 +127,7 @@ pub(super) fn target(pidfd: BorrowedFd<'_>, own: &Own) -> Option<Target> {
         inner_pid: field(&status, "NSpid")?.split_whitespace().last()?.parse().ok()?,
         in_host_pid_ns: own.pid_ns == pid_ns,
         in_host_user_ns: own.user_ns == namespace(&proc, "user")?,
-        cap_bounding: u64::from_str_radix(field(&status, "CapBnd")?, 16).ok()?,
+        cap_bounding: capabilities(&status)?,
     };
     // It has not ended yet: so `proc` was its folder all the while, and not that of a successor with its pid.
     (!is_readable(pidfd)).then_some(target)
@@ -155,6 +155,13 @@ fn namespace(of: &OwnedFd, name: &str) -> Option<u64> {
 
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// All that it can come to have: whoever drops a capability from his bounding set keeps what he has of it (capabilities(7)).
+fn capabilities(status: &str) -> Option<u64> {
+    ["CapInh", "CapPrm", "CapBnd"]
+        .iter()
+        .try_fold(0, |all, set| Some(all | u64::from_str_radix(field(status, set)?, 16).ok()?))
 }
 
 /// True when the process behind `pidfd` has gone or is on its way out. The init of a pid namespace stays unreaped, and
