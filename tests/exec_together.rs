@@ -45,12 +45,7 @@ async fn people_and_probes_are_in_one_container_together() {
 
     // The other way round: a probe is there when somebody comes.
     let (long, beside) = tokio::join!(run(&agent, "long", "web"), async {
-        common::eventually("the probe's command is there", SOON, async || {
-            let beside = common::processes_beside(init);
-            let sleeps = beside.iter().filter(|name| *name == "sleep").count();
-            if sleeps == 5 { Ok(()) } else { Err(format!("{beside:?}")) }
-        })
-        .await;
+        one_more_sleeps(init).await;
         tokio::task::block_in_place(|| common::exec(&agent, &["web", "ps", "-e"]).output().unwrap())
     });
     assert_eq!(long["outcome"], "timeout", "{long}");
@@ -59,12 +54,7 @@ async fn people_and_probes_are_in_one_container_together() {
     // A stranger is still one, and is told from them.
     let words = ["-t", &init.to_string(), "-p", "sleep", "1003"];
     let mut stranger = Command::new("nsenter").args(words).stdin(Stdio::null()).spawn().unwrap();
-    common::eventually("the stranger is there", SOON, async || {
-        let beside = common::processes_beside(init);
-        let sleeps = beside.iter().filter(|name| *name == "sleep").count();
-        if sleeps == 5 { Ok(()) } else { Err(format!("{beside:?}")) }
-    })
-    .await;
+    one_more_sleeps(init).await;
     let refused = common::exec(&agent, &["web", "true"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(125), "{refused:?}");
     assert_eq!(run(&agent, "processes", "web").await["outcome"], "refused");
@@ -87,6 +77,16 @@ fn at_work(command: &mut Command) -> Child {
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
     child
+}
+
+/// Besides the four of the two people.
+async fn one_more_sleeps(init: i32) {
+    common::eventually("a fifth one is there", SOON, async || {
+        let beside = common::processes_beside(init);
+        let sleeps = beside.iter().filter(|name| *name == "sleep").count();
+        if sleeps == 5 { Ok(()) } else { Err(format!("{beside:?}")) }
+    })
+    .await;
 }
 
 /// The list of processes that it has made has so many that sleep.

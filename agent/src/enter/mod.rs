@@ -156,7 +156,7 @@ pub struct Inspection {
     pub parent: u32,
     /// Working directory of the parent: a containerd shim's is a bundle directory.
     pub parent_cwd: Option<PathBuf>,
-    /// Capability bounding set (`CapBnd:`).
+    /// All that it can come to have: its capability bounding set, and what it has kept besides (`CapBnd:`, `CapPrm:`, `CapInh:`).
     pub cap_bounding: u64,
 }
 

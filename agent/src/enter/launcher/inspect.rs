@@ -144,12 +144,12 @@ pub(super) fn read_cgroups(pid: u32) -> String {
     read(CWD, &format!("/proc/{pid}/cgroup")).unwrap_or_default()
 }
 
-fn folder(path: &str) -> Option<OwnedFd> {
+pub(super) fn folder(path: &str) -> Option<OwnedFd> {
     openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
 /// The inode number of a namespace of the process whose folder this is.
-fn namespace(of: &OwnedFd, name: &str) -> Option<u64> {
+pub(super) fn namespace(of: &OwnedFd, name: &str) -> Option<u64> {
     statat(of, format!("ns/{name}"), AtFlags::empty()).ok().map(|about| about.st_ino)
 }
 
@@ -197,7 +197,7 @@ pub(super) fn signal(pidfd: BorrowedFd<'_>, signal: Signal) {
     let _ = rustix::process::pidfd_send_signal(pidfd, signal);
 }
 
-fn read(folder: BorrowedFd<'_>, name: &str) -> io::Result<String> {
+pub(super) fn read(folder: BorrowedFd<'_>, name: &str) -> io::Result<String> {
     let file = openat(folder, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mut bytes = Vec::with_capacity(USUAL_FILE);
     File::from(file).take(MAX_FILE).read_to_end(&mut bytes)?;

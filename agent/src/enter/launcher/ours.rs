@@ -5,14 +5,14 @@
 //! What a container says of itself does not count here. Its processes have been started by one another and, at the beginning, by
 //! its runtime; those of a run by a spawner, outside of it.
 
-use std::io;
-use std::os::fd::BorrowedFd;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use super::inspect::{PARENT, is_readable, pid_of, stat_field};
+use rustix::fs::readlinkat;
+
+use super::inspect::{PARENT, folder, is_readable, namespace, pid_of, read, stat_field};
 
 /// The spawner's program, which has no other name (proc_pid_exe(5); memfd_create(2)).
-const SPAWNER: &str = "/memfd:parachute-stub (deleted)";
+const SPAWNER: &[u8] = b"/memfd:parachute-stub (deleted)";
 /// Further than this nobody is followed to where he comes from: a process that starts one that starts one, and so on.
 const MOST_PARENTS: usize = 128;
 
@@ -22,46 +22,42 @@ pub(super) fn is_of_a_run(pidfd: BorrowedFd<'_>) -> bool {
     comes_from_spawner(pidfd).unwrap_or(false) || is_readable(pidfd)
 }
 
-fn comes_from_spawner(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
-    let own = namespace("self", "pid")?;
-    let mut chain = vec![pid_of(pidfd).ok_or(io::ErrorKind::NotFound)?.to_string()];
-    while let Some(child) = chain.last().filter(|_| chain.len() <= MOST_PARENTS) {
-        let parent = parent(child)?;
-        if namespace(&parent, "pid")? != own {
-            chain.push(parent);
-            continue;
+/// None where it cannot be known, as one of them has ended meanwhile.
+fn comes_from_spawner(pidfd: BorrowedFd<'_>) -> Option<bool> {
+    let own = namespace(&folder("/proc/self")?, "pid")?;
+    let mut child = folder(&format!("/proc/{}", pid_of(pidfd)?))?;
+    for _ in 0..MOST_PARENTS {
+        let number = parent(&child)?;
+        let parent_folder = folder(&format!("/proc/{number}"))?;
+        // Once more: as long as the child has this parent, its number is nobody else's.
+        if parent(&child)? != number {
+            return None;
         }
-        let is_spawner = std::fs::read_link(format!("/proc/{parent}/exe"))?.as_os_str() == SPAWNER;
-        // Its stub is in the run's mounts, as it is itself; one that went to the container's mounts has the container's own program
-        // run, which has no more rights than the container.
-        let is_in_its_mounts = namespace(child, "mnt")? == namespace(&parent, "mnt")?;
-        chain.push(parent);
-        // Once more: whose child was there all the while has been nobody else, and the first of them is held.
-        let links = chain.windows(2);
-        let lasted =
-            |link: &[String]| matches!(link, [child, of] if self::parent(child).is_ok_and(|now| now == *of));
-        return Ok(is_spawner && is_in_its_mounts && links.rev().all(lasted));
+        if namespace(&parent_folder, "pid")? == own {
+            let program = readlinkat(&parent_folder, "exe", Vec::new()).ok()?;
+            // Its stub is in the run's mounts, as it is itself; one that went to the container's mounts has the container's own
+            // program run, which has no more rights than the container.
+            let is_in_its_mounts = namespace(&child, "mnt")? == namespace(&parent_folder, "mnt")?;
+            return Some(program.as_bytes() == SPAWNER && is_in_its_mounts);
+        }
+        child = parent_folder;
     }
-    Ok(false)
+    None
 }
 
-fn parent(pid: &str) -> io::Result<String> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat"))?;
-    Ok(stat_field(&String::from_utf8_lossy(&stat), PARENT).unwrap_or_default().to_string())
-}
-
-/// The inode of a process's namespace.
-fn namespace(pid: &str, kind: &str) -> io::Result<u64> {
-    std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).map(|about| about.ino())
+fn parent(of: &OwnedFd) -> Option<u64> {
+    stat_field(&read(of.as_fd(), "stat").ok()?, PARENT)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd as _;
-
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
     use super::*;
+
+    fn pid_ns(pid: &str) -> Option<u64> {
+        namespace(&folder(&format!("/proc/{pid}"))?, "pid")
+    }
 
     #[test]
     fn what_was_put_there_by_others_is_none_of_ours() {
@@ -72,12 +68,12 @@ mod tests {
         let inner = loop {
             let inner: Option<i32> = std::fs::read_to_string(&children).unwrap().trim().parse().ok();
             // Its number is known before it is there.
-            if let Some(inner) = inner.filter(|inner| namespace(&inner.to_string(), "pid").is_ok()) {
+            if let Some(inner) = inner.filter(|inner| pid_ns(&inner.to_string()).is_some()) {
                 break inner;
             }
         };
         let pidfd = pidfd_open(Pid::from_raw(inner).unwrap(), PidfdFlags::empty()).unwrap();
-        assert_ne!(namespace(&inner.to_string(), "pid").unwrap(), namespace("self", "pid").unwrap());
+        assert_ne!(pid_ns(&inner.to_string()).unwrap(), pid_ns("self").unwrap());
         assert!(!is_of_a_run(pidfd.as_fd()));
         child.kill().unwrap();
         child.wait().unwrap();
