@@ -202,25 +202,32 @@ async fn a_container_that_could_take_the_command_over_is_refused() {
     let plain = pod(&rig, "plain", &["plain"]).await;
     common::knows(&agent, std::slice::from_ref(&plain)).await;
     let pid = plain.containers[0].pid.to_string();
-    let mut neighbour = Command::new("nsenter")
-        .args(["-t", &pid, "-p", "sleep", "1000"])
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    common::eventually("the neighbour is there", common::SOON, async || {
-        let beside = common::processes_beside(plain.containers[0].pid);
-        if beside.contains(&"sleep".to_owned()) { Ok(()) } else { Err(format!("{beside:?}")) }
-    })
-    .await;
-    let refused = common::exec(&agent, &["plain", "true"]).output().unwrap();
-    let told = said(&refused);
-    assert!(
-        refused.status.code() == Some(125) && told.contains("of the container's pid namespace has"),
-        "{told}"
-    );
-    // The child of nsenter, which is in the container.
-    Command::new("pkill").args(["-KILL", "-P", &neighbour.id().to_string()]).status().unwrap();
-    neighbour.wait().unwrap();
-    assert!(common::exec(&agent, &["plain", "true"]).status().unwrap().success());
+    // As it is, and as one that has dropped from its bounding set what it keeps by its inheritable set (capabilities(7)).
+    let kept = ["setpriv", "--inh-caps=+sys_ptrace,+sys_admin"];
+    let dropped = ["setpriv", "--bounding-set=-sys_ptrace,-sys_admin,-perfmon"];
+    for before in [[].as_slice(), &[kept, dropped].concat()] {
+        let mut neighbour = Command::new("nsenter")
+            .args(["-t", &pid, "-p"])
+            .args(before)
+            .args(["sleep", "1000"])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        common::eventually("the neighbour is there", common::SOON, async || {
+            let beside = common::processes_beside(plain.containers[0].pid);
+            if beside.contains(&"sleep".to_owned()) { Ok(()) } else { Err(format!("{beside:?}")) }
+        })
+        .await;
+        let refused = common::exec(&agent, &["plain", "true"]).output().unwrap();
+        let told = said(&refused);
+        assert!(
+            refused.status.code() == Some(125) && told.contains("of the container's pid namespace has"),
+            "{before:?}: {told}"
+        );
+        // The child of nsenter, which is in the container.
+        Command::new("pkill").args(["-KILL", "-P", &neighbour.id().to_string()]).status().unwrap();
+        neighbour.wait().unwrap();
+        assert!(common::exec(&agent, &["plain", "true"]).status().unwrap().success());
+    }
     rig.finish(agent);
 }

@@ -27,6 +27,8 @@ const COMMANDS: [&[&str]; 3] = [
 /// Between two looks at whether the runs are over.
 const LOOK: Duration = Duration::from_millis(50);
 const DONE_WITHIN: Duration = Duration::from_mins(1);
+/// What the list of runs and the log say their times to.
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let bed = Containerd::start(&bench.path("alerts")).await?;
@@ -102,7 +104,13 @@ async fn published_later(bench: &Bench, file: &Path, runs: usize) -> anyhow::Res
             let next = tokio::time::timeout(DONE_WITHIN, told.recv()).await.ok().flatten();
             last = last.max(next.with_context(|| format!("{number} of {runs} runs are in the log"))?);
         }
-        later.0.push(last.duration_since(last_end(&agent, runs).await?).unwrap_or_default());
+        let end = last_end(&agent, runs).await?;
+        ensure!(
+            last + MILLISECOND > end,
+            "the last samples came {:?} before the end of the last run",
+            end.duration_since(last)
+        );
+        later.0.push(last.duration_since(end).unwrap_or_default());
     }
     Ok(later.median())
 }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use testbed::{Agent, Crowd, Sample};
 
 use crate::Bench;
-use crate::processes::family;
+use crate::processes::{Resident, family};
 
 /// What the wished-for figures are about.
 pub(crate) const SERIES: usize = 30;
@@ -85,23 +85,4 @@ impl Crowded {
 
 fn series(samples: &[Sample]) -> usize {
     samples.iter().filter(|sample| sample.name == "node_kernel_counters_total").count()
-}
-
-/// Memory of a process, or of some, in MB of 10⁶ bytes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Resident {
-    pub now: f64,
-    pub most: f64,
-}
-
-impl Resident {
-    fn of(pid: u32) -> anyhow::Result<Self> {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let field = |name: &str| -> anyhow::Result<f64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such field")?;
-            let kibibytes: f64 = line.trim_matches([':', '\t', ' ', 'k', 'B']).parse()?;
-            Ok(kibibytes * 1024.0 / 1e6)
-        };
-        Ok(Self { now: field("VmRSS")?, most: field("VmHWM")? })
-    }
 }

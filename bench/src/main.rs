@@ -11,6 +11,7 @@ mod kernel;
 mod mounts;
 mod processes;
 mod ready;
+mod registry;
 mod resident;
 mod resident_full;
 mod row;
@@ -25,14 +26,28 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use clap::Parser;
+use clap::builder::PossibleValuesParser;
 
-use self::row::Row;
+use self::row::{Figure, Row};
 
 /// A quick run is part of every change's way in.
 const QUICK: Duration = Duration::from_mins(3);
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// Targets that are known to be missed, and the figure with which that was accepted: a quick run fails where a row is worse than
+/// this by more than twice. By hand, so that no row gets worse from one kept table to the next without anybody's saying so.
+const MISSED: &[(&str, f64)] = &[
+    ("warm run of /bin/true, joined", 1.5),
+    ("`parachute exec NAME /usr/bin/true`, against the seed's workflow", 9.7),
+    ("`parachute run` of the same as an observer, against the seed's workflow", 12.5),
+    ("sustained runs per second (joined)", 0.6),
+    ("sustained runs per second (observer)", 0.54),
+    ("an alert for 100 containers × 3 probes, to the last sample (joined)", 1.73),
+    ("an alert for 100 containers × 3 probes, to the last sample (observer)", 1.87),
+    ("from there to its labels, which the runtime alone has, in the same", 1.3),
+];
 
 #[derive(Debug, Parser)]
 struct Asked {
@@ -40,7 +55,7 @@ struct Asked {
     #[arg(long)]
     quick: bool,
     /// Only sections of these names; prints the table and writes nothing
-    #[arg(long)]
+    #[arg(long, value_parser = PossibleValuesParser::new(SECTIONS))]
     only: Vec<String>,
 }
 
@@ -65,12 +80,46 @@ impl Bench {
     }
 }
 
+/// What came of the sections that were asked for.
+#[derive(Debug, Default)]
+struct Found {
+    rows: Vec<Row>,
+    /// Whatever speaks against it, each in a line.
+    wrong: Vec<String>,
+}
+
+/// The sections in the order of the table, each a file with a `measure`. One that fails does not take the others' rows with it.
+macro_rules! sections {
+    ($($name:ident),+) => {
+        const SECTIONS: [&str; [$(stringify!($name)),+].len()] = [$(stringify!($name)),+];
+
+        async fn measure(bench: &Bench, only: &[String]) -> Found {
+            let mut found = Found::default();
+            $(
+                if only.is_empty() || only.iter().any(|name| name == stringify!($name)) {
+                    eprint!("measuring {} ...", stringify!($name));
+                    let begun = Instant::now();
+                    match $name::measure(bench).await {
+                        Ok(rows) => found.rows.extend(rows),
+                        Err(error) => found.wrong.push(format!("{}: {error:#}", stringify!($name))),
+                    }
+                    eprintln!(" {} s", begun.elapsed().as_secs());
+                }
+            )+
+            found
+        }
+    };
+}
+
+sections!(runs, cli, sustained, alerts, kernel, starts, scrape, resident, resident_full, idle, binary, ready);
+
 fn main() -> anyhow::Result<ExitCode> {
     // A section that is the agent itself starts launchers, which are this same program (`parachute launcher`).
     if std::env::args_os().nth(1).is_some_and(|verb| verb == "launcher") {
         return parachute::cli::Cli::parse().run();
     }
     let asked = Asked::parse();
+    processes::keep_to_two_processors()?;
     mounts::keep_to_ourselves()?;
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(all(asked)).map(|()| ExitCode::SUCCESS)
@@ -83,31 +132,7 @@ async fn all(asked: Asked) -> anyhow::Result<()> {
         parachute: Path::new(ROOT).join("dist/parachute"),
     };
     let begun = Instant::now();
-    let mut rows: Vec<Row> = Vec::new();
-    // One line for each section, in the order of the table.
-    macro_rules! section {
-        ($name:ident) => {
-            if asked.only.is_empty() || asked.only.iter().any(|name| name == stringify!($name)) {
-                eprint!("measuring {} ...", stringify!($name));
-                let begun = Instant::now();
-                rows.extend($name::measure(&bench).await.context(stringify!($name))?);
-                eprintln!(" {} s", begun.elapsed().as_secs());
-            }
-        };
-    }
-    section!(runs);
-    section!(cli);
-    section!(sustained);
-    section!(alerts);
-    section!(kernel);
-    section!(starts);
-    section!(scrape);
-    section!(resident);
-    section!(resident_full);
-    section!(idle);
-    section!(binary);
-    section!(ready);
-    ensure!(!rows.is_empty(), "no section is called {}", asked.only.join(" or "));
+    let Found { rows, mut wrong } = measure(&bench, &asked.only).await;
     eprintln!("{} rows, {} s in all", rows.len(), begun.elapsed().as_secs());
     if asked.quick && begun.elapsed() > QUICK {
         eprintln!(
@@ -115,16 +140,48 @@ async fn all(asked: Asked) -> anyhow::Result<()> {
             QUICK.as_secs()
         );
     }
-    let path = Path::new(ROOT).join("docs/benchmarks.md");
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
     let report = report(&rows, bench.dir.path())?;
     println!("{report}");
-    if !asked.quick && asked.only.is_empty() {
+    let path = Path::new(ROOT).join("docs/benchmarks.md");
+    wrong.extend(
+        rows.iter()
+            .filter(|row| row.far_off(missed(&row.what)))
+            .map(|row| format!("off by more than twice: {}: {:.2}", row.what, row.value)),
+    );
+    if asked.only.is_empty() {
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
+        wrong.extend(not_measured(&rows, &kept));
+    }
+    let is_kept = !asked.quick && asked.only.is_empty();
+    if is_kept {
+        let absent = rows.iter().filter(|row| row.figure == Figure::NotHere);
+        wrong.extend(
+            absent
+                .map(|row| format!("{}: {}, so that its kept figure would be lost", row.what, row.measured)),
+        );
+    }
+    if !wrong.is_empty() {
+        let untouched = if is_kept { "; docs/benchmarks.md is as it was" } else { "" };
+        bail!("{}{untouched}", wrong.join("\n"));
+    }
+    if is_kept {
         std::fs::write(&path, &report).with_context(|| path.display().to_string())?;
     }
-    let far = rows.iter().filter(|row| row.far_off(Row::kept(&row.what, &kept)));
-    let far: Vec<_> = far.map(|row| row.what.as_str()).collect();
-    if far.is_empty() { Ok(()) } else { bail!("off by more than twice: {}", far.join("; ")) }
+    Ok(())
+}
+
+fn missed(what: &str) -> Option<f64> {
+    MISSED.iter().find(|(row, _)| *row == what).map(|(_, figure)| *figure)
+}
+
+/// What the kept table and the list of what is missed have and these rows, which are all that there are, have not.
+fn not_measured(rows: &[Row], kept: &str) -> Vec<String> {
+    let is_row = |what: &str| rows.iter().any(|row| row.what == what);
+    let kept = Row::names(kept).filter(|what| !is_row(what)).map(|what| {
+        format!("not measured: {what}; where that is meant, take its line out of docs/benchmarks.md")
+    });
+    let missed = MISSED.iter().filter(|(what, _)| !is_row(what));
+    kept.chain(missed.map(|(what, _)| format!("not measured, but among what is missed: {what}"))).collect()
 }
 
 fn report(rows: &[Row], dir: &Path) -> anyhow::Result<String> {
@@ -147,11 +204,13 @@ fn report(rows: &[Row], dir: &Path) -> anyhow::Result<String> {
         "# Benchmarks\n\nMade by `cargo xtask bench`, everything in one run, what is compared interleaved. Ratios are what is \
          compared; times are of this machine on {}. The rows of runs, of first execs and of the eBPF program measure \
          launcher, spawner and hook as a release build for glibc has them; all others are of the shipped program \
-         (`dist/parachute`, musl, built for size).\n\n- {} × {}, {} of memory\n- Linux {}, cgroups {cgroups}, {} mounts, {} below {}\n- commit {}\n\n\
+         (`dist/parachute`, musl, built for size). In them the agent's part is a thread of the bench, with launcher, queue and registry, \
+         and without the filter of system calls and the fewer rights that the program has.\n\n- {}, {} of its {} processors, {} of memory\n- Linux {}, cgroups {cgroups}, {} mounts, {} below {}\n- commit {}\n\n\
          | what | measured | beside | figure | target | holds |\n| --- | --- | --- | --- | --- | --- |\n",
         said("date", &["-u", "+%Y-%m-%d"])?,
         model.trim_start_matches(['\t', ' ', ':']),
         std::thread::available_parallelism()?,
+        processors.lines().filter(|line| line.starts_with("processor")).count(),
         memory.trim(),
         said("uname", &["-r"])?,
         mounts.lines().count(),
@@ -163,6 +222,7 @@ fn report(rows: &[Row], dir: &Path) -> anyhow::Result<String> {
         writeln!(text, "{}", row.line())?;
     }
     text += "\nA quick run (`--quick`, in CI) fails where a ratio, a size or a count is off by more than twice: from its target or, where \
-             this table says that it is missed, from what it says. A time is of one machine, and fails nothing that was measured.\n";
+             this is known to be missed (`MISSED` in bench/src/main.rs), from what it was then. A time is of one machine, and fails nothing \
+             that was measured. It fails as well where a section does, and where a row of this table is not measured any more.\n";
     Ok(text)
 }

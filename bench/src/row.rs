@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(crate) enum Target {
     AtMost(f64),
     AtLeast(f64),
+    /// Nothing was wished for: what it usually is, of a figure that had better be large.
+    Usually(f64),
 }
 
 /// A figure that is a ratio can be compared between machines, and a size does not vary; a time is of one machine.
@@ -17,6 +19,8 @@ pub(crate) enum Figure {
     Size(&'static str),
     /// With its unit, as `ms`. Never a reason to fail.
     Time(&'static str),
+    /// This machine has not what it takes to measure it. No reason to fail, but for a run whose results are kept.
+    NotHere,
 }
 
 #[derive(Clone, Debug)]
@@ -33,45 +37,72 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    pub(crate) fn holds(&self) -> bool {
-        match self.target {
-            Target::AtMost(limit) => self.value <= limit,
-            Target::AtLeast(limit) => self.value >= limit,
+    /// In place of a row that cannot be measured on this machine.
+    pub(crate) fn not_here(what: &str, why: &str, target: Target) -> Self {
+        Self {
+            what: what.to_owned(),
+            measured: format!("not on this machine: {why}").replace(['\n', '|'], " "),
+            beside: "–".to_owned(),
+            value: f64::NAN,
+            figure: Figure::NotHere,
+            target,
         }
     }
 
-    /// Off by more than twice, which is no noise: from the target, or where the kept table says that this is missed, from what
-    /// it says. Of nothing at all twice is nothing; up to ten are others' then.
-    pub(crate) fn far_off(&self, kept: Option<f64>) -> bool {
-        let far = match self.target {
-            Target::AtMost(0.0) => self.value > 10.0,
-            Target::AtMost(limit) => self.value > 2.0 * kept.unwrap_or(limit).max(limit),
-            Target::AtLeast(limit) => self.value < kept.unwrap_or(limit).min(limit) / 2.0,
-        };
-        // What is no number was not measured.
-        self.value.is_nan() || far && !matches!(self.figure, Figure::Time(_))
+    /// Nothing, where nothing was wished for or measured.
+    pub(crate) fn holds(&self) -> Option<bool> {
+        match self.target {
+            _ if self.figure == Figure::NotHere => None,
+            Target::AtMost(limit) => Some(self.value <= limit),
+            Target::AtLeast(limit) => Some(self.value >= limit),
+            Target::Usually(_) => None,
+        }
     }
 
-    /// The figure of a row in a table that was written by [`line`](Self::line).
-    pub(crate) fn kept(what: &str, table: &str) -> Option<f64> {
-        let row = table
-            .lines()
-            .find_map(|line| line.strip_prefix("| ")?.strip_prefix(what)?.strip_prefix(" | "))?;
-        row.split(" | ").nth(2)?.split(' ').next()?.parse().ok()
+    /// Off by more than twice, which is no noise: from the target, or where this is known to be missed, from what it was then.
+    /// Of nothing at all twice is nothing; up to ten are others' then.
+    pub(crate) fn far_off(&self, missed: Option<f64>) -> bool {
+        let far = match self.target {
+            Target::AtMost(0.0) => self.value > 10.0,
+            Target::AtMost(limit) => self.value > 2.0 * missed.unwrap_or(limit).max(limit),
+            Target::AtLeast(limit) | Target::Usually(limit) => {
+                self.value < missed.unwrap_or(limit).min(limit) / 2.0
+            }
+        };
+        match self.figure {
+            Figure::NotHere => false,
+            // What is no number was not measured, and nobody knows why.
+            _ if self.value.is_nan() => true,
+            Figure::Time(_) => false,
+            Figure::Ratio | Figure::Size(_) => far,
+        }
+    }
+
+    /// What the rows of a table are about that was written by [`line`](Self::line).
+    pub(crate) fn names(table: &str) -> impl Iterator<Item = &str> {
+        let rows = table.lines().skip_while(|line| !line.starts_with("| ---")).skip(1);
+        rows.map_while(|line| line.strip_prefix("| ")).filter_map(|line| line.split(" | ").next())
     }
 
     pub(crate) fn line(&self) -> String {
         let unit = match self.figure {
             Figure::Ratio => " ×",
             Figure::Size(unit) | Figure::Time(unit) => &format!(" {unit}"),
+            Figure::NotHere => "",
         };
         let target = match self.target {
             Target::AtMost(limit) => format!("≤ {limit}{unit}"),
             Target::AtLeast(limit) => format!("≥ {limit}{unit}"),
+            Target::Usually(value) => format!("none; usually {value}{unit}"),
         };
-        let held = if self.holds() { "yes" } else { "**no**" };
+        let held = match self.holds() {
+            Some(true) => "yes",
+            Some(false) => "**no**",
+            None => "–",
+        };
         let Self { what, measured, beside, value, .. } = self;
-        format!("| {what} | {measured} | {beside} | {value:.2}{unit} | {target} | {held} |")
+        let value = if value.is_nan() { "–".to_owned() } else { format!("{value:.2}{unit}") };
+        format!("| {what} | {measured} | {beside} | {value} | {target} | {held} |")
     }
 }
 
@@ -96,8 +127,9 @@ impl Times {
         self.median().as_secs_f64() / other.median().as_secs_f64()
     }
 
+    /// Of how many, as the p99 of a few is the greatest of them.
     pub(crate) fn shown(&self) -> String {
-        format!("{} (p99 {})", shown(self.median()), shown(self.quantile(99)))
+        format!("{} (p99 {} of {})", shown(self.median()), shown(self.quantile(99)), self.0.len())
     }
 }
 
@@ -120,22 +152,39 @@ mod tests {
             target,
         };
         let most = |value| row(value, Target::AtMost(1.3));
-        let table = format!("# Benchmarks\n\n{}\n", most(2.0).line());
-        assert_eq!((Row::kept("a, b", &table), Row::kept("a", &table)), (Some(2.0), None));
-        for (value, kept, far) in [
+        for (value, missed, far) in [
             (1.3, None, false),
             (2.6, None, false),
             (2.7, None, true),
             (3.9, Some(2.0), false),
             (4.1, Some(2.0), true),
+            // What was missed once and is better than the target is held to no more than the target.
+            (2.5, Some(0.5), false),
         ] {
-            assert_eq!(most(value).far_off(kept), far, "{value} {kept:?}");
+            assert_eq!(most(value).far_off(missed), far, "{value} {missed:?}");
         }
-        // A table that is better than the target asks for no more than the target.
-        assert!(!most(2.5).far_off(Some(0.5)));
         let least = |value| row(value, Target::AtLeast(20.0));
         assert!(least(9.0).far_off(None) && !least(11.0).far_off(None) && !least(5.0).far_off(Some(8.0)));
+        let usual = |value| row(value, Target::Usually(8.0));
+        assert!(usual(3.9).far_off(None) && !usual(4.1).far_off(None) && usual(100.0).holds().is_none());
         assert!(!Row { figure: Figure::Time("ms"), ..most(100.0) }.far_off(None));
         assert!(Row { figure: Figure::Time("ms"), ..most(f64::NAN) }.far_off(None));
+        let not_here = Row::not_here("a, b", "no such program", Target::AtMost(1.3));
+        assert!(!not_here.far_off(None) && not_here.holds().is_none());
+    }
+
+    #[test]
+    fn a_table_names_its_rows() {
+        let rows = [
+            Row::not_here("a, b", "no | such\nprogram", Target::AtMost(1.3)),
+            Row::not_here("c", "", Target::Usually(1.0)),
+        ];
+        let table = format!(
+            "# Benchmarks\n\n- a\n\n| what | measured |\n| --- | --- |\n{}\n{}\n\nWords.\n",
+            rows[0].line(),
+            rows[1].line()
+        );
+        assert_eq!(Row::names(&table).collect::<Vec<_>>(), ["a, b", "c"]);
+        assert_eq!(Row::names("").count(), 0);
     }
 }

@@ -27,6 +27,7 @@ use testbed::{Containerd, Pod, WORKLOAD_IMAGE};
 
 use crate::Bench;
 use crate::mounts::{Mounts, Shared};
+use crate::processes::Resident;
 use crate::row::{Figure, Row, Target, Times, shown};
 
 const CONFIGURATION: &str = "\
@@ -79,8 +80,16 @@ async fn rows(
 ) -> anyhow::Result<Vec<Row>> {
     let stand = Stand::start(configuration, pod).await?;
     let warm = stand.warm(few).await?;
-    let mut grown = vec![("the host's mounts, 5,000 more", warm_beside(&stand, some, mounts).await?)];
-    grown.push(("the agent's memory, 10 MB to 500 MB", large_beside(&stand, some).await?));
+    let with_mounts = warm_beside(&stand, some, mounts).await?;
+    let (large, resident) = large_beside(&stand, some).await?;
+    let grown = [
+        ("the host's mounts, 5,000 more", with_mounts, String::new()),
+        (
+            "the agent's memory, 10 MB to 500 MB",
+            large,
+            format!("; {:.0} MB to {:.0} MB here", resident[0], resident[1]),
+        ),
+    ];
     stand.close().await;
     let mut first: [[Firsts; 2]; 2] = Default::default();
     for (turn, fresh) in fresh.iter().enumerate() {
@@ -117,13 +126,15 @@ async fn rows(
             target: Target::AtMost(2.0),
         });
     }
-    for (what, [small, large]) in &grown {
+    for (what, [small, large], besides) in &grown {
         for (n, way) in WAYS.into_iter().enumerate() {
-            rows.push(growth(
+            let mut row = growth(
                 format!("warm run, {way}: {what}"),
                 [&large.ways[n], &large.spawn],
                 [&small.ways[n], &small.spawn],
-            ));
+            );
+            row.measured += besides;
+            rows.push(row);
         }
     }
     for ((way, few), many) in WAYS.into_iter().zip(few_mounts).zip(many_mounts) {
@@ -177,15 +188,19 @@ async fn warm_beside(stand: &Stand, rounds: usize, mounts: &Path) -> anyhow::Res
     Ok(both)
 }
 
-async fn large_beside(stand: &Stand, rounds: usize) -> anyhow::Result<[Warm; 2]> {
+/// And how many megabytes it had, without and with.
+async fn large_beside(stand: &Stand, rounds: usize) -> anyhow::Result<([Warm; 2], [f64; 2])> {
     let mut both = [Warm::default(), Warm::default()];
+    let mut resident = [0.0; 2];
     for large in by_turns() {
         // Not zeroes, which would be no memory before they are written to.
         let memory = large.then(|| vec![1_u8; MEMORY]);
+        let had = Resident::of(std::process::id())?;
+        resident[usize::from(large)] = had.now;
         both[usize::from(large)].extend(stand.warm(rounds / TURNS).await?);
         drop(std::hint::black_box(memory));
     }
-    Ok(both)
+    Ok((both, resident))
 }
 
 /// After a change of the host's mounts the launcher looks at them, at most once a second.

@@ -5,23 +5,26 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{anyhow, ensure};
 
 use crate::Bench;
 use crate::crowded::{Crowded, SERIES};
 use crate::row::{Figure, Row, Target, Times, shown};
 
-const FEW: usize = 100;
+/// Equally far from each other, so that what is added from one to the next can be compared.
+const SIZES: [usize; 3] = [100, 550, MANY];
 const MANY: usize = 1000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let rounds = bench.rounds(300);
     let mut node = Crowded::start(bench).await?;
-    node.grow_to(FEW).await?;
-    let few = of_each(&node, rounds)?;
-    node.grow_to(MANY).await?;
-    let many = of_each(&node, rounds)?;
+    let mut all = Vec::new();
+    for size in SIZES {
+        node.grow_to(size).await?;
+        all.push(of_each(&node, rounds)?);
+    }
+    let [few, some, many] = <[Both; 3]>::try_from(all).map_err(|_| anyhow!("three sizes"))?;
     let containers = format!("{MANY} containers × {SERIES} series: `/metrics`");
     let row = |what: String, measured: &Measured| Row {
         what,
@@ -31,18 +34,26 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         figure: Figure::Time("ms"),
         target: Target::AtMost(15.0),
     };
-    let each = |measured: &Measured, containers: usize| {
-        measured.agent.median() / u32::try_from(containers * SERIES).unwrap_or(u32::MAX)
+    let times = [&few, &some, &many].map(|both| both.plain.agent.median());
+    let added = |from: usize, to: usize| {
+        let series = (SIZES[to] - SIZES[from]) * SERIES;
+        (times[to].as_secs_f64() - times[from].as_secs_f64()) * 1e9 / series as f64
     };
-    let (per_few, per_many) = (each(&few.plain, FEW), each(&many.plain, MANY));
+    let (first, next) = (added(0, 1), added(1, 2));
+    let [few, some, many_series] = SIZES.map(|containers| containers * SERIES);
     Ok(vec![
         row(containers.clone(), &many.plain),
         row(format!("{containers}, gzip"), &many.zipped),
         Row {
-            what: "cost of a series in a scrape of 30,000, against one of 3,000".to_owned(),
-            measured: format!("{} ns", per_many.as_nanos()),
-            beside: format!("{} ns ({} a scrape)", per_few.as_nanos(), shown(few.plain.agent.median())),
-            value: per_many.as_secs_f64() / per_few.as_secs_f64(),
+            what: "cost of one more series in a scrape of many, against one more in a scrape of few"
+                .to_owned(),
+            measured: format!("{next:.0} ns each from {some} to {many_series}, {} in all", shown(times[2])),
+            beside: format!(
+                "{first:.0} ns each from {few} to {some}, {} and {} in all",
+                shown(times[0]),
+                shown(times[1])
+            ),
+            value: next / first,
             figure: Figure::Ratio,
             target: Target::AtMost(1.2),
         },

@@ -1,5 +1,6 @@
 //! How many runs in a second an agent comes to that always has some waiting, in many containers, beside as many bare spawns
-//! at once of the same command. A schedule asks for more than can be done; during the bare spawns there is no agent.
+//! at once of the same command. A schedule asks for as many as there are bare spawns in a second, which is more than can be done;
+//! during the bare spawns there is no agent.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,28 +15,29 @@ use crate::{Bench, herd};
 const READY: Duration = Duration::from_secs(20);
 /// The default of `limits.concurrent_runs`, for both sides.
 const AT_ONCE: usize = 8;
-/// Probes of the same command: with 200 containers they ask for 2,400 runs in a second, which is more than can be done.
-const PROBES: usize = 12;
 /// From the first run until it is certain that more wait.
 const SETTLE: Duration = Duration::from_millis(500);
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let (containers, window, rounds) =
-        if bench.quick { (50, Duration::from_secs(1), 2) } else { (200, Duration::from_secs(4), 5) };
+        if bench.quick { (50, Duration::from_secs(1), 3) } else { (200, Duration::from_secs(4), 5) };
     let bed = Containerd::start(&bench.path("sustained")).await?;
     herd::start(&bed, containers).await?;
     let mut rows = Vec::new();
     for isolation in ["joined", "observer"] {
         let file = bench.path("sustained.yml");
-        std::fs::write(&file, configuration(&bed.socket(), isolation, PROBES * 200 / containers))?;
         let (mut ours, mut bare): (Vec<f64>, Vec<f64>) = Default::default();
         for _ in 0..rounds {
-            ours.push(sustained(bench, &file, containers, window).await?);
             let since = Instant::now();
             let spawned = tokio::task::block_in_place(|| {
                 herd::spawn(&[&["/usr/bin/true"]], AT_ONCE, |_| since.elapsed() < window)
             })?;
-            bare.push(spawned as f64 / since.elapsed().as_secs_f64());
+            let took = since.elapsed();
+            bare.push(spawned as f64 / took.as_secs_f64());
+            // Each probe is asked for once a second in each container.
+            let probes = spawned.div_ceil(containers * usize::try_from(window.as_secs())?);
+            std::fs::write(&file, configuration(&bed.socket(), isolation, probes))?;
+            ours.push(sustained(bench, &file, containers, window).await?);
         }
         let spread = |all: &[f64]| {
             let (least, most) =
@@ -74,6 +76,8 @@ async fn sustained(bench: &Bench, file: &Path, containers: usize, window: Durati
     let (since, before) = (Instant::now(), runs().await?);
     tokio::time::sleep(window).await;
     let (took, after) = (since.elapsed(), runs().await?);
+    let waiting = herd::sum(&agent, "parachute_runs_queued", ("", "")).await?;
+    ensure!(waiting > 0.0, "the agent has nothing to do, so that this is not what it comes to");
     let failed = herd::sum(&agent, "parachute_probe_failures_total", ("", "")).await?;
     ensure!(failed == 0.0, "{failed} runs failed");
     Ok((after - before) / took.as_secs_f64())
@@ -94,7 +98,7 @@ fn configuration(socket: &Path, isolation: &str, probes: usize) -> String {
         );
     }
     format!(
-        "runtimes: [{{cri: {}}}]\nlimits: {{ concurrent_runs: {AT_ONCE}, queued_runs: 10000 }}\nprobes:\n{probes}\
+        "runtimes: [{{cri: {}}}]\nlimits: {{ concurrent_runs: {AT_ONCE}, queued_runs: 100000 }}\nprobes:\n{probes}\
          triggers:\n  busy: {{ schedule: {{ every: 1s }}, match: {{ container: \"main-*\" }}, probes: [{}] }}\n",
         socket.display(),
         names.join(", ")

@@ -24,6 +24,9 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 /// `sun_path` holds 108 bytes with its final NUL (unix(7)), and containerd adds `.ttrpc` to its socket's name.
 const LONGEST_SOCKET: usize = 107 - ".ttrpc".len();
 
+/// For calls that no builder makes.
+pub type CriClient = RuntimeServiceClient<Channel>;
+
 /// A running containerd with its own root, state, socket, network and images. Dropping it kills every pod and removes
 /// all that it made on the machine, the folder's contents included.
 #[derive(Debug)]
@@ -96,7 +99,7 @@ impl Containerd {
     }
 
     /// A client on containerd's own socket, for calls that [`PodBuilder`] does not make.
-    pub fn runtime(&self) -> RuntimeServiceClient<Channel> {
+    pub fn runtime(&self) -> CriClient {
         RuntimeServiceClient::new(self.channel.clone())
     }
 

@@ -7,7 +7,7 @@ pub use agent::Agent;
 pub use alertmanager::{Alertmanager, AlertmanagerVersion, newest_alertmanager};
 pub use chromium::{Chromium, Page, View};
 pub use cleanup::alone;
-pub use containerd::Containerd;
+pub use containerd::{Containerd, CriClient};
 pub use crio::{CgroupDriver, CrioContainer, FakeCrio};
 pub use crowd::Crowd;
 pub use docker::Docker;
