@@ -58,9 +58,11 @@ pub(crate) async fn known(agent: &Agent, count: usize) -> anyhow::Result<()> {
     }
 }
 
-/// The sum of a metric's samples with this label.
+/// The sum of a metric's samples with this label; of all of them without one, and then there must be some.
 pub(crate) async fn sum(agent: &Agent, metric: &str, label: (&str, &str)) -> anyhow::Result<f64> {
     let samples = agent.scrape().await?;
+    let is_there = !label.0.is_empty() || samples.iter().any(|one| one.name == metric);
+    ensure!(is_there, "the agent has no metric {metric}");
     Ok(samples
         .iter()
         .filter(|one| one.name == metric && (label.0.is_empty() || one.label(label.0) == label.1))

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use testbed::{Agent, Containerd, WORKLOAD_IMAGE};
 
 use crate::Bench;
@@ -67,13 +67,15 @@ fn calls(pids: &[u32], window: Duration) -> anyhow::Result<String> {
     for pid in pids {
         strace.args(["-p", &pid.to_string()]);
     }
-    strace
+    let ended = strace
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
         .context("starting timeout")?;
     let log = std::fs::read_to_string(log.path())?;
+    // As timeout(1) has it for who was still at work; each thread is in a call when strace comes, which is a line.
+    ensure!(ended.code() == Some(124) && !log.is_empty(), "it ended with {ended}, {} bytes", log.len());
     let waiting = |line: &&str| !line.ends_with("<unfinished ...>") && !line.ends_with("<detached ...>");
     // What a thread was in when strace came is begun anew, and is not by itself a sign of life.
     let calls = log.lines().filter(|line| line.contains("resumed>) = ") || waiting(line)).count();

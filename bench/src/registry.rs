@@ -15,7 +15,7 @@ use parachute::enter::{LauncherOptions, LauncherProcess};
 use parachute::metrics::AgentMetrics;
 use parachute::model::ContainerEvent;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::processes::{family, goes_first};
 
@@ -44,7 +44,8 @@ pub(crate) struct Watched {
     /// Whoever is up, as it comes up.
     pub ups: Option<mpsc::UnboundedReceiver<String>>,
     metrics: AgentMetrics,
-    stop: CancellationToken,
+    /// The thread ends when this does.
+    stop: DropGuard,
     agent: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -68,7 +69,7 @@ impl Watched {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(watch)
         })?;
-        let watched = Self { seen, ups: Some(ups), metrics, stop, agent };
+        let watched = Self { seen, ups: Some(ups), metrics, stop: stop.drop_guard(), agent };
         if ready.await.is_err() {
             return Err(watched.stop().await.err().context("the registry has ended")?);
         }
@@ -83,7 +84,7 @@ impl Watched {
 
     /// What it knew of each container, after its end.
     pub(crate) async fn stop(self) -> anyhow::Result<HashMap<String, Known>> {
-        self.stop.cancel();
+        drop(self.stop);
         let joined = tokio::task::spawn_blocking(|| self.agent.join()).await?;
         joined.unwrap_or_else(|_| bail!("the registry's thread has panicked"))?;
         Ok(std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner)))
@@ -144,7 +145,9 @@ async fn watch(
     tokio::time::timeout(READY_WITHIN, registry.described()).await.context("the first scan is not done")?;
     if realtime {
         // A launcher goes on without, where it may not.
-        ensure!(launchers().all(goes_first), "the launcher has no real-time priority");
+        let launchers = launchers();
+        let go_first = !launchers.is_empty() && launchers.into_iter().all(goes_first);
+        ensure!(go_first, "the launcher has no real-time priority");
     }
     // An error means that nobody waits any more.
     let _ = ready.send(());
@@ -153,7 +156,7 @@ async fn watch(
     Ok(())
 }
 
-fn launchers() -> impl Iterator<Item = u32> {
+fn launchers() -> Vec<u32> {
     let name = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    family(std::process::id()).into_iter().filter(move |pid| name(pid).trim_end() == LAUNCHER)
+    family(std::process::id()).into_iter().filter(|pid| name(pid).trim_end() == LAUNCHER).collect()
 }

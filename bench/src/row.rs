@@ -11,7 +11,7 @@ pub(crate) enum Target {
     Usually(f64),
 }
 
-/// A figure that is a ratio can be compared between machines, and a size does not vary; a time is of one machine.
+/// A figure that is a ratio can be compared between machines, and a size varies little; a time is of one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Figure {
     Ratio,

@@ -5,10 +5,11 @@
 //! `parachute_container_detection_seconds`. An agent with `--realtime` and one without take turns.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use testbed::{Containerd, CriClient, WORKLOAD_IMAGE, cri};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -82,7 +83,7 @@ impl Starts {
     ) -> anyhow::Result<()> {
         let mut agent = Watched::start(configuration.to_owned(), realtime).await?;
         let ups = agent.ups.take().context("it was taken")?;
-        let beside = tokio::spawn(ask_beside(bed.runtime(), ups));
+        let beside = ask_beside(bed.socket(), ups, realtime);
         let asked = agent.questions();
         let mut ids = Vec::new();
         for number in 0..pods {
@@ -100,7 +101,11 @@ impl Starts {
         }
         self.questions += agent.questions() - asked;
         self.started += ids.len() + pods;
-        let (seen, beside) = (agent.stop().await?, beside.await?);
+        // The other ends with the agent.
+        let seen = agent.stop().await?;
+        let beside = tokio::task::spawn_blocking(|| beside.join()).await?;
+        let beside = beside.unwrap_or_else(|_| bail!("who asks beside the agent has panicked"))?;
+        ensure!(self.questions > 0, "the agent has not asked the runtime, or not as it is counted here");
         for id in &ids {
             let known = seen.get(id).with_context(|| format!("{id} was never seen"))?;
             ensure!(!known.found.is_zero(), "{id} was not found by its exec");
@@ -142,7 +147,7 @@ impl Starts {
                     labelled.ratio(idle)
                 ),
                 beside: format!(
-                    "ContainerStatus, asked at that moment by another, whose priority is the usual: {}",
+                    "ContainerStatus, asked at that moment by another of the same priority: {}",
                     beside.shown()
                 ),
                 value: labelled.ratio(beside),
@@ -161,15 +166,29 @@ impl Starts {
     }
 }
 
-async fn ask_beside(mut runtime: CriClient, mut ups: UnboundedReceiver<String>) -> HashMap<String, Duration> {
-    let mut trips = HashMap::new();
-    while let Some(id) = ups.recv().await {
-        // A sandbox is no container for this call.
-        if let Ok(trip) = ask(&mut runtime, id.clone()).await {
-            trips.insert(id, trip);
+/// With the agent's own priority, on a thread of its own.
+fn ask_beside(
+    socket: PathBuf,
+    mut ups: UnboundedReceiver<String>,
+    realtime: bool,
+) -> JoinHandle<anyhow::Result<HashMap<String, Duration>>> {
+    std::thread::spawn(move || {
+        if realtime {
+            parachute::enter::go_first()?;
         }
-    }
-    trips
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut runtime = Containerd::connect(&socket)?;
+            let mut trips = HashMap::new();
+            while let Some(id) = ups.recv().await {
+                // A sandbox is no container for this call.
+                if let Ok(trip) = ask(&mut runtime, id.clone()).await {
+                    trips.insert(id, trip);
+                }
+            }
+            Ok(trips)
+        })
+    })
 }
 
 async fn ask(runtime: &mut CriClient, container_id: String) -> anyhow::Result<Duration> {

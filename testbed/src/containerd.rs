@@ -103,6 +103,12 @@ impl Containerd {
         RuntimeServiceClient::new(self.channel.clone())
     }
 
+    /// A client with a connection of its own, which is served by the runtime that this is called in.
+    pub fn connect(socket: &Path) -> anyhow::Result<CriClient> {
+        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))?;
+        Ok(RuntimeServiceClient::new(endpoint.connect_lazy()))
+    }
+
     /// Kills containerd and starts it again on the same state. The pods keep running: their shims are other processes.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.stop_daemon();

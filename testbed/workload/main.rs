@@ -10,7 +10,7 @@ use std::time::Duration;
 use std::{env, fs, io, thread};
 
 const USAGE: &str = "usage: workload sleep | true | listen LISTENERS CLIENTS [ZOMBIES] | udp SOCKETS | tree DESCENDANTS | \
-                     execs COUNT | cgroups FOLDER COUNT | hostile | surge CONNECTIONS SECONDS | talk ADDRESS PORT | markup";
+                     execs [COUNT] | cgroups FOLDER COUNT | hostile | surge CONNECTIONS SECONDS | talk ADDRESS PORT | markup";
 
 /// Where this program stands in every image.
 const SELF: &str = "/workload";
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Some("listen") => listen(number(2), number(3), number(4)),
         Some("udp") => udp(number(2)),
         Some("tree") => tree(number(2)),
-        Some("execs") => execs(number(2)),
+        Some("execs") => execs(args.get(2).map(|_| number(2))),
         Some("cgroups") => cgroups(args.get(2).map_or("", String::as_str), number(3)),
         Some("hostile") => hostile(),
         Some("surge") => surge(number(2), number(3)),
@@ -84,10 +84,12 @@ fn tree(descendants: u16) -> io::Result<()> {
     sleep().map(|()| drop(children))
 }
 
-/// Execs `count` short processes one after the other, then stays under the name `done`.
-fn execs(count: u16) -> io::Result<()> {
-    for _ in 0..count {
+/// Execs `count` short processes one after the other, then stays under the name `done`; without a count it goes on for ever.
+fn execs(count: Option<u16>) -> io::Result<()> {
+    let mut done = 0_u64;
+    while count.is_none_or(|count| done < u64::from(count)) {
         Command::new(SELF).arg("true").status()?;
+        done += 1;
     }
     fs::write("/proc/self/comm", "done")?;
     sleep()
