@@ -48,6 +48,7 @@ const MISSED: &[(&str, f64)] = &[
     ("an alert for 100 containers × 3 probes, to the last sample (joined)", 1.73),
     ("an alert for 100 containers × 3 probes, to the last sample (observer)", 1.87),
     ("from there to its labels, which the runtime alone has, in the same", 1.3),
+    ("from there to its labels, which the runtime alone has, in the same (`--realtime`)", 1.1),
 ];
 
 #[derive(Debug, Parser)]
