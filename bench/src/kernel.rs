@@ -47,8 +47,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
 fn program(turns: usize) -> anyhow::Result<Vec<Row>> {
     let _counting = Counting::start()?;
     let (mut with, mut without) = (Times::default(), Times::default());
-    let (mut count, mut time) = (0, Duration::ZERO);
-    let mut costs = Vec::new();
+    let (mut ours, mut costs) = (Cost::default(), Vec::new());
     // By bpftrace, each alone: what runs beside another finds some of its way in the caches.
     let mut others = [COUNT, CGROUP].map(|program| (program, Ok(Cost::default())));
     for turn in 0..turns {
@@ -56,15 +55,13 @@ fn program(turns: usize) -> anyhow::Result<Vec<Row>> {
         for _ in 0..WARMING {
             spawn()?;
         }
-        let before = kernel.cost()?;
+        let before = Cost::from(kernel.cost()?);
         for _ in 0..TURN {
             with.0.push(spawn()?);
         }
-        let after = kernel.cost()?;
-        count += after.0 - before.0;
-        let took = after.1.saturating_sub(before.1);
-        time += took;
-        costs.push(per_run(after.0 - before.0, took));
+        let cost = Cost::from(kernel.cost()?).since(before);
+        ours = ours.and(cost);
+        costs.push(cost.per_run());
         drop(kernel);
         for _ in 0..TURN {
             without.0.push(spawn()?);
@@ -72,14 +69,14 @@ fn program(turns: usize) -> anyhow::Result<Vec<Row>> {
         if turn % OTHERS_EVERY == 0 {
             for (program, cost) in &mut others {
                 if let Ok(so_far) = cost {
-                    *cost = so_far.and(program);
+                    *cost = of_bpftrace(program).map(|more| so_far.and(more));
                 }
             }
         }
     }
-    let cost = per_run(count, time);
+    let (cost, count) = (ours.per_run(), ours.count);
     costs.sort_by(f64::total_cmp);
-    let [counting, cgroup] = others.map(|(_, cost)| cost.map(|cost| per_run(cost.count, cost.time)));
+    let [counting, cgroup] = others.map(|(_, cost)| cost.map(Cost::per_run));
     let beside = match &cgroup {
         Ok(cgroup) => {
             format!("one of bpftrace's that asks for the cgroup and does nothing else: {cgroup:.0} ns")
@@ -207,11 +204,6 @@ fn forks() -> anyhow::Result<u64> {
     Ok(forks.trim().parse()?)
 }
 
-#[allow(clippy::cast_precision_loss, reason = "nanoseconds and counts of some minutes")]
-fn per_run(count: u64, time: Duration) -> f64 {
-    nanoseconds(time) / count.max(1) as f64
-}
-
 fn nanoseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e9
 }
@@ -271,31 +263,49 @@ impl Bpftrace {
     }
 
     fn cost(&self) -> anyhow::Result<Cost> {
-        let (count, time) = run_by(self.0.id()).context("bpftrace has ended")?;
-        Ok(Cost { count, time })
+        run_by(self.0.id()).map(Cost::from).context("bpftrace has ended")
     }
 }
 
+/// Of some execs, of which bpftrace sees each by this program.
+fn of_bpftrace(program: &str) -> anyhow::Result<Cost> {
+    let bpftrace = Bpftrace::start(program)?;
+    for _ in 0..WARMING {
+        spawn()?;
+    }
+    let before = bpftrace.cost()?;
+    for _ in 0..TURN * OTHERS_EVERY / 4 {
+        spawn()?;
+    }
+    Ok(bpftrace.cost()?.since(before))
+}
+
+/// How often a program has run, and how long in all.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cost {
     count: u64,
     time: Duration,
 }
 
+impl From<(u64, Duration)> for Cost {
+    fn from((count, time): (u64, Duration)) -> Self {
+        Self { count, time }
+    }
+}
+
 impl Cost {
-    /// With some more execs, of which bpftrace sees each by this program.
-    fn and(self, program: &str) -> anyhow::Result<Self> {
-        let bpftrace = Bpftrace::start(program)?;
-        for _ in 0..WARMING {
-            spawn()?;
-        }
-        let before = bpftrace.cost()?;
-        for _ in 0..TURN * OTHERS_EVERY / 4 {
-            spawn()?;
-        }
-        let after = bpftrace.cost()?;
-        let (count, time) = (after.count - before.count, after.time.saturating_sub(before.time));
-        Ok(Self { count: self.count + count, time: self.time + time })
+    fn and(self, more: Self) -> Self {
+        Self { count: self.count + more.count, time: self.time + more.time }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self { count: self.count - before.count, time: self.time.saturating_sub(before.time) }
+    }
+
+    /// In nanoseconds.
+    #[allow(clippy::cast_precision_loss, reason = "nanoseconds and counts of some minutes")]
+    fn per_run(self) -> f64 {
+        nanoseconds(self.time) / self.count.max(1) as f64
     }
 }
 

@@ -41,8 +41,6 @@ type Seen = Arc<Mutex<HashMap<String, Known>>>;
 #[derive(Debug)]
 pub(crate) struct Watched {
     seen: Seen,
-    /// Whoever is up, as it comes up.
-    pub ups: Option<mpsc::UnboundedReceiver<String>>,
     metrics: AgentMetrics,
     /// The thread ends when this does.
     stop: DropGuard,
@@ -50,8 +48,11 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// Returns when all that is there has been found and described.
-    pub(crate) async fn start(configuration: PathBuf, realtime: bool) -> anyhow::Result<Self> {
+    /// Returns when all that is there has been found and described, with the ids of whoever is up, as it comes up.
+    pub(crate) async fn start(
+        configuration: PathBuf,
+        realtime: bool,
+    ) -> anyhow::Result<(Self, mpsc::UnboundedReceiver<String>)> {
         let (seen, stop, metrics) = (Seen::default(), CancellationToken::new(), AgentMetrics::new()?);
         let (tell_up, ups) = mpsc::unbounded_channel();
         let (tell_ready, ready) = oneshot::channel();
@@ -69,11 +70,11 @@ impl Watched {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(watch)
         })?;
-        let watched = Self { seen, ups: Some(ups), metrics, stop: stop.drop_guard(), agent };
+        let watched = Self { seen, metrics, stop: stop.drop_guard(), agent };
         if ready.await.is_err() {
             return Err(watched.stop().await.err().context("the registry has ended")?);
         }
-        Ok(watched)
+        Ok((watched, ups))
     }
 
     /// How many questions the runtime was asked so far, of all kinds that there are.

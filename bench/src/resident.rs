@@ -9,6 +9,7 @@ use anyhow::{Context as _, ensure};
 use testbed::{Agent, Containerd, WORKLOAD_IMAGE};
 
 use crate::Bench;
+use crate::processes::family;
 use crate::row::{Figure, Row, Target};
 
 const CONFIGURATION: &str = include_str!("../../parachute.example.yml");
@@ -96,17 +97,11 @@ async fn idle(program: &Path, configuration: &Path) -> anyhow::Result<BTreeMap<&
     }
     tokio::time::sleep(SETTLE).await;
     let mut held = BTreeMap::new();
-    let mut pids = vec![agent.pid()];
-    while let Some(pid) = pids.pop() {
+    for pid in family(agent.pid()) {
         let proc = Path::new("/proc").join(pid.to_string());
         let name = std::fs::read_to_string(proc.join("comm"))?;
         if let Some((_, process)) = PROCESSES.iter().find(|(kernels, _)| *kernels == name.trim_end()) {
             held.insert(*process, read(&proc)?);
-        }
-        // Of the thread that has started them.
-        for thread in std::fs::read_dir(proc.join("task"))? {
-            let children = std::fs::read_to_string(thread?.path().join("children"))?;
-            pids.extend(children.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
         }
     }
     ensure!(held.len() == PROCESSES.len(), "not all processes were found: {:?}", held.keys());

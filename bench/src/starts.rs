@@ -81,8 +81,7 @@ impl Starts {
         pods: usize,
         realtime: bool,
     ) -> anyhow::Result<()> {
-        let mut agent = Watched::start(configuration.to_owned(), realtime).await?;
-        let ups = agent.ups.take().context("it was taken")?;
+        let (agent, ups) = Watched::start(configuration.to_owned(), realtime).await?;
         let beside = ask_beside(bed.socket(), ups, realtime);
         let asked = agent.questions();
         let mut ids = Vec::new();

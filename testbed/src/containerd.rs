@@ -24,6 +24,11 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 /// `sun_path` holds 108 bytes with its final NUL (unix(7)), and containerd adds `.ttrpc` to its socket's name.
 const LONGEST_SOCKET: usize = 107 - ".ttrpc".len();
 
+/// Connected at its first call.
+fn channel(socket: &Path) -> anyhow::Result<Channel> {
+    Ok(Endpoint::from_shared(format!("unix://{}", socket.display()))?.connect_lazy())
+}
+
 /// For calls that no builder makes.
 pub type CriClient = RuntimeServiceClient<Channel>;
 
@@ -65,7 +70,7 @@ impl Containerd {
         // The low bits of a random number: neighbours may share a subnet without harm, as no bridge leads anywhere.
         let subnet = u16::try_from(number & 0x1ff)?;
         fs::write(dir.join("cni/10-bed.conflist"), settings::network(dir, &bridge, subnet))?;
-        let channel = Endpoint::from_shared(format!("unix://{}", socket.display()))?.connect_lazy();
+        let channel = channel(&socket)?;
         let mut bed =
             Self { dir: dir.into(), bridge, driver, daemon: None, channel, pod_uids: Mutex::default(), lock };
         bed.start_daemon().await?;
@@ -105,8 +110,7 @@ impl Containerd {
 
     /// A client with a connection of its own, which is served by the runtime that this is called in.
     pub fn connect(socket: &Path) -> anyhow::Result<CriClient> {
-        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))?;
-        Ok(RuntimeServiceClient::new(endpoint.connect_lazy()))
+        channel(socket).map(RuntimeServiceClient::new)
     }
 
     /// Kills containerd and starts it again on the same state. The pods keep running: their shims are other processes.
