@@ -11,6 +11,7 @@ use anyhow::{Context as _, ensure};
 use testbed::{Agent, Containerd};
 use tokio::sync::mpsc;
 
+use crate::floor::{self, Floor};
 use crate::row::{Figure, Row, Target, Times, shown};
 use crate::{Bench, herd};
 
@@ -32,25 +33,40 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let bed = Containerd::start(&bench.path("alerts")).await?;
-    herd::start(&bed, CONTAINERS).await?;
+    let inits = herd::start(&bed, CONTAINERS).await?;
+    let floors = Floor::start(bench, AT_ONCE)?;
+    let enter = |guarded| {
+        let since = Instant::now();
+        let go = |number| number < CONTAINERS * COMMANDS.len();
+        tokio::task::block_in_place(|| herd::enter(&floors, guarded, &inits, &COMMANDS, go))?;
+        anyhow::Ok(since.elapsed())
+    };
     let mut rows = Vec::new();
     for isolation in ["joined", "observer"] {
-        rows.push(row(bench, &bed.socket(), isolation).await?);
+        rows.push(row(bench, &bed.socket(), isolation, enter).await?);
     }
     Ok(rows)
 }
 
-async fn row(bench: &Bench, socket: &Path, isolation: &str) -> anyhow::Result<Row> {
+async fn row(
+    bench: &Bench,
+    socket: &Path,
+    isolation: &str,
+    enter: impl Fn(bool) -> anyhow::Result<Duration>,
+) -> anyhow::Result<Row> {
     let file = bench.path("alerts.yml");
     std::fs::write(&file, configuration(socket, isolation))?;
     let mut agent = Agent::start(&bench.parachute, &file, herd::show)?;
     taking(&mut agent).await?;
     let runs = CONTAINERS * COMMANDS.len();
-    let (mut ours, mut bare) = (Times::default(), Times::default());
+    let (mut ours, mut bare, mut least): (Times, Times, [Times; 2]) = Default::default();
     for round in 0..bench.rounds(50) {
         let since = Instant::now();
         tokio::task::block_in_place(|| herd::spawn(&COMMANDS, AT_ONCE, |number| number < runs))?;
         bare.0.push(since.elapsed());
+        for (least, guarded) in least.iter_mut().zip([false, true]).filter(|_| isolation == "joined") {
+            least.0.push(enter(guarded)?);
+        }
         let quiet = ours.0.iter().min().map_or(Duration::ZERO, |least| *least * 7 / 8);
         let since = SystemTime::now();
         alert(&agent, round, runs, quiet).await?;
@@ -71,13 +87,15 @@ async fn row(bench: &Bench, socket: &Path, isolation: &str) -> anyhow::Result<Ro
     drop(agent);
     let later = published_later(bench, &file, runs).await?;
     ours.0.iter_mut().for_each(|took| *took += later);
+    let least = least.map(|least| least.ratio(&bare));
+    let floor = if isolation == "joined" { floor::told(least) } else { String::new() };
     Ok(Row {
         what: format!(
             "an alert for {CONTAINERS} containers × {} probes, to the last sample ({isolation})",
             COMMANDS.len()
         ),
         measured: format!("{}, {} of it after the last run's end", ours.shown(), shown(later)),
-        beside: format!("{runs} bare spawns, {AT_ONCE} at once: {}", bare.shown()),
+        beside: format!("{runs} bare spawns, {AT_ONCE} at once: {}{floor}", bare.shown()),
         value: ours.ratio(&bare),
         figure: Figure::Ratio,
         target: Target::AtMost(1.5),

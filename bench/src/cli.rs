@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use testbed::{Agent, Containerd, WORKLOAD_IMAGE};
 
 use crate::row::{Figure, Row, Target, Times};
-use crate::{Bench, ROOT, herd};
+use crate::{Bench, herd};
 
 const READY: Duration = Duration::from_secs(20);
 /// The seed takes tens of milliseconds: every fourth round is enough.
@@ -24,7 +24,7 @@ const CLIENTS: [(&str, [Target; 2]); 2] = [
 ];
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
-    let seed = seed(bench)?;
+    let seed = bench.compiled("seed", &[])?;
     let bed = Containerd::start(&bench.path("cli")).await?;
     let pod =
         bed.pod("shop", "cart-0").container("cart", WORKLOAD_IMAGE, &["/workload", "sleep"]).start().await?;
@@ -102,15 +102,6 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
 pub(crate) fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-}
-
-/// The baseline, compiled.
-fn seed(bench: &Bench) -> anyhow::Result<PathBuf> {
-    let seed = bench.path("seed");
-    let source = Path::new(ROOT).join("bench/seed.c");
-    let compiled = Command::new("cc").args(["-O2", "-o"]).arg(&seed).arg(source).status()?;
-    ensure!(compiled.success(), "cc cannot compile bench/seed.c");
-    Ok(seed)
 }
 
 fn command(program: &Path, words: &[&Path]) -> Command {

@@ -1,11 +1,15 @@
 //! Many containers and bare spawns by several threads: what the sections on throughput share.
 
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use testbed::{Agent, Containerd, WORKLOAD_IMAGE};
+
+use crate::floor::{Floor, How};
 
 /// A pod's containers share its network; each has a pid namespace of its own, so that runs in them go side by side.
 const PER_POD: usize = 25;
@@ -22,8 +26,9 @@ pub(crate) fn show(line: &str) {
     }
 }
 
-/// Starts so many containers named `main-N`, in pods `herd-N` of the namespace `shop`.
-pub(crate) async fn start(bed: &Containerd, count: usize) -> anyhow::Result<()> {
+/// Starts so many containers named `main-N`, in pods `herd-N` of the namespace `shop`; gives back their pidfds.
+pub(crate) async fn start(bed: &Containerd, count: usize) -> anyhow::Result<Vec<OwnedFd>> {
+    let mut started = Vec::new();
     let pods: Vec<usize> = (0..count.div_ceil(PER_POD)).collect();
     for some in pods.chunks(TOGETHER) {
         let starting = some.iter().map(|pod| {
@@ -34,9 +39,14 @@ pub(crate) async fn start(bed: &Containerd, count: usize) -> anyhow::Result<()> 
                 })
                 .start()
         });
-        futures_util::future::try_join_all(starting).await?;
+        for pod in futures_util::future::try_join_all(starting).await? {
+            for container in &pod.containers {
+                let pid = Pid::from_raw(container.pid).context("a container without a pid")?;
+                started.push(pidfd_open(pid, PidfdFlags::empty())?);
+            }
+        }
     }
-    Ok(())
+    Ok(started)
 }
 
 /// Waits until the agent knows the names of so many of them.
@@ -77,24 +87,51 @@ pub(crate) fn spawn(
     threads: usize,
     go: impl Fn(usize) -> bool + Sync,
 ) -> anyhow::Result<usize> {
+    at_once(&vec![(); threads], go, |(), number| {
+        let words = commands.get(number % commands.len()).context("no command")?;
+        let (program, words) = words.split_first().context("no program")?;
+        let mut command = Command::new(program);
+        command.args(words).stdin(Stdio::null()).env_clear().envs(ENVIRONMENT);
+        let output = command.output()?;
+        ensure!(output.status.success(), "{program}: {}", output.status);
+        Ok(())
+    })
+}
+
+/// The same by [`Floor`]s, each on a thread, in the containers in turn, with what protects joined commands or without.
+pub(crate) fn enter(
+    floors: &[Floor],
+    guarded: bool,
+    containers: &[OwnedFd],
+    commands: &[&[&str]],
+    go: impl Fn(usize) -> bool + Sync,
+) -> anyhow::Result<usize> {
+    let how = How { alone: false, guarded };
+    at_once(floors, go, |floor, number| {
+        let container = containers.get(number % containers.len()).context("no container")?;
+        let words = commands.get(number % commands.len()).context("no command")?;
+        floor.run(container.as_fd(), words, how).map(drop)
+    })
+}
+
+fn at_once<T: Sync>(
+    threads: &[T],
+    go: impl Fn(usize) -> bool + Sync,
+    once: impl Fn(&T, usize) -> anyhow::Result<()> + Sync,
+) -> anyhow::Result<usize> {
     let next = AtomicUsize::new(0);
-    let work = || -> anyhow::Result<()> {
+    let work = |own: &T| -> anyhow::Result<()> {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if !go(number) {
                 next.fetch_sub(1, Ordering::Relaxed);
                 return Ok(());
             }
-            let words = commands.get(number % commands.len()).context("no command")?;
-            let (program, words) = words.split_first().context("no program")?;
-            let mut command = Command::new(program);
-            command.args(words).stdin(Stdio::null()).env_clear().envs(ENVIRONMENT);
-            let output = command.output()?;
-            ensure!(output.status.success(), "{program}: {}", output.status);
+            once(own, number)?;
         }
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = threads.iter().map(|own| scope.spawn(|| work(own))).collect();
         threads.into_iter().try_for_each(|thread| match thread.join() {
             Ok(done) => done,
             Err(_) => anyhow::bail!("a thread that spawns died"),

@@ -5,6 +5,7 @@ mod alerts;
 mod binary;
 mod cli;
 mod crowded;
+mod floor;
 mod herd;
 mod idle;
 mod kernel;
@@ -26,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use tokio::signal::unix::{SignalKind, signal};
@@ -79,6 +80,16 @@ impl Bench {
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// The program of `bench/NAME.c`.
+    fn compiled(&self, name: &str, flags: &[&str]) -> anyhow::Result<PathBuf> {
+        let (program, source) =
+            (self.path(name), Path::new(ROOT).join("bench").join(name).with_extension("c"));
+        let mut compiler = Command::new("cc");
+        let status = compiler.arg("-O2").args(flags).arg("-o").arg(&program).arg(&source).status()?;
+        ensure!(status.success(), "cc cannot compile {}", source.display());
+        Ok(program)
     }
 }
 

@@ -26,6 +26,7 @@ use parachute::probes::{Pool, Terms};
 use testbed::{Containerd, Pod, WORKLOAD_IMAGE};
 
 use crate::Bench;
+use crate::floor::{self, Floor, How};
 use crate::mounts::{Mounts, Shared};
 use crate::processes::Resident;
 use crate::row::{Figure, Row, Target, Times, shown};
@@ -36,9 +37,20 @@ probes:
   observer: { command: [/bin/true], parse: none }
 ";
 const WAYS: [&str; 2] = ["joined", "observer"];
-/// A bare spawn (0) and a run of each way, one after the other. Each follows each other as often: the mounts of a run end behind
-/// its answer, in the time of what comes next.
-const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 2, 1], [2, 1, 0], [1, 0, 2]];
+/// A run of each way, the floor plain (2) and guarded (3) and a bare spawn (4), one after the other. Each follows each other as often: the
+/// mounts of a run end behind its answer, in the time of what comes next.
+const ORDERS: [[usize; 5]; 10] = [
+    [0, 1, 4, 2, 3],
+    [1, 2, 0, 3, 4],
+    [2, 3, 1, 4, 0],
+    [3, 4, 2, 0, 1],
+    [4, 0, 3, 1, 2],
+    [3, 2, 4, 1, 0],
+    [4, 3, 0, 2, 1],
+    [0, 4, 1, 3, 2],
+    [1, 0, 2, 4, 3],
+    [2, 1, 3, 0, 4],
+];
 /// Containers of a pod that were never entered, half of them for each way.
 const FRESH: usize = 8;
 const MANY_MOUNTS: usize = 5_000;
@@ -63,10 +75,12 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         }
         fresh.push(pod.start().await?);
     }
+    let floor = Floor::start(bench, 1)?;
     let work = move || {
+        let floor = floor.first().context("a floor was started")?;
         // One thread, as the agent has.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(rows(&configuration, &mounts, &warm, &fresh, [few, some]))
+        runtime.block_on(rows(&configuration, &mounts, &warm, &fresh, floor, [few, some]))
     };
     tokio::task::spawn_blocking(work).await?
 }
@@ -76,9 +90,10 @@ async fn rows(
     mounts: &Path,
     pod: &Pod,
     fresh: &[Pod],
+    floor: &Floor,
     [few, some]: [usize; 2],
 ) -> anyhow::Result<Vec<Row>> {
-    let stand = Stand::start(configuration, pod).await?;
+    let stand = Stand::start(configuration, pod, floor).await?;
     let warm = stand.warm(few).await?;
     let with_mounts = warm_beside(&stand, some, mounts).await?;
     let (large, resident) = large_beside(&stand, some).await?;
@@ -96,10 +111,11 @@ async fn rows(
         // Every second one with the mounts.
         let many = turn % 2 == 1;
         let _mounts = many.then(|| Mounts::make(mounts, MANY_MOUNTS)).transpose()?;
-        let more = firsts(configuration, pod, fresh).await?;
+        let more = firsts(configuration, pod, fresh, floor).await?;
         first[usize::from(many)].iter_mut().zip(more).for_each(|(all, more)| all.extend(more));
     }
 
+    let floor = floor::told(warm.least.each_ref().map(|least| least.ratio(&warm.spawn)));
     let mut rows = Vec::new();
     for (n, (way, limit)) in WAYS.into_iter().zip([1.3, 2.0]).enumerate() {
         rows.push(Row {
@@ -109,7 +125,7 @@ async fn rows(
                 warm.ways[n].shown(),
                 shown(warm.ways[n].median().saturating_sub(warm.spawn.median()))
             ),
-            beside: format!("posix_spawn and wait: {}", warm.spawn.shown()),
+            beside: format!("posix_spawn and wait: {}{}", warm.spawn.shown(), [floor.as_str(), ""][n]),
             value: warm.ways[n].ratio(&warm.spawn),
             figure: Figure::Ratio,
             target: Target::AtMost(limit),
@@ -177,7 +193,7 @@ fn by_turns() -> impl Iterator<Item = bool> {
     [false, true, true, false].into_iter().cycle().take(2 * TURNS)
 }
 
-async fn warm_beside(stand: &Stand, rounds: usize, mounts: &Path) -> anyhow::Result<[Warm; 2]> {
+async fn warm_beside(stand: &Stand<'_>, rounds: usize, mounts: &Path) -> anyhow::Result<[Warm; 2]> {
     let mut both = [Warm::default(), Warm::default()];
     for many in by_turns() {
         let made = many.then(|| Mounts::make(mounts, MANY_MOUNTS)).transpose()?;
@@ -189,7 +205,7 @@ async fn warm_beside(stand: &Stand, rounds: usize, mounts: &Path) -> anyhow::Res
 }
 
 /// And how many megabytes it had, without and with.
-async fn large_beside(stand: &Stand, rounds: usize) -> anyhow::Result<([Warm; 2], [f64; 2])> {
+async fn large_beside(stand: &Stand<'_>, rounds: usize) -> anyhow::Result<([Warm; 2], [f64; 2])> {
     let mut both = [Warm::default(), Warm::default()];
     let mut resident = [0.0; 2];
     for large in by_turns() {
@@ -211,13 +227,15 @@ async fn settle() {
 #[derive(Debug, Default)]
 struct Warm {
     spawn: Times,
+    least: [Times; 2],
     ways: [Times; 2],
 }
 
 impl Warm {
     fn extend(&mut self, more: Self) {
         self.spawn.0.extend(more.spawn.0);
-        for (all, more) in self.ways.iter_mut().zip(more.ways) {
+        let all = self.least.iter_mut().chain(&mut self.ways);
+        for (all, more) in all.zip(more.least.into_iter().chain(more.ways)) {
             all.0.extend(more.0);
         }
     }
@@ -240,8 +258,8 @@ impl Firsts {
 }
 
 /// A new launcher has looked at no container; it is itself warmed up in another pod's.
-async fn firsts(configuration: &Path, pod: &Pod, fresh: &Pod) -> anyhow::Result<[Firsts; 2]> {
-    let mut stand = Stand::start(configuration, pod).await?;
+async fn firsts(configuration: &Path, pod: &Pod, fresh: &Pod, floor: &Floor) -> anyhow::Result<[Firsts; 2]> {
+    let mut stand = Stand::start(configuration, pod, floor).await?;
     stand.know(fresh).await?;
     let mut all: [Firsts; 2] = Default::default();
     let (one, other) = stand.containers[1..].split_at(FRESH / 2);
@@ -260,21 +278,22 @@ async fn firsts(configuration: &Path, pod: &Pod, fresh: &Pod) -> anyhow::Result<
 
 /// The agent's part that runs something, with the containers that it knows; the first one is warmed up in.
 #[derive(Debug)]
-struct Stand {
+struct Stand<'a> {
+    floor: &'a Floor,
     launcher: Launcher,
     pool: Pool,
     containers: Vec<Arc<Container>>,
 }
 
-impl Stand {
-    async fn start(configuration: &Path, pod: &Pod) -> anyhow::Result<Self> {
+impl<'a> Stand<'a> {
+    async fn start(configuration: &Path, pod: &Pod, floor: &'a Floor) -> anyhow::Result<Self> {
         let source = Source::File(configuration.to_owned());
         let launcher =
             LauncherProcess::start(&source, &LauncherOptions::default(), &[], false)?.attach(drop)?;
         let config = Arc::new(ArcSwap::from_pointee(source.load()?));
         let counters = pool_counters(&AgentMetrics::new()?);
         let pool = Pool::new(launcher.clone(), config, counters, Box::new(|_| {}), None);
-        let mut stand = Self { launcher, pool, containers: Vec::new() };
+        let mut stand = Self { floor, launcher, pool, containers: Vec::new() };
         stand.know(pod).await?;
         stand.warm(WARMING).await?;
         Ok(stand)
@@ -292,9 +311,16 @@ impl Stand {
         let mut warm = Warm::default();
         for order in ORDERS.into_iter().cycle().take(rounds) {
             for what in order {
-                match what.checked_sub(1) {
-                    None => warm.spawn.0.push(spawn()?),
-                    Some(way) => warm.ways[way].0.push(self.run(WAYS[way], &self.containers[0]).await?),
+                let container = &self.containers[0];
+                let least = |guarded| {
+                    let how = How { alone: true, guarded };
+                    self.floor.run(container.pidfd.as_fd(), &["/bin/true"], how)
+                };
+                match what {
+                    0 | 1 => warm.ways[what].0.push(self.run(WAYS[what], container).await?),
+                    2 => warm.least[0].0.push(least(false)?),
+                    3 => warm.least[1].0.push(least(true)?),
+                    _ => warm.spawn.0.push(spawn()?),
                 }
             }
         }

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use testbed::{Agent, Containerd};
 
+use crate::floor::{self, Floor};
 use crate::row::{Figure, Row, Target};
 use crate::{Bench, herd};
 
 const READY: Duration = Duration::from_secs(20);
 /// The default of `limits.concurrent_runs`, for both sides.
 const AT_ONCE: usize = 8;
+const COMMAND: &[&str] = &["/usr/bin/true"];
 /// From the first run until it is certain that more wait.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -22,18 +24,19 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let (containers, window, rounds) =
         if bench.quick { (50, Duration::from_secs(1), 3) } else { (200, Duration::from_secs(4), 5) };
     let bed = Containerd::start(&bench.path("sustained")).await?;
-    herd::start(&bed, containers).await?;
+    let inits = herd::start(&bed, containers).await?;
+    let floors = Floor::start(bench, AT_ONCE)?;
     let mut rows = Vec::new();
     for isolation in ["joined", "observer"] {
         let file = bench.path("sustained.yml");
-        let (mut ours, mut bare): (Vec<f64>, Vec<f64>) = Default::default();
+        let (mut ours, mut bare, mut least): (Vec<f64>, Vec<f64>, [Vec<f64>; 2]) = Default::default();
         for _ in 0..rounds {
-            let since = Instant::now();
-            let spawned = tokio::task::block_in_place(|| {
-                herd::spawn(&[&["/usr/bin/true"]], AT_ONCE, |_| since.elapsed() < window)
-            })?;
-            let took = since.elapsed();
-            bare.push(spawned as f64 / took.as_secs_f64());
+            let (spawned, rate) = per_second(window, |go| herd::spawn(&[COMMAND], AT_ONCE, go))?;
+            bare.push(rate);
+            for (least, guarded) in least.iter_mut().zip([false, true]).filter(|_| isolation == "joined") {
+                let enter = per_second(window, |go| herd::enter(&floors, guarded, &inits, &[COMMAND], go))?;
+                least.push(enter.1);
+            }
             // Each probe is asked for once a second in each container.
             let probes = spawned.div_ceil(containers * usize::try_from(window.as_secs())?);
             std::fs::write(&file, configuration(&bed.socket(), isolation, probes))?;
@@ -46,19 +49,34 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         };
         let windows = [spread(&ours), spread(&bare)];
         let (ours, bare) = (median(ours), median(bare));
+        let least = least.map(|least| median(least) / bare);
+        let floor = if isolation == "joined" { floor::told(least) } else { String::new() };
         rows.push(Row {
             what: format!("sustained runs per second ({isolation})"),
             measured: format!(
                 "{ours:.0} runs per second ({} in {rounds} windows) of `/usr/bin/true` in {containers} containers, {AT_ONCE} at once",
                 windows[0]
             ),
-            beside: format!("{bare:.0} bare spawns per second ({}), {AT_ONCE} at once", windows[1]),
+            beside: format!(
+                "{bare:.0} bare spawns per second ({}), {AT_ONCE} at once{floor}",
+                windows[1]
+            ),
             value: ours / bare,
             figure: Figure::Ratio,
             target: Target::AtLeast(0.7),
         });
     }
     Ok(rows)
+}
+
+/// How often it was done, and how often in a second.
+fn per_second(
+    window: Duration,
+    work: impl FnOnce(&(dyn Fn(usize) -> bool + Sync)) -> anyhow::Result<usize>,
+) -> anyhow::Result<(usize, f64)> {
+    let since = Instant::now();
+    let done = tokio::task::block_in_place(|| work(&|_| since.elapsed() < window))?;
+    Ok((done, done as f64 / since.elapsed().as_secs_f64()))
 }
 
 /// Runs per second of an agent of its own, which takes what still waits with it.
