@@ -9,12 +9,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use nix::fcntl::OFlag;
+use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, recv, sendmsg, shutdown,
-    socketpair,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, recv, sendmsg, setsockopt,
+    shutdown, socketpair,
 };
+use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use crate::Bench;
+
+/// Seconds that a command of milliseconds may take.
+const PATIENCE: i64 = 10;
 
 /// The program's two processes, which take one command at a time.
 #[derive(Debug)]
@@ -51,6 +56,7 @@ impl Floor {
     fn start_one(program: &Path) -> anyhow::Result<Self> {
         let (socket, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(PATIENCE))?;
         Ok(Self { socket, process: Command::new(program).stdin(Stdio::from(theirs)).spawn()? })
     }
 
