@@ -204,16 +204,27 @@ static int stub(void *unused) {
     _exit(0);
 }
 
-/* The mounts of which each run has a copy. */
+/* The mounts of which each run has a copy: those that programs and libraries are on, whatever else the host has. */
 static int template(void) {
+    static const char *const kept[] = {"/", "/usr", "/bin", "/lib", "/lib64"};
+    char line[4096], *points[8192];
+    int count = 0;
     check(unshare(CLONE_NEWNS), "unshare");
     check(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "mount MS_PRIVATE");
-    while (!umount2("/proc", MNT_DETACH) || !umount2("/sys", MNT_DETACH))
-        ;
-    /* By its own number, as there is no /proc any more in which it could be found. */
-    check(mount("proc", "/proc", "proc", 0, NULL), "mount proc");
     int namespace = check(open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC), "template");
-    check(umount2("/proc", MNT_DETACH), "umount");
+    FILE *table = fopen("/proc/self/mountinfo", "re");
+    check(table ? 0 : -1, "mountinfo");
+    while (fgets(line, sizeof line, table) && count < 8192)
+        check(sscanf(line, "%*s %*s %*s %*s %ms", &points[count++]) - 1, line);
+    fclose(table);
+    while (count--) {
+        int keep = 0;
+        for (size_t n = 0; n < sizeof kept / sizeof *kept; n++)
+            keep |= !strcmp(points[count], kept[n]);
+        if (!keep)
+            umount2(points[count], MNT_DETACH);
+        free(points[count]);
+    }
     return namespace;
 }
 

@@ -297,7 +297,11 @@ pub(crate) fn ensure(verb: &str) -> anyhow::Result<()> {
     for what in crates {
         progress::quietly(
             &format!("compiling {}", what[0]),
-            progress::cargo().args(["install", "--locked"]).args(what),
+            // Not optimised: they run for seconds, and take two or three times as long to compile otherwise.
+            progress::cargo()
+                .args(["install", "--locked", "--debug"])
+                .env("CARGO_PROFILE_DEV_DEBUG", "0")
+                .args(what),
         )?;
     }
     if python {
