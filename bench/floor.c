@@ -3,9 +3,11 @@
  * processes, a copy of a mount namespace, the container's pid and network namespaces, a fresh procfs and sysfs, a process between
  * spawner and command, and the answers' way back. It is not safe, and no way to do it.
  *
- * Standard input is the agent's end of a SOCK_SEQPACKET pair. A message has three descriptors: the container's pidfd, and where the
- * command prints. Its first byte is of the flags below, and then come the command's words, each ended by NUL. The answer is the wait
- * status, when all of it has been reaped. */
+ * Usage: floor launcher|direct UNIFIED-CGROUP [TASKS...]. Standard input is the agent's end of a SOCK_SEQPACKET pair; it leads to a
+ * launcher that only passes on what it gets or, with `direct`, to the spawner itself, as if a launcher cost nothing. A message has three
+ * descriptors: the container's pidfd, and where the command prints. Its first byte is of the flags below, and then come the command's
+ * words, each ended by NUL. The answer is the wait status, when all of it has been reaped.
+ */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
@@ -27,15 +29,16 @@
 enum {
     /* Nothing else is run at this moment: it begins on one processor. */
     ALONE = 1,
-    /* With what keeps a joined command from the container, and the host from it: limits by cgroups, and one to kill it by; a look at
-     * each neighbour's capabilities; the cover of the stub's folder in /proc; limits compared afterwards. */
+    /* With what keeps a joined command from the container, and the host from it: cgroups that limit it, and one to kill it by; a look
+     * at each neighbour's capabilities; the cover of the stub's folder in /proc; resource limits compared afterwards. */
     GUARDED = 2
 };
-enum { FDS = 3, WORDS = 16, STACK = 64 * 1024, GROUPS = 4 };
+enum { FDS = 3, WORDS = 16, STACK = 64 * 1024 };
 
 static int status, null, fds[FDS], flags;
-/* Of cgroup v1 by their file `tasks`; the unified one by its folder. */
-static int limiting[GROUPS], limits, unified = -1, owner;
+/* The unified cgroup's folder, and the files by which cgroup v1's are joined. */
+static int unified, limiting[8], limits;
+static cpu_set_t processors;
 static char *words[WORDS + 1], message[1024];
 static char *environment[] = {"PATH=/usr/sbin:/usr/bin", "LC_ALL=C", NULL};
 static char stubs[STACK] __attribute__((aligned(16)));
@@ -48,33 +51,9 @@ static int check(int result, const char *what) {
     return result;
 }
 
-static void make_groups(int remove) {
-    static const char *const folders[GROUPS] = {
-        "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup/unified"};
-    char path[128];
-    for (int n = 0; n < GROUPS; n++) {
-        int last = n == GROUPS - 1;
-        const char *folder = last && access(folders[n], F_OK) ? "/sys/fs/cgroup" : folders[n];
-        if (!last && snprintf(path, sizeof path, "%s/tasks", folder) && access(path, F_OK))
-            continue;
-        snprintf(path, sizeof path, "%s/parachute-floor-%d", folder, owner);
-        if (remove) {
-            rmdir(path);
-            continue;
-        }
-        check(mkdir(path, 0755), path);
-        if (last) {
-            unified = check(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), path);
-        } else {
-            strcat(path, "/tasks");
-            limiting[limits++] = check(open(path, O_WRONLY | O_CLOEXEC), path);
-        }
-    }
-}
-
 /* What is sent with it, and what is received, is in `fds`. */
 static void give(int socket, void *bytes, size_t length, int count) {
-    char beside[CMSG_SPACE(sizeof fds)] = {0};
+    _Alignas(struct cmsghdr) char beside[CMSG_SPACE(sizeof fds)] = {0};
     struct iovec part = {bytes, length};
     struct msghdr whole = {.msg_iov = &part, .msg_iovlen = 1};
     if (count) {
@@ -90,18 +69,16 @@ static void give(int socket, void *bytes, size_t length, int count) {
 }
 
 static size_t take(int socket, void *bytes, size_t length) {
-    char beside[CMSG_SPACE(sizeof fds)];
+    _Alignas(struct cmsghdr) char beside[CMSG_SPACE(sizeof fds)];
     struct iovec part = {bytes, length};
     struct msghdr whole = {
         .msg_iov = &part, .msg_iovlen = 1, .msg_control = beside, .msg_controllen = sizeof beside};
     int got = check(recvmsg(socket, &whole, MSG_CMSG_CLOEXEC), "recvmsg");
     struct cmsghdr *head = CMSG_FIRSTHDR(&whole);
-    if (head)
-        memcpy(fds, CMSG_DATA(head), sizeof fds);
-    if (!got) {
-        make_groups(1);
+    if (!got)
         _exit(0);
-    }
+    if (head && head->cmsg_type == SCM_RIGHTS && head->cmsg_len == CMSG_LEN(sizeof fds))
+        memcpy(fds, CMSG_DATA(head), sizeof fds);
     return got;
 }
 
@@ -151,13 +128,9 @@ static void look_at_limits(int pid) {
         check(prlimit(pid, which, NULL, &limit), "prlimit");
 }
 
-static void anywhere(void) {
-    cpu_set_t all;
-    memset(&all, 0xff, sizeof all);
-    check(sched_setaffinity(0, sizeof all, &all), "sched_setaffinity");
-}
+static void anywhere(void) { check(sched_setaffinity(0, sizeof processors, &processors), "sched_setaffinity"); }
 
-static _Noreturn void command(void) {
+static _Noreturn __attribute__((noinline)) void command(void) {
     for (int n = 0; flags & GUARDED && n < limits; n++)
         check(write(limiting[n], "0", 1), "a cgroup");
     setsid();
@@ -204,18 +177,20 @@ static int stub(void *unused) {
     _exit(0);
 }
 
-/* The mounts of which each run has a copy: those that programs and libraries are on, whatever else the host has. */
+/* The mounts of which each run has a copy: those that programs, libraries and devices are on, whatever else the host has. */
 static int template(void) {
-    static const char *const kept[] = {"/", "/usr", "/bin", "/lib", "/lib64"};
-    char line[4096], *points[8192];
+    static const char *const kept[] = {"/", "/usr", "/bin", "/lib", "/lib64", "/dev"};
+    char *line = NULL, *points[8192];
+    size_t room = 0;
     int count = 0;
     check(unshare(CLONE_NEWNS), "unshare");
     check(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "mount MS_PRIVATE");
     int namespace = check(open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC), "template");
     FILE *table = fopen("/proc/self/mountinfo", "re");
     check(table ? 0 : -1, "mountinfo");
-    while (fgets(line, sizeof line, table) && count < 8192)
-        check(sscanf(line, "%*s %*s %*s %*s %ms", &points[count++]) - 1, line);
+    while (count < 8192 && getline(&line, &room, table) > 0)
+        if (sscanf(line, "%*s %*s %*s %*s %ms", &points[count]) == 1)
+            count++;
     fclose(table);
     while (count--) {
         int keep = 0;
@@ -228,7 +203,7 @@ static int template(void) {
     return namespace;
 }
 
-static void spawner(int launcher) {
+static _Noreturn void spawner(int launcher) {
     int own_pid = check(open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC), "pid namespace");
     int own_mnt = check(open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC), "mount namespace");
     int copied = template();
@@ -262,11 +237,17 @@ static void spawner(int launcher) {
     }
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     int pair[2], agent = 0;
-    owner = getpid();
-    make_groups(0);
+    if (argc < 3 || argc > 3 + (int)(sizeof limiting / sizeof *limiting))
+        return 125;
+    unified = check(open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC), argv[2]);
+    for (int n = 3; n < argc; n++)
+        limiting[limits++] = check(open(argv[n], O_WRONLY | O_CLOEXEC), argv[n]);
+    check(sched_getaffinity(0, sizeof processors, &processors), "sched_getaffinity");
     null = check(open("/dev/null", O_RDWR | O_CLOEXEC), "/dev/null");
+    if (!strcmp(argv[1], "direct"))
+        spawner(agent);
     check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), "socketpair");
     if (!check(fork(), "fork")) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -1,13 +1,16 @@
 //! What a joined run comes to where agent and launcher cost nothing (bench/floor.c): the floor that ours is told beside. It does
 //! not enter as safely, and is no way to do it.
 
+use std::fs;
 use std::io::{IoSlice, Read as _};
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{
@@ -20,18 +23,37 @@ use crate::Bench;
 
 /// Seconds that a command of milliseconds may take.
 const PATIENCE: i64 = 10;
+/// For its processes and cgroups to go.
+const GONE_WITHIN: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(10);
 
-/// The program's two processes, which take one command at a time.
+/// Where cgroups are mounted (systemd's docs/CGROUP_DELEGATION.md).
+const HIERARCHIES: &str = "/sys/fs/cgroup";
+/// Of cgroup v1, with a probe's usual limits. Where there is only v2 the kernel puts a command into it as it is made, with
+/// limits or without.
+const LIMITS: [(&str, &str, &str); 3] = [
+    ("memory", "memory.limit_in_bytes", "134217728"),
+    ("pids", "pids.max", "64"),
+    ("cpu", "cpu.cfs_quota_us", "100000"),
+];
+
+/// The program's processes, which take one command at a time.
 #[derive(Debug)]
 pub(crate) struct Floor {
     socket: OwnedFd,
     process: Child,
+    /// What it has made, and takes with it.
+    _groups: Groups,
 }
 
 impl Drop for Floor {
     fn drop(&mut self) {
-        // It takes its cgroups with it, which it would leave if it were killed.
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        let deadline = Instant::now() + GONE_WITHIN;
+        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(LOOK);
+        }
+        let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
@@ -46,18 +68,27 @@ pub(crate) struct How {
 }
 
 impl Floor {
-    /// So many, each for a thread of its own.
-    pub(crate) fn start(bench: &Bench, count: usize) -> anyhow::Result<Vec<Self>> {
-        // Of as little memory as it needs.
-        let program = bench.compiled("floor", &["-static"])?;
-        (0..count).map(|_| Self::start_one(&program)).collect()
+    /// With a launcher between agent and spawner.
+    pub(crate) fn with_launcher(bench: &Bench) -> anyhow::Result<Self> {
+        Self::start(&program(bench)?, "launcher", 0)
     }
 
-    fn start_one(program: &Path) -> anyhow::Result<Self> {
+    /// So many, each for a thread of its own, without a launcher.
+    pub(crate) fn direct(bench: &Bench, count: usize) -> anyhow::Result<Vec<Self>> {
+        let program = program(bench)?;
+        (0..count).map(|number| Self::start(&program, "direct", number)).collect()
+    }
+
+    fn start(program: &Path, way: &str, number: usize) -> anyhow::Result<Self> {
+        let groups = Groups::make(number)?;
         let (socket, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(PATIENCE))?;
-        Ok(Self { socket, process: Command::new(program).stdin(Stdio::from(theirs)).spawn()? })
+        let mut command = Command::new(program);
+        command.arg(way).args(groups.words()).stdin(Stdio::from(theirs));
+        // Not with what a terminal ends: it ends with its socket.
+        let process = command.process_group(0).spawn()?;
+        Ok(Self { socket, process, _groups: groups })
     }
 
     /// Runs the command and reads what it prints.
@@ -81,14 +112,67 @@ impl Floor {
         )?;
         let readers = pipes.map(|(read, _write)| read);
         let mut status = [0; 4];
-        let got = recv(self.socket.as_raw_fd(), &mut status, MsgFlags::empty())?;
+        let got = loop {
+            match recv(self.socket.as_raw_fd(), &mut status, MsgFlags::empty()) {
+                Err(Errno::EINTR) => {}
+                got => break got.context("bench/floor.c")?,
+            }
+        };
+        ensure!((got, status) == (4, [0; 4]), "bench/floor.c answers {:?} for {words:?}", &status[..got]);
         let mut output = Vec::new();
         for read in readers {
-            std::fs::File::from(read).read_to_end(&mut output)?;
+            fs::File::from(read).read_to_end(&mut output)?;
         }
-        let took = started.elapsed();
-        ensure!((got, status) == (4, [0; 4]), "bench/floor.c answers {:?} for {words:?}", &status[..got]);
-        Ok(took)
+        Ok(started.elapsed())
+    }
+}
+
+/// Compiled for as little memory as it needs.
+fn program(bench: &Bench) -> anyhow::Result<PathBuf> {
+    bench.compiled("floor", &["-static"])
+}
+
+/// The cgroups that its commands join: the unified one, which they are made in, before those of cgroup v1.
+#[derive(Debug)]
+struct Groups(Vec<PathBuf>);
+
+impl Groups {
+    fn make(number: usize) -> anyhow::Result<Self> {
+        let root = Path::new(HIERARCHIES);
+        let unified = root.join("unified");
+        let unified = if unified.is_dir() { unified } else { root.to_owned() };
+        let limiting = LIMITS.iter().filter(|(name, ..)| root.join(name).join("tasks").exists());
+        let mut made = Self(Vec::new());
+        let name = format!("parachute-floor-{}-{number}", std::process::id());
+        for (hierarchy, limit) in std::iter::once((unified, None))
+            .chain(limiting.map(|(name, file, limit)| (root.join(name), Some((file, limit)))))
+        {
+            let folder = hierarchy.join(&name);
+            fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
+            made.0.push(folder.clone());
+            if let Some((file, limit)) = limit {
+                fs::write(folder.join(file), limit)
+                    .with_context(|| folder.join(file).display().to_string())?;
+            }
+        }
+        Ok(made)
+    }
+
+    fn words(&self) -> impl Iterator<Item = PathBuf> {
+        let tasks = self.0.iter().skip(1).map(|folder| folder.join("tasks"));
+        self.0.iter().take(1).cloned().chain(tasks)
+    }
+}
+
+impl Drop for Groups {
+    /// The last command may still be on its way out of them.
+    fn drop(&mut self) {
+        let deadline = Instant::now() + GONE_WITHIN;
+        for folder in &self.0 {
+            while fs::remove_dir(folder).is_err() && folder.exists() && Instant::now() < deadline {
+                std::thread::sleep(LOOK);
+            }
+        }
     }
 }
 

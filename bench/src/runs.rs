@@ -37,20 +37,9 @@ probes:
   observer: { command: [/bin/true], parse: none }
 ";
 const WAYS: [&str; 2] = ["joined", "observer"];
-/// A run of each way, the floor plain (2) and guarded (3) and a bare spawn (4), one after the other. Each follows each other as often: the
-/// mounts of a run end behind its answer, in the time of what comes next.
-const ORDERS: [[usize; 5]; 10] = [
-    [0, 1, 4, 2, 3],
-    [1, 2, 0, 3, 4],
-    [2, 3, 1, 4, 0],
-    [3, 4, 2, 0, 1],
-    [4, 0, 3, 1, 2],
-    [3, 2, 4, 1, 0],
-    [4, 3, 0, 2, 1],
-    [0, 4, 1, 3, 2],
-    [1, 0, 2, 4, 3],
-    [2, 1, 3, 0, 4],
-];
+/// A run of each way, the floor plain (2) and guarded (3) and a bare spawn (4), in all orders alike: each follows each other as often. What
+/// a run leaves to be ended behind its answer falls on a bare spawn that is not counted, which goes before each of them.
+const ORDERS: [[usize; 5]; 4] = [[0, 1, 2, 3, 4], [0, 2, 1, 4, 3], [0, 3, 2, 4, 1], [3, 1, 0, 4, 2]];
 /// Containers of a pod that were never entered, half of them for each way.
 const FRESH: usize = 8;
 const MANY_MOUNTS: usize = 5_000;
@@ -75,12 +64,11 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         }
         fresh.push(pod.start().await?);
     }
-    let floor = Floor::start(bench, 1)?;
+    let floor = Floor::with_launcher(bench)?;
     let work = move || {
-        let floor = floor.first().context("a floor was started")?;
         // One thread, as the agent has.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(rows(&configuration, &mounts, &warm, &fresh, floor, [few, some]))
+        runtime.block_on(rows(&configuration, &mounts, &warm, &fresh, &floor, [few, some]))
     };
     tokio::task::spawn_blocking(work).await?
 }
@@ -93,8 +81,8 @@ async fn rows(
     floor: &Floor,
     [few, some]: [usize; 2],
 ) -> anyhow::Result<Vec<Row>> {
-    let stand = Stand::start(configuration, pod, floor).await?;
-    let warm = stand.warm(few).await?;
+    let stand = Stand::start(configuration, pod).await?;
+    let warm = stand.warm(few, Some(floor)).await?;
     let with_mounts = warm_beside(&stand, some, mounts).await?;
     let (large, resident) = large_beside(&stand, some).await?;
     let grown = [
@@ -111,7 +99,7 @@ async fn rows(
         // Every second one with the mounts.
         let many = turn % 2 == 1;
         let _mounts = many.then(|| Mounts::make(mounts, MANY_MOUNTS)).transpose()?;
-        let more = firsts(configuration, pod, fresh, floor).await?;
+        let more = firsts(configuration, pod, fresh).await?;
         first[usize::from(many)].iter_mut().zip(more).for_each(|(all, more)| all.extend(more));
     }
 
@@ -193,19 +181,19 @@ fn by_turns() -> impl Iterator<Item = bool> {
     [false, true, true, false].into_iter().cycle().take(2 * TURNS)
 }
 
-async fn warm_beside(stand: &Stand<'_>, rounds: usize, mounts: &Path) -> anyhow::Result<[Warm; 2]> {
+async fn warm_beside(stand: &Stand, rounds: usize, mounts: &Path) -> anyhow::Result<[Warm; 2]> {
     let mut both = [Warm::default(), Warm::default()];
     for many in by_turns() {
         let made = many.then(|| Mounts::make(mounts, MANY_MOUNTS)).transpose()?;
         settle().await;
-        both[usize::from(many)].extend(stand.warm(rounds / TURNS).await?);
+        both[usize::from(many)].extend(stand.warm(rounds / TURNS, None).await?);
         drop(made);
     }
     Ok(both)
 }
 
 /// And how many megabytes it had, without and with.
-async fn large_beside(stand: &Stand<'_>, rounds: usize) -> anyhow::Result<([Warm; 2], [f64; 2])> {
+async fn large_beside(stand: &Stand, rounds: usize) -> anyhow::Result<([Warm; 2], [f64; 2])> {
     let mut both = [Warm::default(), Warm::default()];
     let mut resident = [0.0; 2];
     for large in by_turns() {
@@ -213,7 +201,7 @@ async fn large_beside(stand: &Stand<'_>, rounds: usize) -> anyhow::Result<([Warm
         let memory = large.then(|| vec![1_u8; MEMORY]);
         let had = Resident::of(std::process::id())?;
         resident[usize::from(large)] = had.now;
-        both[usize::from(large)].extend(stand.warm(rounds / TURNS).await?);
+        both[usize::from(large)].extend(stand.warm(rounds / TURNS, None).await?);
         drop(std::hint::black_box(memory));
     }
     Ok((both, resident))
@@ -258,8 +246,8 @@ impl Firsts {
 }
 
 /// A new launcher has looked at no container; it is itself warmed up in another pod's.
-async fn firsts(configuration: &Path, pod: &Pod, fresh: &Pod, floor: &Floor) -> anyhow::Result<[Firsts; 2]> {
-    let mut stand = Stand::start(configuration, pod, floor).await?;
+async fn firsts(configuration: &Path, pod: &Pod, fresh: &Pod) -> anyhow::Result<[Firsts; 2]> {
+    let mut stand = Stand::start(configuration, pod).await?;
     stand.know(fresh).await?;
     let mut all: [Firsts; 2] = Default::default();
     let (one, other) = stand.containers[1..].split_at(FRESH / 2);
@@ -278,24 +266,23 @@ async fn firsts(configuration: &Path, pod: &Pod, fresh: &Pod, floor: &Floor) -> 
 
 /// The agent's part that runs something, with the containers that it knows; the first one is warmed up in.
 #[derive(Debug)]
-struct Stand<'a> {
-    floor: &'a Floor,
+struct Stand {
     launcher: Launcher,
     pool: Pool,
     containers: Vec<Arc<Container>>,
 }
 
-impl<'a> Stand<'a> {
-    async fn start(configuration: &Path, pod: &Pod, floor: &'a Floor) -> anyhow::Result<Self> {
+impl Stand {
+    async fn start(configuration: &Path, pod: &Pod) -> anyhow::Result<Self> {
         let source = Source::File(configuration.to_owned());
         let launcher =
             LauncherProcess::start(&source, &LauncherOptions::default(), &[], false)?.attach(drop)?;
         let config = Arc::new(ArcSwap::from_pointee(source.load()?));
         let counters = pool_counters(&AgentMetrics::new()?);
         let pool = Pool::new(launcher.clone(), config, counters, Box::new(|_| {}), None);
-        let mut stand = Self { floor, launcher, pool, containers: Vec::new() };
+        let mut stand = Self { launcher, pool, containers: Vec::new() };
         stand.know(pod).await?;
-        stand.warm(WARMING).await?;
+        stand.warm(WARMING, None).await?;
         Ok(stand)
     }
 
@@ -306,22 +293,20 @@ impl<'a> Stand<'a> {
         Ok(())
     }
 
-    /// A bare spawn and a run of each way by turns, all in the same container.
-    async fn warm(&self, rounds: usize) -> anyhow::Result<Warm> {
+    /// A bare spawn, a run of each way and, with a `floor`, that by turns, all in the same container.
+    async fn warm(&self, rounds: usize, floor: Option<&Floor>) -> anyhow::Result<Warm> {
         let mut warm = Warm::default();
-        for order in ORDERS.into_iter().cycle().take(rounds) {
-            for what in order {
-                let container = &self.containers[0];
-                let least = |guarded| {
-                    let how = How { alone: true, guarded };
-                    self.floor.run(container.pidfd.as_fd(), &["/bin/true"], how)
-                };
-                match what {
-                    0 | 1 => warm.ways[what].0.push(self.run(WAYS[what], container).await?),
-                    2 => warm.least[0].0.push(least(false)?),
-                    3 => warm.least[1].0.push(least(true)?),
-                    _ => warm.spawn.0.push(spawn()?),
+        let container = &self.containers[0];
+        let measured = |what: &usize| floor.is_some() || ![2, 3].contains(what);
+        for what in ORDERS.into_iter().cycle().take(rounds).flatten().filter(measured) {
+            spawn()?;
+            match (what, floor) {
+                (0 | 1, _) => warm.ways[what].0.push(self.run(WAYS[what], container).await?),
+                (2 | 3, Some(floor)) => {
+                    let how = How { alone: true, guarded: what == 3 };
+                    warm.least[what - 2].0.push(floor.run(container.pidfd.as_fd(), &["/bin/true"], how)?);
                 }
+                _ => warm.spawn.0.push(spawn()?),
             }
         }
         Ok(warm)

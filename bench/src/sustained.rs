@@ -25,7 +25,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         if bench.quick { (50, Duration::from_secs(1), 3) } else { (200, Duration::from_secs(4), 5) };
     let bed = Containerd::start(&bench.path("sustained")).await?;
     let inits = herd::start(&bed, containers).await?;
-    let floors = Floor::start(bench, AT_ONCE)?;
+    let floors = Floor::direct(bench, AT_ONCE)?;
     let mut rows = Vec::new();
     for isolation in ["joined", "observer"] {
         let file = bench.path("sustained.yml");

@@ -15,9 +15,6 @@ use anyhow::{Context as _, bail};
 use self::heard::Heard;
 use crate::{deb, dist, image, progress, setup};
 
-/// How libtest is told how many tests go on at once.
-const THREADS: &str = "RUST_TEST_THREADS";
-
 /// More than this many failures are no accident.
 const MOST_REPEATED: usize = 5;
 
@@ -64,20 +61,11 @@ fn run_twice(asked: &Asked, heard: &mut Heard) -> anyhow::Result<()> {
     second
 }
 
-/// Tests on real containers wait most of their time: with one for each processor, as is usual, half of that stands idle.
-fn threads() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    processors + processors.div_ceil(2)
-}
-
 fn run_once(asked: &Asked, heard: &mut Heard) -> anyhow::Result<()> {
     let mut cargo = progress::cargo();
     cargo.args(["test", "--locked", "--no-fail-fast"]).args(asked.packages).arg("--").args(asked.tests);
     // What a test says is shown at the end, where there is no room for the way to it.
     cargo.env("RUST_BACKTRACE", "0").stdout(Stdio::piped());
-    if std::env::var_os(THREADS).is_none() {
-        cargo.env(THREADS, threads().to_string());
-    }
     let mut child = cargo.spawn().with_context(|| progress::starting(&cargo))?;
     let output = child.stdout.take().context("the tests' output is piped")?;
     for line in BufReader::new(output).lines() {
