@@ -215,15 +215,15 @@ async fn settle() {
 #[derive(Debug, Default)]
 struct Warm {
     spawn: Times,
-    least: [Times; 2],
     ways: [Times; 2],
+    /// The floor, plain and guarded, where it was asked for.
+    least: [Times; 2],
 }
 
 impl Warm {
     fn extend(&mut self, more: Self) {
         self.spawn.0.extend(more.spawn.0);
-        let all = self.least.iter_mut().chain(&mut self.ways);
-        for (all, more) in all.zip(more.least.into_iter().chain(more.ways)) {
+        for (all, more) in self.ways.iter_mut().zip(more.ways) {
             all.0.extend(more.0);
         }
     }
