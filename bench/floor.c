@@ -114,12 +114,13 @@ static void look_at_neighbours(void) {
             snprintf(path, sizeof path, "/proc/%d/status", pid);
             /* One that has just gone, as the last run's stub may have, is none. */
             int file = open(path, O_RDONLY | O_CLOEXEC);
-            if (file < 0 || read(file, text, sizeof text) < 0)
-                text[0] = 0;
+            if (file < 0)
+                continue;
+            int got = read(file, text, sizeof text);
             close(file);
             snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
-            if (stat(path, &about))
-                about.st_ino = 0;
+            if (got >= 0)
+                stat(path, &about);
         }
     }
     close(folder);

@@ -25,6 +25,7 @@ const COMMANDS: [&[&str]; 3] = [
     &["/usr/bin/cat", "/proc/loadavg"],
     &["/usr/bin/cat", "/proc/uptime"],
 ];
+const RUNS: usize = CONTAINERS * COMMANDS.len();
 /// Between two looks at whether the runs are over.
 const LOOK: Duration = Duration::from_millis(50);
 const DONE_WITHIN: Duration = Duration::from_mins(1);
@@ -35,12 +36,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let bed = Containerd::start(&bench.path("alerts")).await?;
     let inits = herd::start(&bed, CONTAINERS).await?;
     let floors = Floor::direct(bench, AT_ONCE)?;
-    let enter = |guarded| {
-        let since = Instant::now();
-        let go = |number| number < CONTAINERS * COMMANDS.len();
-        tokio::task::block_in_place(|| herd::enter(&floors, guarded, &inits, &COMMANDS, go))?;
-        anyhow::Ok(since.elapsed())
-    };
+    let enter = |guarded| timed(|go| herd::enter(&floors, guarded, &inits, &COMMANDS, go));
     let mut rows = Vec::new();
     for isolation in ["joined", "observer"] {
         rows.push(row(bench, &bed.socket(), isolation, enter).await?);
@@ -58,37 +54,33 @@ async fn row(
     std::fs::write(&file, configuration(socket, isolation))?;
     let mut agent = Agent::start(&bench.parachute, &file, herd::show)?;
     taking(&mut agent).await?;
-    let runs = CONTAINERS * COMMANDS.len();
     let (mut ours, mut bare, mut least): (Times, Times, [Times; 2]) = Default::default();
     for round in 0..bench.rounds(50) {
         // Each of them is as often the one after an alert, and the one before it.
         let order = if round % 2 == 0 { [0, 1, 2] } else { [2, 1, 0] };
         for what in order {
             match what {
-                0 => bare.0.push(spawn(runs)?),
+                0 => bare.0.push(timed(|go| herd::spawn(&COMMANDS, AT_ONCE, go))?),
                 _ if isolation == "joined" => least[what - 1].0.push(enter(what == 2)?),
                 _ => {}
             }
         }
         let quiet = ours.0.iter().min().map_or(Duration::ZERO, |least| *least * 7 / 8);
         let since = SystemTime::now();
-        alert(&agent, round, runs, quiet).await?;
+        alert(&agent, round, quiet).await?;
         ours.0.push(
-            last_end(&agent, runs)
-                .await?
-                .duration_since(since)
-                .context("a run ended before it was asked for")?,
+            last_end(&agent).await?.duration_since(since).context("a run ended before it was asked for")?,
         );
         let written = herd::sum(&agent, "parachute_capture_written_total", ("", "")).await?;
         ensure!(
-            written >= ((round + 1) * runs) as f64,
+            written >= ((round + 1) * RUNS) as f64,
             "{written} captures were written in {} alerts",
             round + 1
         );
     }
     agent.check()?;
     drop(agent);
-    let later = published_later(bench, &file, runs).await?;
+    let later = published_later(bench, &file).await?;
     ours.0.iter_mut().for_each(|took| *took += later);
     let least = least.map(|least| least.ratio(&bare));
     let floor = if isolation == "joined" { floor::told(least) } else { String::new() };
@@ -98,23 +90,26 @@ async fn row(
             COMMANDS.len()
         ),
         measured: format!("{}, {} of it after the last run's end", ours.shown(), shown(later)),
-        beside: format!("{runs} bare spawns, {AT_ONCE} at once: {}{floor}", bare.shown()),
+        beside: format!("{RUNS} bare spawns, {AT_ONCE} at once: {}{floor}", bare.shown()),
         value: ours.ratio(&bare),
         figure: Figure::Ratio,
         target: Target::AtMost(1.5),
     })
 }
 
-fn spawn(runs: usize) -> anyhow::Result<Duration> {
+/// As many of something as an alert has runs.
+fn timed(
+    work: impl FnOnce(&(dyn Fn(usize) -> bool + Sync)) -> anyhow::Result<usize>,
+) -> anyhow::Result<Duration> {
     let since = Instant::now();
-    tokio::task::block_in_place(|| herd::spawn(&COMMANDS, AT_ONCE, |number| number < runs))?;
+    tokio::task::block_in_place(|| work(&|number| number < RUNS))?;
     Ok(since.elapsed())
 }
 
 /// From the last run's end to its samples, the median of some alerts of an agent that logs each run after it has parsed its output,
 /// and right before it publishes what came of it. To the millisecond, as the list of runs is.
-async fn published_later(bench: &Bench, file: &Path, runs: usize) -> anyhow::Result<Duration> {
-    let (tell, mut told) = mpsc::channel(runs);
+async fn published_later(bench: &Bench, file: &Path) -> anyhow::Result<Duration> {
+    let (tell, mut told) = mpsc::channel(RUNS);
     let listen = move |line: &str| match published(line) {
         // One that does not fit is missed below.
         Some(at) => drop(tell.try_send(at)),
@@ -125,13 +120,13 @@ async fn published_later(bench: &Bench, file: &Path, runs: usize) -> anyhow::Res
     taking(&mut agent).await?;
     let mut later = Times::default();
     for round in 0..bench.rounds(5) {
-        alert(&agent, round, runs, Duration::ZERO).await?;
+        alert(&agent, round, Duration::ZERO).await?;
         let mut last = SystemTime::UNIX_EPOCH;
-        for number in 0..runs {
+        for number in 0..RUNS {
             let next = tokio::time::timeout(DONE_WITHIN, told.recv()).await.ok().flatten();
-            last = last.max(next.with_context(|| format!("{number} of {runs} runs are in the log"))?);
+            last = last.max(next.with_context(|| format!("{number} of {RUNS} runs are in the log"))?);
         }
-        let end = last_end(&agent, runs).await?;
+        let end = last_end(&agent).await?;
         ensure!(
             last + MILLISECOND > end,
             "the last samples came {:?} before the end of the last run",
@@ -176,7 +171,7 @@ fn published(line: &str) -> Option<SystemTime> {
 
 /// One alert that names no pod, and so means all; returns when all its runs are over and their captures on the disk, so that nothing
 /// is measured beside those. For the time `quiet` nobody looks.
-async fn alert(agent: &Agent, round: usize, runs: usize, quiet: Duration) -> anyhow::Result<()> {
+async fn alert(agent: &Agent, round: usize, quiet: Duration) -> anyhow::Result<()> {
     let alerts = serde_json::json!([{
         "status": "firing", "labels": { "alertname": "Slow", "namespace": "shop" }, "annotations": {},
         "startsAt": "2026-11-26T09:02:58Z", "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "",
@@ -197,17 +192,17 @@ async fn alert(agent: &Agent, round: usize, runs: usize, quiet: Duration) -> any
     let of_this =
         |name: &str, least: f64| samples.iter().filter(|one| one.name == name && one.value >= least).count();
     let begun = of_this("parachute_probe_last_run_timestamp_seconds", fresh);
-    ensure!(begun == runs, "{begun} of {runs} results are of this alert");
+    ensure!(begun == RUNS, "{begun} of {RUNS} results are of this alert");
     let well = of_this("parachute_probe_last_success", 1.0);
-    ensure!(well == runs, "{well} of {runs} runs ended well");
+    ensure!(well == RUNS, "{well} of {RUNS} runs ended well");
     let values = of_this("bench_value", f64::MIN);
-    ensure!(values == runs, "{values} of {runs} samples can be scraped");
+    ensure!(values == RUNS, "{values} of {RUNS} samples can be scraped");
     Ok(())
 }
 
 /// When the last of the newest runs ended, as the agent has it: to the millisecond.
-async fn last_end(agent: &Agent, runs: usize) -> anyhow::Result<SystemTime> {
-    let answer = agent.get(&format!("/api/v1/runs?limit={runs}")).await?;
+async fn last_end(agent: &Agent) -> anyhow::Result<SystemTime> {
+    let answer = agent.get(&format!("/api/v1/runs?limit={RUNS}")).await?;
     let body: serde_json::Value = serde_json::from_str(&answer.body)?;
     let ends = body["runs"].as_array().context("no list of runs")?.iter().map(|run| {
         let started = run["started_at"].as_str().context("no started_at")?;

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use testbed::{Agent, Containerd, WORKLOAD_IMAGE};
 
 use crate::floor::{Floor, How};
+use crate::processes::pidfd;
 
 /// A pod's containers share its network; each has a pid namespace of its own, so that runs in them go side by side.
 const PER_POD: usize = 25;
@@ -41,8 +41,7 @@ pub(crate) async fn start(bed: &Containerd, count: usize) -> anyhow::Result<Vec<
         });
         for pod in futures_util::future::try_join_all(starting).await? {
             for container in &pod.containers {
-                let pid = Pid::from_raw(container.pid).context("a container without a pid")?;
-                started.push(pidfd_open(pid, PidfdFlags::empty())?);
+                started.push(pidfd(container.pid)?);
             }
         }
     }
@@ -87,8 +86,7 @@ pub(crate) fn spawn(
     threads: usize,
     go: impl Fn(usize) -> bool + Sync,
 ) -> anyhow::Result<usize> {
-    at_once(&vec![(); threads], go, |(), number| {
-        let words = commands.get(number % commands.len()).context("no command")?;
+    at_once(&vec![(); threads], commands, go, |(), _, words| {
         let (program, words) = words.split_first().context("no program")?;
         let mut command = Command::new(program);
         command.args(words).stdin(Stdio::null()).env_clear().envs(ENVIRONMENT);
@@ -107,17 +105,17 @@ pub(crate) fn enter(
     go: impl Fn(usize) -> bool + Sync,
 ) -> anyhow::Result<usize> {
     let how = How { alone: false, guarded };
-    at_once(floors, go, |floor, number| {
+    at_once(floors, commands, go, |floor, number, words| {
         let container = containers.get(number % containers.len()).context("no container")?;
-        let words = commands.get(number % commands.len()).context("no command")?;
         floor.run(container.as_fd(), words, how).map(drop)
     })
 }
 
 fn at_once<T: Sync>(
     threads: &[T],
+    commands: &[&[&str]],
     go: impl Fn(usize) -> bool + Sync,
-    once: impl Fn(&T, usize) -> anyhow::Result<()> + Sync,
+    once: impl Fn(&T, usize, &[&str]) -> anyhow::Result<()> + Sync,
 ) -> anyhow::Result<usize> {
     let next = AtomicUsize::new(0);
     let work = |own: &T| -> anyhow::Result<()> {
@@ -127,7 +125,7 @@ fn at_once<T: Sync>(
                 next.fetch_sub(1, Ordering::Relaxed);
                 return Ok(());
             }
-            once(own, number)?;
+            once(own, number, commands.get(number % commands.len()).context("no command")?)?;
         }
     };
     std::thread::scope(|scope| {

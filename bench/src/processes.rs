@@ -1,11 +1,13 @@
 //! What a family of processes has used, how often it woke and how it is scheduled, as /proc tells it; and on how many processors.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, pidfd_open};
 
 /// What the wished-for figures are about.
 const PROCESSORS: usize = 2;
@@ -20,6 +22,12 @@ pub(crate) fn keep_to_two_processors() -> anyhow::Result<()> {
         few.set(number)?;
     }
     sched_setaffinity(this, &few).context("keeping to two processors")
+}
+
+/// Of a container's first process, whose number the runtime has told.
+pub(crate) fn pidfd(pid: i32) -> anyhow::Result<OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(pid).context("a container without a pid")?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
 /// A process and all that descend from it: an agent, its keeper, its launcher and the process that forks stubs.

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use nix::fcntl::OFlag;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
@@ -28,7 +28,7 @@ use testbed::{Containerd, Pod, WORKLOAD_IMAGE};
 use crate::Bench;
 use crate::floor::{self, Floor, How};
 use crate::mounts::{Mounts, Shared};
-use crate::processes::Resident;
+use crate::processes::{Resident, pidfd};
 use crate::row::{Figure, Row, Target, Times, shown};
 
 const CONFIGURATION: &str = "\
@@ -329,8 +329,7 @@ impl Stand {
 }
 
 async fn known(launcher: &Launcher, id: &str, pid: i32) -> anyhow::Result<Arc<Container>> {
-    let pid = rustix::process::Pid::from_raw(pid).context("a container without a pid")?;
-    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    let pidfd = pidfd(pid)?;
     let about = launcher.inspect(pidfd.as_fd()).await?;
     Ok(Arc::new(Container {
         id: ContainerId::new(id),
